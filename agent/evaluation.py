@@ -1,0 +1,261 @@
+"""What is measured and what comes back: request, output, score, and the evaluator's contract.
+
+Producing and judging are two steps. `produce` is paid and its output is kept; `score` only reads
+the output, so a judgement can be made again without paying again.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal, Protocol
+
+from agent.space import Candidate
+
+Purpose = Literal["search", "gate", "report"]
+"""Who may read the result: the search and its proposers, the gate alone, or the final report."""
+
+FailureKind = Literal["error", "exit", "timeout", "memory", "invalid", "lost", "cancelled"]
+"""Why there is no output: it raised, exited non-zero, ran too long, took too much memory, returned
+something that is not a measurement, its process died, or we stopped it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one evaluation may take. None means no limit.
+
+    Args:
+        seconds: Wall-clock seconds.
+        memory_mb: Megabytes of address space of the process that measures.
+        log_chars: Characters of captured output that are kept (head and tail).
+    """
+
+    seconds: float | None = None
+    memory_mb: int | None = None
+    log_chars: int = 4000
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One thing to measure, as plain data.
+
+    Args:
+        candidate: What to measure.
+        example: Id of the data row, or None for a problem without data.
+        row: That row, as JSON.
+        seed: For evaluators that draw random numbers; the two halves of a pair share it.
+        replicate: Counts repeated measurements of one candidate, from 0.
+        fidelity: Share of the full effort, in (0, 1].
+        stage: Name of the evaluation stage; "full" unless the evaluator declares stages.
+        purpose: Who may read the result.
+        limits: What the evaluation may take.
+    """
+
+    candidate: Candidate
+    example: str | None = None
+    row: Any = None
+    seed: int = 0
+    replicate: int = 0
+    fidelity: float = 1.0
+    stage: str = "full"
+    purpose: Purpose = "search"
+    limits: Limits = Limits()
+
+    def to_json(self) -> dict[str, Any]:
+        """The request as JSON: what a worker or a command receives."""
+        return {
+            "candidate": self.candidate.values_json,
+            "example": self.example,
+            "row": self.row,
+            "seed": self.seed,
+            "replicate": self.replicate,
+            "fidelity": self.fidelity,
+            "stage": self.stage,
+            "limits": asdict(self.limits),
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Request:
+        """The request that `to_json` wrote; the purpose is not sent and reads as "search"."""
+        given = dict(data)
+        return cls(
+            candidate=Candidate(given.pop("candidate")),
+            limits=Limits(**given.pop("limits", {})),
+            **given,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a request has no value: a kind, one sentence, and detail such as the end of a traceback."""
+
+    kind: FailureKind
+    message: str
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """What a candidate produced for a request.
+
+    Args:
+        value: Plain JSON; None when it failed.
+        failure: Why it failed, or None.
+        partials: Results that arrived before the final one, oldest first.
+        log: What the evaluation printed, capped.
+        seconds: Wall-clock seconds it took.
+        usd: What it cost in dollars beyond the model calls that the ledger sees, if it says so.
+    """
+
+    value: Any = None
+    failure: Failure | None = None
+    partials: tuple[Any, ...] = ()
+    log: str = ""
+    seconds: float = 0.0
+    usd: float = 0.0
+
+    def to_json(self) -> dict[str, Any]:
+        """The output as JSON, without fields that hold nothing."""
+        out: dict[str, Any] = {"seconds": round(self.seconds, 6)}
+        if self.failure is not None:
+            out["failure"] = {k: v for k, v in asdict(self.failure).items() if v}
+        else:
+            out["value"] = self.value
+        if self.partials:
+            out["partials"] = list(self.partials)
+        if self.log:
+            out["log"] = self.log
+        if self.usd:
+            out["usd"] = self.usd
+        return out
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Output:
+        """The output that `to_json` wrote."""
+        given = dict(data)
+        failure = given.pop("failure", None)
+        return cls(
+            failure=Failure(**failure) if failure else None,
+            partials=tuple(given.pop("partials", ())),
+            **given,
+        )
+
+    @classmethod
+    def failed(cls, kind: FailureKind, message: str, detail: str = "", **rest: Any) -> Output:
+        """An output that is a failure."""
+        return cls(failure=Failure(kind, message, detail), **rest)
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """What judging makes of an output.
+
+    Args:
+        values: Named finite numbers: objectives and constraint values.
+        feedback: Words for the proposer.
+    """
+
+    values: Mapping[str, float] = field(default_factory=dict)
+    feedback: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        return {"values": dict(self.values), "feedback": self.feedback}
+
+
+def measurement(value: Any, names: Sequence[str]) -> dict[str, Any]:
+    """The JSON form of what a user's evaluator returned: `{"values": {...}, "feedback": "..."}`.
+
+    Accepted are a number (when one name is asked for), `(number, feedback)`, `(mapping, feedback)`,
+    a mapping of names to numbers with an optional "feedback", and a `Score`.
+
+    Args:
+        value: What the evaluator returned.
+        names: The objectives and constraints that must be there.
+
+    Raises:
+        ValueError: Anything else, a missing name, or a number that is not finite.
+    """
+    feedback = ""
+    if isinstance(value, Score):
+        value, feedback = value.values, value.feedback
+    elif isinstance(value, (tuple, list)) and len(value) == 2 and isinstance(value[1], str):
+        value, feedback = value
+    if isinstance(value, Mapping):
+        numbers = dict(value)
+        if set(numbers) <= {"values", "feedback"} and isinstance(numbers.get("values"), Mapping):
+            feedback = numbers.get("feedback", feedback)
+            numbers = dict(numbers["values"])
+        feedback = numbers.pop("feedback", feedback)
+    else:
+        if len(names) != 1:
+            raise ValueError(f"a mapping with {', '.join(names)} is needed, not {_short(value)}")
+        numbers = {names[0]: value}
+    missing = [name for name in names if name not in numbers]
+    if missing:
+        raise ValueError(f"{', '.join(missing)} is missing; found {', '.join(map(str, numbers)) or 'nothing'}")
+    return {"values": {str(k): _number(k, v) for k, v in numbers.items()}, "feedback": str(feedback)}
+
+
+def _number(name: Any, value: Any) -> float:
+    try:
+        # Accepts numpy scalars too, without importing numpy; strings of digits are not numbers.
+        number = float(value) if not isinstance(value, (str, bytes)) else None
+    except (TypeError, ValueError, OverflowError):
+        number = None
+    if number is None:
+        raise ValueError(f"{name} must be a number, not {_short(value)}")
+    if not math.isfinite(number):
+        raise ValueError(f"{name} must be finite, not {number!r}")
+    return number
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+class Evaluator(Protocol):
+    """Produces outputs and judges them.
+
+    Attributes:
+        exclusive: While it measures, nothing else of ours computes: no other evaluation, no local model.
+        spec: Plain data from which a worker process can rebuild the evaluator; None when it can
+            only run in this process.
+        fingerprint: Changes when the evaluator's source changes.
+    """
+
+    exclusive: bool
+
+    @property
+    def spec(self) -> Mapping[str, Any] | None: ...
+
+    @property
+    def fingerprint(self) -> str: ...
+
+    async def produce(self, request: Request, partial: Callable[[Any], None]) -> Output:
+        """Measure one request; `partial` takes results that arrive before the final one.
+
+        Failures of the candidate come back as outputs; an exception is a failure of kind "error".
+        """
+        ...
+
+    def score(self, output: Output) -> Score:
+        """Judge an output that did not fail.
+
+        Raises:
+            ValueError: The output is not a measurement.
+        """
+        ...
+
+
+class Executor(Protocol):
+    """Runs requests somewhere. `agent.testing.ExecutorContract` holds what every one must do."""
+
+    async def submit(self, request: Request) -> Output:
+        """The request's output; failures are outputs. Cancelling the call stops the work."""
+        ...
+
+    async def close(self) -> None:
+        """Stop all work and leave no process behind."""
+        ...

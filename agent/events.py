@@ -1,0 +1,323 @@
+"""Every event of a run. The journal is a list of these, and everything else is a fold over it.
+
+Fields are plain JSON. An event's `audience` says who may read it while a run is open: "search"
+(proposers, tools and the terminal), "gate" (the gate alone) or "report" (after the end).
+Events that end in `Started` have an effect in the world; one without its end was cut off.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, ClassVar
+
+JSON = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Base of the events."""
+
+    type: ClassVar[str] = ""
+    default_audience: ClassVar[str] = "search"
+
+    @property
+    def audience(self) -> str:
+        return self.default_audience
+
+    def body(self) -> str:
+        """The fields as JSON text, as they are stored."""
+        return json.dumps(
+            {name: getattr(self, name) for name in FIELDS[type(self)]},
+            ensure_ascii=False,
+            allow_nan=False,
+            separators=(",", ":"),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class RunStarted(Event):
+    """The run's first event: everything its decisions depend on.
+
+    Args:
+        run: Name of the run.
+        problem: The problem as plain JSON, as `Problem.to_json` gives it.
+        fingerprints: Hashes of evaluator, data and problem; a resume compares them.
+        seed: Seed of all random numbers of the run.
+        budget: Limits by kind.
+        settings: Workers, proposer, models and the gate's settings.
+        initial: Values of the initial candidate.
+        versions: Versions of Python and the packages that matter.
+    """
+
+    run: str
+    problem: JSON
+    fingerprints: JSON
+    seed: int
+    budget: JSON
+    settings: JSON
+    initial: JSON
+    versions: JSON = field(default_factory=dict)
+    type: ClassVar[str] = "run.started"
+
+
+@dataclass(frozen=True, slots=True)
+class RunResumed(Event):
+    """A process took the run up again; earlier stop requests no longer count.
+
+    Args:
+        changes: Budget or workers that the user changed for the rest of the run.
+    """
+
+    changes: JSON = field(default_factory=dict)
+    type: ClassVar[str] = "run.resumed"
+
+
+@dataclass(frozen=True, slots=True)
+class EpochStarted(Event):
+    """The user accepted that evaluator, data or problem changed: what was measured before is not compared any more."""
+
+    epoch: int
+    fingerprints: JSON
+    problem: JSON
+    changed: list[str]
+    type: ClassVar[str] = "epoch.started"
+
+
+@dataclass(frozen=True, slots=True)
+class ProposalStarted(Event):
+    """A proposer is asked for `n` candidates. `id` numbers the decision and seeds its random numbers."""
+
+    id: int
+    n: int
+    proposer: str
+    type: ClassVar[str] = "proposal.started"
+
+
+@dataclass(frozen=True, slots=True)
+class ProposalEnded(Event):
+    """What a proposer came up with.
+
+    Args:
+        id: The decision.
+        proposals: For each: values, source, rationale, parents (candidate ids), claim.
+        rejections: Replies or values that could not be used, each with reason, source and detail.
+        state: What the proposer wants to be given back next time, as JSON.
+        error: Why the proposer failed as a whole, or "".
+        exhausted: Whether the proposer has nothing left to propose.
+    """
+
+    id: int
+    proposals: list[JSON]
+    rejections: list[JSON] = field(default_factory=list)
+    state: Any = None
+    error: str = ""
+    exhausted: bool = False
+    type: ClassVar[str] = "proposal.ended"
+
+
+@dataclass(frozen=True, slots=True)
+class CallStarted(Event):
+    """A model call is about to be paid for.
+
+    Args:
+        id: Number of the call.
+        scope: Who asks, such as "proposal-12"; replies are found again by (scope, key, ordinal).
+        key: Hash of the request.
+        ordinal: Counts equal requests of one scope, so that n samples stay n.
+        role: propose, task, judge or critic.
+        model: `provider:model`.
+        reserved: The worst case that is held back: calls, tokens, usd (absent when the price is unknown).
+        request: The request, word for word.
+    """
+
+    id: int
+    scope: str
+    key: str
+    ordinal: int
+    role: str
+    model: str
+    reserved: JSON
+    request: JSON
+    type: ClassVar[str] = "call.started"
+
+
+@dataclass(frozen=True, slots=True)
+class CallRetried(Event):
+    """An attempt of a call failed and will be made again after `wait` seconds."""
+
+    id: int
+    attempt: int
+    error: str
+    wait: float
+    type: ClassVar[str] = "call.retried"
+
+
+@dataclass(frozen=True, slots=True)
+class CallEnded(Event):
+    """A model call has its answer, or has failed for good.
+
+    Args:
+        id: The call.
+        reply: The completion as JSON, or None.
+        error: `AgentError.to_json()` of the failure, or None.
+        spent: tokens (input, output, cached) and usd; usd is absent when the price is unknown.
+        seconds: From the first attempt to the end.
+    """
+
+    id: int
+    reply: JSON | None
+    error: JSON | None
+    spent: JSON
+    seconds: float
+    type: ClassVar[str] = "call.ended"
+
+
+@dataclass(frozen=True, slots=True)
+class CandidateRejected(Event):
+    """A proposed candidate will not be measured: a check failed, or it was seen before."""
+
+    proposal: int
+    candidate: str
+    reason: str
+    source: str
+    type: ClassVar[str] = "candidate.rejected"
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationStarted(Event):
+    """One request is about to be measured."""
+
+    id: int
+    candidate: str
+    example: str | None
+    seed: int
+    replicate: int
+    purpose: str
+    fidelity: float = 1.0
+    stage: str = "full"
+    type: ClassVar[str] = "evaluation.started"
+
+    @property
+    def audience(self) -> str:
+        return self.purpose
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationEnded(Event):
+    """A request was measured: the output that is kept, and the score that was made of it.
+
+    Args:
+        id: The evaluation.
+        purpose: As in its start.
+        output: `Output.to_json()`.
+        score: `Score.to_json()`, or None when it failed.
+    """
+
+    id: int
+    purpose: str
+    output: JSON
+    score: JSON | None
+    type: ClassVar[str] = "evaluation.ended"
+
+    @property
+    def audience(self) -> str:
+        return self.purpose
+
+
+@dataclass(frozen=True, slots=True)
+class RaceDecided(Event):
+    """The race's word on a candidate: "promote" makes it the champion, "drop" ends it.
+
+    Args:
+        candidate: The challenger.
+        champion: What it was compared with.
+        decision: promote or drop.
+        reason: One sentence.
+        evidence: Summary of the comparison: pairs, wins, losses, effect.
+    """
+
+    candidate: str
+    champion: str
+    decision: str
+    reason: str
+    evidence: JSON
+    type: ClassVar[str] = "race.decided"
+
+
+@dataclass(frozen=True, slots=True)
+class StopRequested(Event):
+    """The search is to end: a limit is reached, the user asked, the model is gone, or nothing is left to try."""
+
+    reason: str
+    detail: str = ""
+    type: ClassVar[str] = "stop.requested"
+
+
+@dataclass(frozen=True, slots=True)
+class ExamStarted(Event):
+    """The gate begins an exam of the champion against the released candidate."""
+
+    id: int
+    champion: str
+    released: str
+    pairs: int
+    level: float
+    default_audience: ClassVar[str] = "gate"
+    type: ClassVar[str] = "exam.started"
+
+
+@dataclass(frozen=True, slots=True)
+class ExamDecided(Event):
+    """The one bit that leaves the gate while a run is open."""
+
+    id: int
+    accepted: bool
+    type: ClassVar[str] = "exam.decided"
+
+
+@dataclass(frozen=True, slots=True)
+class VerdictReached(Event):
+    """The full verdict of an exam or exact comparison, for the end of the run: `Verdict.to_json()`."""
+
+    verdict: JSON
+    default_audience: ClassVar[str] = "report"
+    type: ClassVar[str] = "verdict.reached"
+
+
+@dataclass(frozen=True, slots=True)
+class RunEnded(Event):
+    """The run is over.
+
+    Args:
+        reason: finished, interrupted, evaluator, provider.
+        status: proven, exact, unproven or initial.
+        best: Id of the best candidate.
+        released: Id of the released candidate.
+        exit_code: What the command line ends with.
+        detail: For a run that failed: why, and what to do.
+    """
+
+    reason: str
+    status: str
+    best: str
+    released: str
+    exit_code: int
+    detail: str = ""
+    type: ClassVar[str] = "run.ended"
+
+
+TYPES: dict[str, type[Event]] = {kind.type: kind for kind in Event.__subclasses__()}
+FIELDS: dict[type[Event], tuple[str, ...]] = {
+    kind: tuple(item.name for item in fields(kind)) for kind in TYPES.values()
+}
+
+
+def from_json(kind: str, body: Mapping[str, Any]) -> Event:
+    """The event that was stored under a type; fields that a newer version added later take their defaults.
+
+    Raises:
+        KeyError: The type is unknown to this version.
+    """
+    return TYPES[kind](**body)

@@ -1,0 +1,194 @@
+"""All spend of a run, in one place: evaluations, model calls, tokens, dollars, seconds.
+
+The ledger is a fold over the journal. A spend is first reserved at its worst case (an event ending
+in `Started`), then settled at what it was; what was reserved and never settled stays counted, as
+*possibly spent*, so a limit holds even across a crash.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from agent.errors import BudgetExceeded, ConfigError
+from agent.events import CallEnded, CallRetried, CallStarted, EvaluationEnded, EvaluationStarted, Event
+
+KINDS = ("evaluations", "calls", "tokens", "usd", "seconds")
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """Limits of a run; None is no limit.
+
+    Args:
+        evaluations: Requests measured, counting each data row and each replicate.
+        calls: Model calls; a retried call counts once.
+        tokens: Input plus output tokens.
+        usd: Dollars; needs known prices.
+        seconds: Wall-clock seconds over all sessions of the run, until the search ends.
+    """
+
+    evaluations: int | None = None
+    calls: int | None = None
+    tokens: int | None = None
+    usd: float | None = None
+    seconds: float | None = None
+
+    def __post_init__(self) -> None:
+        for kind in KINDS:
+            value = getattr(self, kind)
+            if value is None:
+                continue
+            whole = kind in ("evaluations", "calls", "tokens")
+            right = isinstance(value, int) if whole else isinstance(value, (int, float)) and math.isfinite(value)
+            if isinstance(value, bool) or not right or value < 0:
+                raise ConfigError(
+                    f"budget.{kind}: found {value!r}, allowed is a {'whole ' if whole else ''}number of at least 0"
+                )
+
+    def to_json(self) -> dict[str, Any]:
+        """The limits that are set."""
+        return {kind: value for kind, value in asdict(self).items() if value is not None}
+
+
+@dataclass(slots=True)
+class Account:
+    """Spend of one role or model."""
+
+    calls: int = 0
+    input: int = 0
+    cached: int = 0
+    output: int = 0
+    usd: float = 0.0
+    unpriced: int = 0
+    """Calls whose price is unknown; while there are any, `usd` is a lower bound."""
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+class Ledger:
+    """The fold, and the check before each spend."""
+
+    def __init__(self, budget: Budget) -> None:
+        self.budget = budget
+        self.evaluations = 0
+        self.evaluator_usd = 0.0
+        self.total = Account()
+        self.by_role: dict[str, Account] = {}
+        self.by_model: dict[str, Account] = {}
+        self.retries = 0
+        self.seconds = 0.0
+        self._open_calls: dict[int, CallStarted] = {}
+        self._open_evaluations: dict[int, str] = {}
+        self.lost_calls: dict[int, CallStarted] = {}
+        """Calls that were cut off without an answer: possibly spent."""
+        self.lost_evaluations = 0
+        """Evaluations that were cut off and started again."""
+
+    def apply(self, event: Event) -> None:
+        """Fold one event."""
+        if isinstance(event, EvaluationStarted):
+            self.evaluations += 1
+            self._open_evaluations[event.id] = event.purpose
+        elif isinstance(event, EvaluationEnded):
+            self._open_evaluations.pop(event.id, None)
+            self.evaluator_usd += event.output.get("usd", 0.0)
+        elif isinstance(event, CallStarted):
+            self._open_calls[event.id] = event
+        elif isinstance(event, CallRetried):
+            self.retries += 1
+        elif isinstance(event, CallEnded):
+            started = self._open_calls.pop(event.id, None) or self.lost_calls.pop(event.id)
+            self._settle(started, event.spent)
+
+    def _settle(self, started: CallStarted, spent: Mapping[str, Any]) -> None:
+        for account in (
+            self.total,
+            self.by_role.setdefault(started.role, Account()),
+            self.by_model.setdefault(started.model, Account()),
+        ):
+            account.calls += 1
+            account.input += spent.get("input", 0)
+            account.cached += spent.get("cached", 0)
+            account.output += spent.get("output", 0)
+            if "usd" in spent:
+                account.usd += spent["usd"]
+            else:
+                account.unpriced += 1
+
+    def cut(self) -> None:
+        """A process died and another takes over: what is open now has no answer coming."""
+        self.lost_calls.update(self._open_calls)
+        self._open_calls.clear()
+        self.lost_evaluations += len(self._open_evaluations)
+
+    def _reserved(self, kind: str) -> float:
+        held = (*self._open_calls.values(), *self.lost_calls.values())
+        return sum(call.reserved.get(kind, 0) for call in held)
+
+    def committed(self, kind: str) -> float:
+        """What counts against a limit: spent, plus reserved and not yet settled."""
+        if kind == "evaluations":
+            return self.evaluations
+        if kind == "seconds":
+            return self.seconds
+        spent = {
+            "calls": self.total.calls,
+            "tokens": self.total.input + self.total.output,
+            "usd": self.total.usd + self.evaluator_usd,
+        }[kind]
+        return spent + self._reserved(kind)
+
+    def left(self, kind: str) -> float:
+        """What may still be spent of a kind; infinity without a limit."""
+        limit = getattr(self.budget, kind)
+        return math.inf if limit is None else max(0.0, limit - self.committed(kind))
+
+    def check(self, **amounts: float | None) -> None:
+        """Refuse a spend that could pass a limit.
+
+        Args:
+            amounts: Worst case by kind; None means unknown.
+
+        Raises:
+            BudgetExceeded: A limit could be passed.
+            ConfigError: A limit is set on something whose worst case is unknown.
+        """
+        for kind, amount in amounts.items():
+            limit = getattr(self.budget, kind)
+            if limit is None:
+                continue
+            if amount is None:
+                raise ConfigError(
+                    f"a limit of {limit:g} {kind} is set, but the price of this model is not known",
+                    hint='give its price in problem.toml: [prices."provider:model"] input = …, output = … '
+                    "(dollars per million tokens), or limit tokens or calls instead",
+                )
+            if self.committed(kind) + amount > limit * (1 + 1e-12):
+                raise BudgetExceeded(kind, limit, self.committed(kind))
+
+    def to_json(self) -> dict[str, Any]:
+        """The spend as plain JSON; `usd_known` is false while a call has no price, and never is unknown shown as 0."""
+        known = self.total.unpriced == 0
+        return {
+            "evaluations": self.evaluations,
+            "evaluations_lost": self.lost_evaluations,
+            "calls": self.total.calls,
+            "retries": self.retries,
+            "tokens": {"input": self.total.input, "cached": self.total.cached, "output": self.total.output},
+            "usd": round(self.total.usd + self.evaluator_usd, 9) if known else None,
+            "usd_known": known,
+            "seconds": round(self.seconds, 3),
+            "possibly_spent": {
+                "calls": len(self.lost_calls),
+                "tokens": sum(call.reserved.get("tokens", 0) for call in self.lost_calls.values()),
+            },
+            "by_role": {role: account.to_json() for role, account in self.by_role.items()},
+            "by_model": {model: account.to_json() for model, account in self.by_model.items()},
+            "limits": self.budget.to_json(),
+        }
+
+

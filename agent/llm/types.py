@@ -1,0 +1,157 @@
+"""What is said to a model and what comes back, the same for every provider. All of it is plain data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal, Protocol
+
+from agent.events import CallEnded, Event
+from agent.ledger import Ledger
+from agent.space import digest
+
+Role = Literal["propose", "task", "judge", "critic"]
+"""What a call is for; each role can have a model of its own, and spend is shown by role."""
+
+Stop = Literal["end", "length", "tool", "refusal", "other"]
+
+
+@dataclass(frozen=True, slots=True)
+class ToolSpec:
+    """A tool that the model may call; `schema` is the JSON schema of its arguments (an object)."""
+
+    name: str
+    description: str
+    schema: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A call the model asks for. `arguments` is None when they were not a JSON object; `raw` is what came."""
+
+    id: str
+    name: str
+    arguments: Mapping[str, Any] | None
+    raw: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn.
+
+    Args:
+        role: user, assistant, or tool (the result of a tool call).
+        text: The words.
+        tool_calls: On an assistant turn, the calls it asked for.
+        tool_call_id: On a tool turn, the call it answers.
+        is_error: On a tool turn, whether the tool failed.
+    """
+
+    role: Literal["user", "assistant", "tool"]
+    text: str
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_call_id: str = ""
+    is_error: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRequest:
+    """Everything a reply depends on; its hash is the key under which the reply is recorded.
+
+    Args:
+        messages: The conversation; stateless, so always the whole of it.
+        system: Instructions before the conversation.
+        schema: JSON schema (an object) that the reply must fit, or None for free text.
+        tools: Tools the model may call.
+        max_output_tokens: The reply's limit, reasoning included; also the worst case the ledger reserves.
+        temperature: Left out where the model does not take it.
+        effort: Reasoning effort (low, medium, high), left out where the model does not take it.
+    """
+
+    messages: tuple[Message, ...]
+    system: str = ""
+    schema: Mapping[str, Any] | None = None
+    tools: tuple[ToolSpec, ...] = ()
+    max_output_tokens: int = 1024
+    temperature: float | None = None
+    effort: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """The request as JSON, without fields that hold nothing."""
+        return {name: value for name, value in asdict(self).items() if value not in (None, "", ())}
+
+    def key(self, model: str) -> str:
+        """Hash of the request to a model (`provider:model`)."""
+        return digest({"model": model, "request": self.to_json()}, 32)
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens of one call. `input` includes what was read from or written to the provider's cache."""
+
+    input: int = 0
+    cached: int = 0
+    cache_written: int = 0
+    output: int = 0
+    reasoning: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """A model's reply.
+
+    Args:
+        text: What it said; for a request with a schema, the JSON text.
+        tool_calls: Tools it wants called.
+        stop: Why it stopped: end, length (truncated), tool, refusal, other.
+        usage: Tokens.
+        usd: Dollars, or None when the price is unknown.
+        model: The model that the server says answered.
+        seconds: Wall-clock seconds of the attempt that succeeded.
+        parsed: For a request with a schema: the validated value.
+    """
+
+    text: str
+    tool_calls: tuple[ToolCall, ...] = ()
+    stop: Stop = "end"
+    usage: Usage = field(default_factory=Usage)
+    usd: float | None = None
+    model: str = ""
+    seconds: float = 0.0
+    parsed: Any = None
+
+    def to_json(self) -> dict[str, Any]:
+        """The reply as JSON; `parsed` is left out, since it is made of `text` again."""
+        out = asdict(self)
+        out.pop("parsed")
+        return out
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Completion:
+        """The reply that `to_json` wrote."""
+        given = dict(data)
+        calls = tuple(ToolCall(**call) for call in given.pop("tool_calls", ()))
+        return cls(tool_calls=calls, usage=Usage(**given.pop("usage", {})), **given)
+
+
+class Recorder(Protocol):
+    """Where calls are journalled and paid; the loop's effect runner is one, and so is a test's list."""
+
+    @property
+    def ledger(self) -> Ledger: ...
+
+    def next_call(self) -> int:
+        """A call number that was not used before in this run."""
+        ...
+
+    def record(self, event: Event) -> None:
+        """Append an event and fold it into the ledger at once."""
+        ...
+
+    async def flush(self) -> None:
+        """Return when everything recorded so far is durable."""
+        ...
+
+    def recorded(self, scope: str, key: str, ordinal: int) -> CallEnded | None:
+        """The end of a call that was already paid for, or None."""
+        ...

@@ -1,0 +1,479 @@
+"""What may change: the six kinds of parameter.
+
+A parameter checks values, draws them, and, when it is numeric or categorical, maps them to the
+unit interval and to integer bins (the representation EvoLLM searches in, Lange et al. 2024,
+arXiv 2402.18381). Values are plain JSON: float, int, str, or a list of indices for `Demos`.
+"""
+
+from __future__ import annotations
+
+import ast
+import math
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+from agent.errors import ConfigError
+
+Value = Any
+"""A parameter's value: plain JSON, so that it can be hashed, stored and sent to a worker."""
+
+LABEL = "type"
+
+
+class Parameter:
+    """Base of the parameters. Subclasses are frozen dataclasses; `spec` and `from_spec` round-trip them."""
+
+    type: ClassVar[str]
+    numeric: ClassVar[bool] = False
+
+    def initial(self) -> Value:
+        """The value of the initial candidate."""
+        raise NotImplementedError
+
+    def check(self, value: Value) -> Value:
+        """The canonical form of a value.
+
+        Raises:
+            ValueError: The value is not allowed; the text says what is.
+        """
+        raise NotImplementedError
+
+    def sample(self, rng: random.Random) -> Value:
+        """A random allowed value; text-like parameters, which have no distribution, stay as they are."""
+        return self.initial()
+
+    def bound(self, folder: Path) -> Parameter:
+        """The same parameter with files read from `folder`."""
+        return self
+
+    def spec(self) -> dict[str, Any]:
+        """The parameter as plain JSON."""
+        out: dict[str, Any] = {LABEL: self.type}
+        for item in fields(self):  # type: ignore[arg-type]
+            value = getattr(self, item.name)
+            if value != item.default:
+                out[item.name] = list(value) if isinstance(value, tuple) else value
+        return out
+
+
+class Numeric(Parameter):
+    """A parameter with a place on the unit interval."""
+
+    numeric = True
+
+    @property
+    def levels(self) -> int | None:
+        """How many different values there are; None for a continuum."""
+        raise NotImplementedError
+
+    def encode(self, value: Value) -> float:
+        """The value's place in [0, 1]; discrete values sit in the middle of equal cells."""
+        raise NotImplementedError
+
+    def decode(self, unit: float) -> Value:
+        """The value at a place in [0, 1]; places outside are clipped."""
+        raise NotImplementedError
+
+    def bins(self, resolution: int) -> int:
+        """How many integer bins represent this parameter at a resolution."""
+        return min(resolution, self.levels or resolution)
+
+    def to_bin(self, value: Value, resolution: int) -> int:
+        """The value's integer bin, 0 to `bins(resolution) - 1`."""
+        count = self.bins(resolution)
+        return min(count - 1, int(self.encode(value) * count))
+
+    def from_bin(self, index: int, resolution: int) -> Value:
+        """The value in the middle of a bin.
+
+        Raises:
+            ValueError: The bin does not exist.
+        """
+        count = self.bins(resolution)
+        if not 0 <= index < count:
+            raise ValueError(f"bin {index} is outside 0 to {count - 1}")
+        return self.decode((index + 0.5) / count)
+
+    def sample(self, rng: random.Random) -> Value:
+        return self.decode(rng.random())
+
+
+def _finite(value: Value, what: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise ValueError(f"{what} must be a number, not {value!r}")
+    if not math.isfinite(value):
+        raise ValueError(f"{what} must be finite, not {value!r}")
+    return float(value)
+
+
+def _check_range(kind: str, low: float, high: float, log: bool) -> None:
+    if not low < high:
+        raise ConfigError(f"{kind}: low ({low!r}) must be below high ({high!r})", hint="swap or widen the bounds")
+    if log and low <= 0:
+        raise ConfigError(
+            f"{kind}: a logarithmic scale needs low > 0, found {low!r}",
+            hint="raise low, or drop log = true",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Float(Numeric):
+    """A real number in [low, high], on a linear or logarithmic scale; the default is the scale's middle."""
+
+    low: float
+    high: float
+    log: bool = False
+    default: float | None = None
+    type: ClassVar[str] = "float"
+
+    def __post_init__(self) -> None:
+        _finite(self.low, "low"), _finite(self.high, "high")
+        _check_range("Float", self.low, self.high, self.log)
+        _check_default(self)
+
+    @property
+    def levels(self) -> None:
+        return None
+
+    def initial(self) -> float:
+        return self.decode(0.5) if self.default is None else self.check(self.default)
+
+    def check(self, value: Value) -> float:
+        number = _finite(value, "the value")
+        if not self.low <= number <= self.high:
+            raise ValueError(f"{number!r} is outside {self.low!r} to {self.high!r}")
+        return number + 0.0  # -0.0 and 0.0 are one value and must have one hash
+
+    def encode(self, value: Value) -> float:
+        if self.log:
+            return math.log(value / self.low) / math.log(self.high / self.low)
+        return (value - self.low) / (self.high - self.low)
+
+    def decode(self, unit: float) -> float:
+        unit = min(1.0, max(0.0, unit))
+        if self.log:
+            value = self.low * (self.high / self.low) ** unit
+        else:
+            value = self.low + unit * (self.high - self.low)
+        return min(self.high, max(self.low, value)) + 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Int(Numeric):
+    """A whole number in [low, high], both included; the default is the scale's middle."""
+
+    low: int
+    high: int
+    log: bool = False
+    default: int | None = None
+    type: ClassVar[str] = "int"
+
+    def __post_init__(self) -> None:
+        for name, value in (("low", self.low), ("high", self.high)):
+            if isinstance(value, bool) or not isinstance(value, int):
+                raise ConfigError(f"Int: {name} must be a whole number, found {value!r}", hint="use Float for reals")
+        _check_range("Int", self.low, self.high, self.log)
+        _check_default(self)
+
+    @property
+    def levels(self) -> int | None:
+        # On a logarithmic scale the values are not equally wide, so they share bins as reals do.
+        return None if self.log else self.high - self.low + 1
+
+    def initial(self) -> int:
+        return self.decode(0.5) if self.default is None else self.check(self.default)
+
+    def check(self, value: Value) -> int:
+        number = _finite(value, "the value")
+        if number != int(number):
+            raise ValueError(f"{value!r} is not a whole number")
+        if not self.low <= number <= self.high:
+            raise ValueError(f"{int(number)} is outside {self.low} to {self.high}")
+        return int(number)
+
+    def _edges(self) -> tuple[float, float]:
+        # Half a step beyond each end, so that the ends are as likely as the values between them.
+        return math.log(self.low - 0.5), math.log(self.high + 0.5)
+
+    def encode(self, value: Value) -> float:
+        if self.log:
+            first, last = self._edges()
+            return (math.log(value) - first) / (last - first)
+        return (value - self.low + 0.5) / (self.high - self.low + 1)
+
+    def decode(self, unit: float) -> int:
+        unit = min(1.0, max(0.0, unit))
+        if self.log:
+            first, last = self._edges()
+            value = round(math.exp(first + unit * (last - first)))
+        else:
+            value = self.low + int(unit * (self.high - self.low + 1))
+        return min(self.high, max(self.low, value))
+
+
+@dataclass(frozen=True, slots=True)
+class Categorical(Numeric):
+    """One of several choices (strings, numbers or booleans); the default is the first.
+
+    The order of the choices gives the bins their order and means nothing else.
+    """
+
+    choices: tuple[Value, ...]
+    default: Value = None
+    type: ClassVar[str] = "categorical"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "choices", tuple(self.choices))
+        if len(self.choices) < 2:
+            raise ConfigError("Categorical: at least two choices are needed", hint="drop the parameter, or add one")
+        for choice in self.choices:
+            if not isinstance(choice, (str, int, float, bool)):
+                raise ConfigError(f"Categorical: {choice!r} is not a string, number or boolean")
+        if len({_identity(choice) for choice in self.choices}) != len(self.choices):
+            raise ConfigError(f"Categorical: a choice stands twice in {list(self.choices)}")
+        _check_default(self)
+
+    @property
+    def levels(self) -> int:
+        return len(self.choices)
+
+    def initial(self) -> Value:
+        return self.choices[0] if self.default is None else self.check(self.default)
+
+    def _index(self, value: Value) -> int:
+        wanted = _identity(value)
+        for index, choice in enumerate(self.choices):
+            if _identity(choice) == wanted:
+                return index
+        raise ValueError(f"{value!r} is not one of {', '.join(map(repr, self.choices))}")
+
+    def check(self, value: Value) -> Value:
+        return self.choices[self._index(value)]
+
+    def encode(self, value: Value) -> float:
+        return (self._index(value) + 0.5) / len(self.choices)
+
+    def decode(self, unit: float) -> Value:
+        unit = min(1.0, max(0.0, unit))
+        return self.choices[min(len(self.choices) - 1, int(unit * len(self.choices)))]
+
+
+def _identity(value: Value) -> tuple[str, Value]:
+    # 1, 1.0 and True are equal to Python and different to a user.
+    return type(value).__name__, value
+
+
+@dataclass(frozen=True, slots=True)
+class Text(Parameter):
+    """A text such as a prompt.
+
+    Args:
+        default: The initial text; or `file`, the path of a UTF-8 file that holds it,
+            relative to the problem's folder.
+        max_chars: The longest text allowed, in characters.
+        placeholders: Names that every version must keep as `{name}`. Only these are
+            placeholders; any other brace is literal.
+    """
+
+    default: str | None = None
+    file: str | None = None
+    max_chars: int | None = None
+    placeholders: tuple[str, ...] = ()
+    type: ClassVar[str] = "text"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "placeholders", tuple(self.placeholders))
+        _check_source(self, self.default, self.file)
+        for name in self.placeholders:
+            if not name.isidentifier():
+                raise ConfigError(f"Text: the placeholder {name!r} is not a name")
+        if self.default is not None:
+            _check_default(self)
+
+    def initial(self) -> str:
+        return self.check(_loaded(self))
+
+    def check(self, value: Value) -> str:
+        if not isinstance(value, str):
+            raise ValueError(f"a text is needed, not {type(value).__name__}")
+        if self.max_chars is not None and len(value) > self.max_chars:
+            raise ValueError(f"the text has {len(value)} characters, {self.max_chars} are allowed")
+        lost = [name for name in self.placeholders if f"{{{name}}}" not in value]
+        if lost:
+            raise ValueError("the text lost " + ", ".join(f"{{{name}}}" for name in lost))
+        return value
+
+    def bound(self, folder: Path) -> Text:
+        return replace(self, default=_read(folder, self.file), file=None) if self.file else self
+
+    def render(self, value: str, **given: object) -> str:
+        """The text with its declared placeholders filled in; nothing in the filled-in values is expanded.
+
+        Raises:
+            KeyError: A declared placeholder was not given.
+        """
+        return _render(value, {name: str(given[name]) for name in self.placeholders})
+
+
+def _render(text: str, values: Mapping[str, str]) -> str:
+    parts, position = [], 0
+    while position < len(text):
+        for name, value in values.items():
+            mark = f"{{{name}}}"
+            if text.startswith(mark, position):
+                parts.append(value)
+                position += len(mark)
+                break
+        else:
+            parts.append(text[position])
+            position += 1
+    return "".join(parts)
+
+
+@dataclass(frozen=True, slots=True)
+class Code(Parameter):
+    """A program text.
+
+    Args:
+        default: The initial program; or `file`, as for `Text`.
+        language: Only "python" is checked for syntax; other languages are taken as they are.
+        entry: In Python, the function or class that every version must define at the top level.
+    """
+
+    default: str | None = None
+    file: str | None = None
+    language: str = "python"
+    entry: str | None = None
+    type: ClassVar[str] = "code"
+
+    def __post_init__(self) -> None:
+        _check_source(self, self.default, self.file)
+        if self.default is not None:
+            _check_default(self)
+
+    def initial(self) -> str:
+        return self.check(_loaded(self))
+
+    def check(self, value: Value) -> str:
+        if not isinstance(value, str):
+            raise ValueError(f"a program text is needed, not {type(value).__name__}")
+        if self.language == "python":
+            try:
+                tree = ast.parse(value)
+            except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+                raise ValueError(f"the program does not parse: {error}") from None
+            defined = {
+                node.name
+                for node in tree.body
+                if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef))
+            }
+            if self.entry is not None and self.entry not in defined:
+                raise ValueError(f"the program does not define {self.entry}")
+        return value
+
+    def bound(self, folder: Path) -> Code:
+        return replace(self, default=_read(folder, self.file), file=None) if self.file else self
+
+
+@dataclass(frozen=True, slots=True)
+class Demos(Parameter):
+    """A choice of at most `k` few-shot examples, in order, from a pool; the value is a list of pool indices."""
+
+    pool: tuple[Any, ...]
+    k: int
+    default: tuple[int, ...] = field(default=())
+    type: ClassVar[str] = "demos"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "pool", tuple(self.pool))
+        object.__setattr__(self, "default", tuple(self.default))
+        if not 1 <= self.k <= len(self.pool):
+            raise ConfigError(f"Demos: k must be 1 to {len(self.pool)} (the pool's size), found {self.k}")
+        _check_default(self)
+
+    def initial(self) -> list[int]:
+        return self.check(list(self.default))
+
+    def check(self, value: Value) -> list[int]:
+        if not isinstance(value, (list, tuple)) or any(isinstance(i, bool) or not isinstance(i, int) for i in value):
+            raise ValueError(f"a list of pool indices is needed, not {value!r}")
+        if len(value) > self.k:
+            raise ValueError(f"{len(value)} examples chosen, at most {self.k} are allowed")
+        if len(set(value)) != len(value):
+            raise ValueError("an example was chosen twice")
+        if any(not 0 <= index < len(self.pool) for index in value):
+            raise ValueError(f"an index is outside 0 to {len(self.pool) - 1}")
+        return list(value)
+
+    def sample(self, rng: random.Random) -> list[int]:
+        return rng.sample(range(len(self.pool)), self.k)
+
+    def chosen(self, value: Sequence[int]) -> list[Any]:
+        """The examples that a value stands for."""
+        return [self.pool[index] for index in value]
+
+
+def _check_default(parameter: Any) -> None:
+    if parameter.default is not None:
+        try:
+            parameter.check(parameter.default)
+        except ValueError as error:
+            raise ConfigError(f"{type(parameter).__name__}: the default is not allowed: {error}") from None
+
+
+def _check_source(parameter: Parameter, default: str | None, file: str | None) -> None:
+    if (default is None) == (file is None):
+        raise ConfigError(
+            f"{type(parameter).__name__}: exactly one of default and file is needed",
+            hint='give the text itself, or file = "name.txt" in the problem\'s folder',
+        )
+
+
+def _loaded(parameter: Any) -> str:
+    if parameter.default is None:
+        raise ConfigError(f"{type(parameter).__name__}: {parameter.file} has not been read; make a Problem of it first")
+    return str(parameter.default)
+
+
+def _read(folder: Path, name: str | None) -> str:
+    path = folder / str(name)
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read {path}: {error}", hint="the file must exist and be UTF-8") from None
+
+
+KINDS: dict[str, Callable[..., Parameter]] = {
+    kind.type: kind for kind in (Float, Int, Categorical, Text, Code, Demos)
+}
+
+
+def parameter(spec: Mapping[str, Any]) -> Parameter:
+    """The parameter that a plain-JSON `spec` describes.
+
+    Raises:
+        ConfigError: Unknown type, unknown or missing field, or a field's value is not allowed.
+    """
+    given = dict(spec)
+    kind = KINDS.get(str(given.pop(LABEL, None)))
+    if kind is None:
+        raise ConfigError(f"type: found {spec.get(LABEL)!r}, allowed is one of {', '.join(KINDS)}")
+    known = {item.name: item for item in fields(kind)}  # type: ignore[arg-type]
+    for name in given:
+        if name not in known:
+            raise ConfigError(f"{name}: unknown for type {spec[LABEL]}, allowed is one of {', '.join(known)}")
+    try:
+        return kind(**given)
+    except TypeError:
+        raise ConfigError(f"type {spec[LABEL]} needs {_required(kind)}, found {', '.join(given) or 'nothing'}") from None
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+
+
+def _required(kind: Any) -> str:
+    from dataclasses import MISSING
+
+    return ", ".join(f.name for f in fields(kind) if f.default is MISSING and f.default_factory is MISSING)
