@@ -199,8 +199,10 @@ def measurement(value: Any, names: Sequence[str]) -> dict[str, Any]:
 
 def _number(name: Any, value: Any) -> float:
     try:
-        # Accepts numpy scalars too, without importing numpy; strings of digits are not numbers.
-        number = float(value) if not isinstance(value, (str, bytes)) else None
+        # Accepts numpy and torch scalars without importing either. Strings of digits are not numbers,
+        # and an array of one element is more likely a mistake than a measurement.
+        scalar = not isinstance(value, (str, bytes)) and not getattr(value, "shape", ())
+        number = float(value) if scalar else None
     except (TypeError, ValueError, OverflowError):
         number = None
     if number is None:
@@ -220,6 +222,10 @@ class Evaluator(Protocol):
 
     Attributes:
         exclusive: While it measures, nothing else of ours computes: no other evaluation, no local model.
+        blocking: `produce` computes instead of waiting and never suspends, so it needs a thread or a
+            process of its own; otherwise it is awaited on the event loop.
+        keeps_limits: `produce` applies the request's limits itself (a command does); otherwise the
+            executor does.
         spec: Plain data from which a worker process can rebuild the evaluator; None when it can
             only run in this process.
         fingerprint: Changes when the evaluator's source changes.
@@ -228,13 +234,19 @@ class Evaluator(Protocol):
     exclusive: bool
 
     @property
+    def blocking(self) -> bool: ...
+
+    @property
+    def keeps_limits(self) -> bool: ...
+
+    @property
     def spec(self) -> Mapping[str, Any] | None: ...
 
     @property
     def fingerprint(self) -> str: ...
 
     async def produce(self, request: Request, partial: Callable[[Any], None]) -> Output:
-        """Measure one request; `partial` takes results that arrive before the final one.
+        """Measure one request; `partial` takes results, plain JSON, that arrive before the final one.
 
         Failures of the candidate come back as outputs; an exception is a failure of kind "error".
         """
@@ -252,10 +264,16 @@ class Evaluator(Protocol):
 class Executor(Protocol):
     """Runs requests somewhere. `agent.testing.ExecutorContract` holds what every one must do."""
 
-    async def submit(self, request: Request) -> Output:
-        """The request's output; failures are outputs. Cancelling the call stops the work."""
+    async def submit(self, request: Request, partial: Callable[[Any], None] | None = None) -> Output:
+        """The request's output; failures are outputs. Cancelling the call stops the work.
+
+        Args:
+            request: What to measure.
+            partial: Called on the event loop with each result that arrives before the final one; the
+                output holds them as well.
+        """
         ...
 
     async def close(self) -> None:
-        """Stop all work and leave no process behind."""
+        """Stop all work and leave no process behind; what still runs ends as "cancelled". May be called twice."""
         ...

@@ -101,7 +101,8 @@ class ProposalEnded(Event):
 
     Args:
         id: The decision.
-        proposals: For each: values, source, rationale, parents (candidate ids), claim.
+        proposals: As the proposer gave them: values, source, rationale, parents, claim. The checks decide
+            about each in an event of its own.
         rejections: Replies or values that could not be used, each with reason, source and detail.
         state: What the proposer wants to be given back next time, as JSON.
         error: Why the proposer failed as a whole, or "".
@@ -175,6 +176,30 @@ class CallEnded(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class CandidateAdmitted(Event):
+    """A proposed candidate passed the checks and will be measured.
+
+    Args:
+        proposal: The decision it comes from.
+        candidate: Its id.
+        values: Its values in canonical form.
+        source: Which proposer, and how: "evollm:llm", "evollm:sample", "coordinate", "fallback" …
+        rationale: The proposer's words for it.
+        parents: Ids of the candidates it was made from.
+        claim: What the proposer expects the objective to be, or None.
+    """
+
+    proposal: int
+    candidate: str
+    values: JSON
+    source: str
+    rationale: str = ""
+    parents: list[str] = field(default_factory=list)
+    claim: float | None = None
+    type: ClassVar[str] = "candidate.admitted"
+
+
+@dataclass(frozen=True, slots=True)
 class CandidateRejected(Event):
     """A proposed candidate will not be measured: a check failed, or it was seen before."""
 
@@ -187,7 +212,10 @@ class CandidateRejected(Event):
 
 @dataclass(frozen=True, slots=True)
 class EvaluationStarted(Event):
-    """One request is about to be measured."""
+    """One request is about to be measured.
+
+    `pair` numbers the pair of a race or an exam that it is one half of; -1 outside of pairs.
+    """
 
     id: int
     candidate: str
@@ -195,6 +223,7 @@ class EvaluationStarted(Event):
     seed: int
     replicate: int
     purpose: str
+    pair: int = -1
     fidelity: float = 1.0
     stage: str = "full"
     type: ClassVar[str] = "evaluation.started"
@@ -227,13 +256,22 @@ class EvaluationEnded(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class RaceStarted(Event):
+    """A contender is now measured alternately with the champion."""
+
+    challenger: str
+    champion: str
+    type: ClassVar[str] = "race.started"
+
+
+@dataclass(frozen=True, slots=True)
 class RaceDecided(Event):
-    """The race's word on a candidate: "promote" makes it the champion, "drop" ends it.
+    """The race's word on a candidate.
 
     Args:
         candidate: The challenger.
         champion: What it was compared with.
-        decision: promote or drop.
+        decision: "promote" makes it the champion, "drop" ends it, "continue" sends it into paired measurements.
         reason: One sentence.
         evidence: Summary of the comparison: pairs, wins, losses, effect.
     """

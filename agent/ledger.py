@@ -2,7 +2,8 @@
 
 The ledger is a fold over the journal. A spend is first reserved at its worst case (an event ending
 in `Started`), then settled at what it was; what was reserved and never settled stays counted, as
-*possibly spent*, so a limit holds even across a crash.
+*possibly spent*, so a limit holds even across a crash. The same goes for an attempt of a call that
+broke off after it was sent: the provider may have billed it, and nobody can tell.
 """
 
 from __future__ import annotations
@@ -87,6 +88,10 @@ class Ledger:
         """Calls that were cut off without an answer: possibly spent."""
         self.lost_evaluations = 0
         """Evaluations that were cut off and started again."""
+        self.possibly = {"tokens": 0.0, "usd": 0.0}
+        """Worst case of the attempts that broke off inside of calls which have ended."""
+        self._held: dict[int, dict[str, float]] = {}
+        self._retries: dict[int, int] = {}
 
     def apply(self, event: Event) -> None:
         """Fold one event."""
@@ -100,11 +105,16 @@ class Ledger:
             self._open_calls[event.id] = event
         elif isinstance(event, CallRetried):
             self.retries += 1
+            self._retries[event.id] = self._retries.get(event.id, 0) + 1
         elif isinstance(event, CallEnded):
             started = self._open_calls.pop(event.id, None) or self.lost_calls.pop(event.id)
+            self._held.pop(event.id, None)
+            self._retries.pop(event.id, None)
             self._settle(started, event.spent)
 
     def _settle(self, started: CallStarted, spent: Mapping[str, Any]) -> None:
+        for kind in self.possibly:
+            self.possibly[kind] += spent.get(f"possibly_{kind}", 0)
         for account in (
             self.total,
             self.by_role.setdefault(started.role, Account()),
@@ -123,11 +133,43 @@ class Ledger:
         """A process died and another takes over: what is open now has no answer coming."""
         self.lost_calls.update(self._open_calls)
         self._open_calls.clear()
+        self._held.clear()
         self.lost_evaluations += len(self._open_evaluations)
 
+    def hold(self, call: int, **amounts: float | None) -> None:
+        """Hold back more for a call under way, one of whose attempts may have been billed before it broke off.
+
+        This is known to this process alone. After a crash, each of the lost call's attempts counts in full.
+
+        Args:
+            call: Number of a call that has started and not ended.
+            amounts: Worst case of the next attempt by kind (tokens, usd); None means unknown.
+
+        Raises:
+            BudgetExceeded: A limit could be passed; nothing is held then.
+            ConfigError: As in `check`.
+        """
+        self.check(**amounts)
+        held = self._held.setdefault(call, {})
+        for kind, amount in amounts.items():
+            held[kind] = held.get(kind, 0.0) + (amount or 0.0)
+
     def _reserved(self, kind: str) -> float:
-        held = (*self._open_calls.values(), *self.lost_calls.values())
-        return sum(call.reserved.get(kind, 0) for call in held)
+        calls = self._open_calls.values()
+        held = self._held.values()
+        return (
+            sum(call.reserved.get(kind, 0) for call in calls)
+            + sum(amounts.get(kind, 0.0) for amounts in held)
+            + self._lost(kind)
+        )
+
+    def _lost(self, kind: str) -> float:
+        """Worst case of the calls that were cut off; a retried one may have been billed for every attempt."""
+        attempts = 0 if kind == "calls" else 1
+        return sum(
+            call.reserved.get(kind, 0) * (1 + attempts * self._retries.get(number, 0))
+            for number, call in self.lost_calls.items()
+        )
 
     def committed(self, kind: str) -> float:
         """What counts against a limit: spent, plus reserved and not yet settled."""
@@ -140,7 +182,7 @@ class Ledger:
             "tokens": self.total.input + self.total.output,
             "usd": self.total.usd + self.evaluator_usd,
         }[kind]
-        return spent + self._reserved(kind)
+        return spent + self.possibly.get(kind, 0.0) + self._reserved(kind)
 
     def left(self, kind: str) -> float:
         """What may still be spent of a kind; infinity without a limit."""
@@ -184,7 +226,8 @@ class Ledger:
             "seconds": round(self.seconds, 3),
             "possibly_spent": {
                 "calls": len(self.lost_calls),
-                "tokens": sum(call.reserved.get("tokens", 0) for call in self.lost_calls.values()),
+                "tokens": int(self._lost("tokens") + self.possibly["tokens"]),
+                "usd": round(self._lost("usd") + self.possibly["usd"], 9),
             },
             "by_role": {role: account.to_json() for role, account in self.by_role.items()},
             "by_model": {model: account.to_json() for model, account in self.by_model.items()},

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from agent.errors import ConfigError
-from agent.evaluation import Evaluator, Limits
+from agent.evaluation import Evaluator, Limits, Output, Request, Score
 from agent.space import Candidate, Space, canonical, digest
 
 Direction = Literal["minimize", "maximize"]
@@ -160,9 +160,29 @@ class Problem:
             "examples": [example.id for example in self.data],
             "deterministic": self.deterministic,
             "evaluator": dict(self.evaluator.spec or {}),
+            "exclusive": self.evaluator.exclusive,
             "folder": str(self.folder),
             "limits": asdict(self.limits),
         }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Problem:
+        """The problem that `to_json` wrote, without the means to measure and without the rows' contents.
+
+        Folding a journal needs no more, so a run can be shown where its evaluator is not installed.
+        """
+        return cls(
+            name=data["name"],
+            space=Space.from_spec(data["space"]),
+            evaluator=_Recorded(data["exclusive"], data["evaluator"]),
+            objectives=tuple(Objective(**item) for item in data["objectives"]),
+            constraints=tuple(Constraint(**item) for item in data["constraints"]),
+            data=tuple(Example(item, None) for item in data["examples"]),
+            deterministic=data["deterministic"],
+            description=data["description"],
+            folder=Path(data["folder"]),
+            limits=Limits(**data["limits"]),
+        )
 
     @property
     def fingerprints(self) -> dict[str, str]:
@@ -175,6 +195,21 @@ class Problem:
             "data": digest([[example.id, example.row] for example in self.data]),
             "problem": digest(plain),
         }
+
+
+@dataclass(frozen=True, slots=True)
+class _Recorded:
+    """What a journal knows of an evaluator."""
+
+    exclusive: bool
+    spec: Mapping[str, Any]
+    fingerprint: str = ""
+
+    async def produce(self, request: Request, partial: Callable[[Any], None]) -> Output:
+        return Output.failed("error", "this problem was read from a journal; open its folder to measure")
+
+    def score(self, output: Output) -> Score:
+        raise ValueError("this problem was read from a journal; open its folder to measure")
 
 
 def examples(rows: Sequence[Any]) -> tuple[Example, ...]:

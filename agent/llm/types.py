@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass, replace
 from typing import Any, Literal, Protocol
 
 from agent.events import CallEnded, Event
@@ -14,6 +15,25 @@ Role = Literal["propose", "task", "judge", "critic"]
 """What a call is for; each role can have a model of its own, and spend is shown by role."""
 
 Stop = Literal["end", "length", "tool", "refusal", "other"]
+
+
+def _plain(value: Any) -> Any:
+    """A value as plain JSON. Optional fields of a dataclass that hold nothing are left out, so that a field
+    which a later version adds does not change the hash of requests that do not use it."""
+    if is_dataclass(value):
+        out = {}
+        for item in fields(value):
+            found = getattr(value, item.name)
+            optional = item.default is not MISSING
+            if optional and (found is None or found is False or found == "" or found == ()):
+                continue
+            out[item.name] = _plain(found)
+        return out
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return value
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +54,11 @@ class ToolCall:
     arguments: Mapping[str, Any] | None
     raw: str = ""
 
+    @property
+    def arguments_json(self) -> str:
+        """The arguments as a JSON object; what cannot be read is not sent back, since servers refuse it."""
+        return "{}" if self.arguments is None else json.dumps(self.arguments, ensure_ascii=False)
+
 
 @dataclass(frozen=True, slots=True)
 class Message:
@@ -45,6 +70,7 @@ class Message:
         tool_calls: On an assistant turn, the calls it asked for.
         tool_call_id: On a tool turn, the call it answers.
         is_error: On a tool turn, whether the tool failed.
+        carry: On an assistant turn, `Completion.carry` of that turn.
     """
 
     role: Literal["user", "assistant", "tool"]
@@ -52,6 +78,7 @@ class Message:
     tool_calls: tuple[ToolCall, ...] = ()
     tool_call_id: str = ""
     is_error: bool = False
+    carry: tuple[Mapping[str, Any], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +104,9 @@ class ModelRequest:
     effort: str | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """The request as JSON, without fields that hold nothing."""
-        return {name: value for name, value in asdict(self).items() if value not in (None, "", ())}
+        """The request as plain JSON, without fields that hold nothing."""
+        out: dict[str, Any] = _plain(self)
+        return out
 
     def key(self, model: str) -> str:
         """Hash of the request to a model (`provider:model`)."""
@@ -87,7 +115,15 @@ class ModelRequest:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens of one call. `input` includes what was read from or written to the provider's cache."""
+    """Tokens of one call; all zero when the server did not tell.
+
+    Args:
+        input: All input, including what was read from or written to the provider's cache.
+        cached: Of the input, what was read from the cache.
+        cache_written: Of the input, what was written to the cache.
+        output: All output, including reasoning.
+        reasoning: Of the output, what was spent on reasoning.
+    """
 
     input: int = 0
     cached: int = 0
@@ -108,7 +144,8 @@ class Completion:
         usd: Dollars, or None when the price is unknown.
         model: The model that the server says answered.
         seconds: Wall-clock seconds of the attempt that succeeded.
-        parsed: For a request with a schema: the validated value.
+        parsed: From `Llm.structured`: the validated value.
+        carry: What the provider wants back with this turn (signed reasoning), word for word.
     """
 
     text: str
@@ -119,11 +156,15 @@ class Completion:
     model: str = ""
     seconds: float = 0.0
     parsed: Any = None
+    carry: tuple[Mapping[str, Any], ...] = ()
+
+    def as_message(self) -> Message:
+        """The reply as the assistant's turn of a conversation that goes on."""
+        return Message("assistant", self.text, tool_calls=self.tool_calls, carry=self.carry)
 
     def to_json(self) -> dict[str, Any]:
-        """The reply as JSON; `parsed` is left out, since it is made of `text` again."""
-        out = asdict(self)
-        out.pop("parsed")
+        """The reply as plain JSON; `parsed` is left out, since it is made of `text` again."""
+        out: dict[str, Any] = _plain(replace(self, parsed=None))
         return out
 
     @classmethod
@@ -131,7 +172,32 @@ class Completion:
         """The reply that `to_json` wrote."""
         given = dict(data)
         calls = tuple(ToolCall(**call) for call in given.pop("tool_calls", ()))
-        return cls(tool_calls=calls, usage=Usage(**given.pop("usage", {})), **given)
+        carry = tuple(given.pop("carry", ()))
+        return cls(tool_calls=calls, carry=carry, usage=Usage(**given.pop("usage", {})), **given)
+
+
+class Adapter(Protocol):
+    """A model behind one wire format.
+
+    It may also have `endpoint` (a text; adapters with the same one share a concurrency limit), `base_url`
+    (of a server other than the provider's own) and `secrets` (texts that must never be written down).
+    """
+
+    async def complete(self, request: ModelRequest, *, seed: int | None) -> Completion:
+        """One reply, from one attempt.
+
+        Args:
+            request: What to say.
+            seed: Makes sampling repeatable where the server can do that.
+
+        Raises:
+            ProviderError: The attempt failed; says whether another one may succeed.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Free connections or memory; a second call does nothing."""
+        ...
 
 
 class Recorder(Protocol):

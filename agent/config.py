@@ -1,0 +1,291 @@
+"""problem.toml → a problem with its settings and budget. Every error names file, key, what was found and what is allowed."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from agent.errors import ConfigError
+from agent.evaluation import Evaluator, Limits
+from agent.ledger import Budget
+from agent.problem import Constraint, Objective, Problem, examples
+from agent.settings import DEFAULT_MODEL, Settings
+from agent.space import Space
+
+FILE = "problem.toml"
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, populate_by_name=True)
+
+
+class EvaluatorConfig(_Strict):
+    """[evaluator]: a function "module:attr" in the problem's folder, or a command."""
+
+    function: str | None = None
+    command: list[str] | None = None
+    exclusive: bool = False
+    deterministic: bool = False
+    executor: Literal["inline", "subprocess"] | None = None
+    isolate: bool = False
+    timeout: float | None = Field(default=None, gt=0)
+    memory_mb: int | None = Field(default=None, gt=0)
+    env: dict[str, str] = {}
+
+
+class ObjectiveConfig(_Strict):
+    """[[objectives]]"""
+
+    name: str
+    direction: Literal["minimize", "maximize"] = "minimize"
+    unit: str = ""
+    min_effect: float = Field(default=0.0, ge=0)
+    min_effect_relative: float = Field(default=0.0, ge=0)
+    floor: float | None = None
+
+
+class ConstraintConfig(_Strict):
+    """[[constraints]]"""
+
+    name: str
+    max: float | None = None
+    min: float | None = None
+    unit: str = ""
+
+
+class BudgetConfig(_Strict):
+    """[budget]"""
+
+    evaluations: int | None = Field(default=None, ge=0)
+    calls: int | None = Field(default=None, ge=0)
+    tokens: int | None = Field(default=None, ge=0)
+    usd: float | None = Field(default=None, ge=0)
+    seconds: float | None = Field(default=None, ge=0)
+
+
+class ModelsConfig(_Strict):
+    """[models]: `provider:model` by role."""
+
+    propose: str = DEFAULT_MODEL
+    task: str | None = None
+    judge: str | None = None
+    critic: str | None = None
+    base_url: str | None = None
+
+
+class ProposerConfig(_Strict):
+    """[proposer]"""
+
+    name: str = "default"
+    options: dict[str, Any] = {}
+
+
+class GateConfig(_Strict):
+    """[gate]"""
+
+    baseline: int = Field(default=3, ge=1)
+    race_shortest: int = Field(default=3, ge=1)
+    race_longest: int = Field(default=10, ge=1)
+    exam_pairs: int = Field(default=12, ge=1)
+    level: float = Field(default=0.05, gt=0, lt=1)
+
+
+class RunConfig(_Strict):
+    """[run]"""
+
+    seed: int = 0
+    workers: int = Field(default=1, ge=1)
+
+
+class PriceConfig(_Strict):
+    """[prices."provider:model"]: dollars per million tokens."""
+
+    input: float = Field(ge=0)
+    output: float = Field(ge=0)
+    cached: float | None = Field(default=None, ge=0)
+
+
+class ProblemConfig(_Strict):
+    """The whole file."""
+
+    name: str | None = None
+    description: str = ""
+    evaluator: EvaluatorConfig
+    space: dict[str, dict[str, Any]]
+    objectives: list[ObjectiveConfig] = Field(min_length=1)
+    constraints: list[ConstraintConfig] = []
+    data: str | None = None
+    budget: BudgetConfig = BudgetConfig()
+    models: ModelsConfig = ModelsConfig()
+    proposer: ProposerConfig = ProposerConfig()
+    gate: GateConfig = GateConfig()
+    run: RunConfig = RunConfig()
+    prices: dict[str, PriceConfig] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """A problem file, read and checked.
+
+    Args:
+        problem: With its evaluator.
+        settings: Who proposes, how much at once, how strict.
+        budget: Limits.
+        seed: Of the run.
+        base_url: Another server for OpenAI-compatible models, or None.
+    """
+
+    problem: Problem
+    settings: Settings
+    budget: Budget
+    seed: int
+    base_url: str | None = None
+    env: Mapping[str, str] | None = None
+
+
+def load(folder: Path, overrides: Mapping[str, Any] | None = None) -> Setup:
+    """Read `problem.toml` from a folder (or the file itself).
+
+    Args:
+        folder: The problem's folder, or the path of its file.
+        overrides: Values by dotted key that replace the file's, such as {"run.workers": 4}.
+
+    Raises:
+        ConfigError: The file is missing, is not TOML, or a key is unknown or has a value that is not allowed.
+    """
+    path = folder if folder.suffix == ".toml" else folder / FILE
+    try:
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(
+            f"there is no {path}", hint="truegain init writes a working problem folder to start from"
+        ) from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"{path}: {error}", hint="the file must be UTF-8 TOML") from None
+    for key, value in (overrides or {}).items():
+        _set(raw, key, value, path)
+    try:
+        parsed = ProblemConfig.model_validate(raw)
+    except ValidationError as error:
+        raise ConfigError(_explain(path, error), hint=_allowed(error)) from None
+    try:
+        return _build(parsed, path.parent.resolve())
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error.message}", hint=error.hint) from None
+
+
+def _build(parsed: ProblemConfig, folder: Path) -> Setup:
+    objectives = tuple(Objective(**item.model_dump()) for item in parsed.objectives)
+    constraints = tuple(Constraint(**item.model_dump()) for item in parsed.constraints)
+    names = [item.name for item in (*objectives, *constraints)]
+    chosen = parsed.evaluator
+    problem = Problem(
+        name=parsed.name or folder.name,
+        space=_section("space", lambda: Space.from_spec(parsed.space)),
+        evaluator=_evaluator(chosen, folder, names),
+        objectives=objectives,
+        constraints=constraints,
+        data=examples(_rows(folder / parsed.data)) if parsed.data else (),
+        deterministic=chosen.deterministic,
+        description=parsed.description.strip(),
+        folder=folder,
+        limits=Limits(chosen.timeout, chosen.memory_mb),
+        prices={name: price.model_dump(exclude_none=True) for name, price in parsed.prices.items()},
+    )
+    models = {role: name for role, name in parsed.models.model_dump().items() if name and role != "base_url"}
+    settings = _section(
+        "gate",
+        lambda: Settings(
+            proposer=parsed.proposer.name,
+            models=models,
+            workers=parsed.run.workers,
+            executor=chosen.executor,
+            isolate=chosen.isolate,
+            options=parsed.proposer.options,
+            **parsed.gate.model_dump(),
+        ),
+    )
+    budget = Budget(**parsed.budget.model_dump())
+    return Setup(problem, settings, budget, parsed.run.seed, parsed.models.base_url, chosen.env or None)
+
+
+def _section(name: str, make: Any) -> Any:
+    try:
+        return make()
+    except ConfigError as error:
+        raise ConfigError(f"{name}.{error.message}", hint=error.hint) from None
+
+
+def _evaluator(chosen: EvaluatorConfig, folder: Path, names: list[str]) -> Evaluator:
+    if (chosen.function is None) == (chosen.command is None):
+        raise ConfigError(
+            "evaluator: exactly one of function and command is needed",
+            hint='function = "evaluate:measure", or command = ["python", "measure.py"]',
+        )
+    if chosen.function is not None:
+        from agent.evaluators.function import FunctionEvaluator
+
+        return FunctionEvaluator(chosen.function, folder=folder, names=names, exclusive=chosen.exclusive)
+    from agent.evaluators.command import CommandEvaluator
+
+    return CommandEvaluator(
+        chosen.command or [], cwd=folder, names=names, exclusive=chosen.exclusive, env=chosen.env or None
+    )
+
+
+def _rows(path: Path) -> list[Any]:
+    """The rows of a JSON-lines file; full data sets come with splits in `agent.data`."""
+    rows = []
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"data: cannot read {path}: {error}", hint="the file must be UTF-8 JSON lines") from None
+    for number, line in enumerate(lines, 1):
+        if line.strip():
+            try:
+                rows.append(json.loads(line))
+            except ValueError as error:
+                raise ConfigError(f"data: {path}, line {number} is not JSON: {error}") from None
+    if not rows:
+        raise ConfigError(f"data: {path} has no rows")
+    return rows
+
+
+def _set(raw: dict[str, Any], key: str, value: Any, path: Path) -> None:
+    *parents, last = key.split(".")
+    place = raw
+    for name in parents:
+        place = place.setdefault(name, {})
+        if not isinstance(place, dict):
+            raise ConfigError(f"{path}: {key}: {name} is not a table")
+    place[last] = value
+
+
+def _explain(path: Path, error: ValidationError) -> str:
+    first = error.errors()[0]
+    key = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        return f"{path}: {key}: unknown key"
+    if first["type"] == "missing":
+        return f"{path}: {key}: missing"
+    return f"{path}: {key}: found {first['input']!r}; {first['msg'][0].lower()}{first['msg'][1:]}"
+
+
+def _allowed(error: ValidationError) -> str:
+    loc = error.errors()[0]["loc"][:-1]
+    model: Any = ProblemConfig
+    for part in loc:
+        field = getattr(model, "model_fields", {}).get(str(part))
+        if field is None:
+            continue
+        inner = field.annotation
+        candidates = [inner, *getattr(inner, "__args__", ())]
+        model = next((c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)), model)
+    where = f"[{'.'.join(map(str, loc))}]" if loc else "at the top level"
+    return f"allowed {where}: {', '.join(model.model_fields)}"

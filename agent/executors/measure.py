@@ -1,0 +1,97 @@
+"""One measurement, wherever it runs: its time, and exceptions as failures. Kept small for quick worker starts."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Coroutine
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TypeVar
+
+from agent.errors import AgentError
+from agent.evaluation import Evaluator, Failure, Output, Request
+
+T = TypeVar("T")
+HERE = str(Path(__file__).parents[1])
+MESSAGE_CHARS = 500
+DETAIL_CHARS = 2000
+PARTIALS = 1000
+"""Most partial results that an output keeps; all of them are passed on."""
+
+
+def failure_of(error: BaseException) -> Failure:
+    """The failure that an exception is; its detail is the end of the traceback, without frames of this package."""
+    if isinstance(error, AgentError):
+        message = f"{error.message}; {error.hint}" if error.hint else error.message
+        return Failure("error", message, _traceback(error.__cause__) if error.__cause__ else "")
+    if isinstance(error, SystemExit):
+        return Failure("exit", f"the evaluator called exit({error.code!r})", _traceback(error))
+    try:
+        text = f"{type(error).__name__}: {error}".removesuffix(": ")
+    except Exception:  # the user's own __str__
+        text = type(error).__name__
+    if len(text) > MESSAGE_CHARS:
+        text = text[: MESSAGE_CHARS - 1] + "…"
+    return Failure("memory" if isinstance(error, MemoryError) else "error", text, _traceback(error))
+
+
+def _traceback(error: BaseException) -> str:
+    frames: TracebackType | None = error.__traceback__
+    while frames is not None and frames.tb_frame.f_code.co_filename.startswith((HERE, "<frozen importlib")):
+        frames = frames.tb_next
+    try:
+        import traceback
+
+        text = "".join(traceback.format_exception(type(error), error, frames)).rstrip()
+    except Exception:  # the user's own __str__, or no memory left
+        return ""
+    return text if len(text) <= DETAIL_CHARS else "…" + text[1 - DETAIL_CHARS :]
+
+
+class Partials:
+    """Results that arrive before the final one: passed on, and the first ones kept for the output."""
+
+    def __init__(self, forward: Callable[[Any], None] | None) -> None:
+        self._forward = forward
+        self._kept: list[Any] = []
+        self._open = True
+
+    def __call__(self, value: Any) -> None:
+        if not self._open:
+            return  # an evaluation that was given up reports to nobody
+        if len(self._kept) < PARTIALS:
+            self._kept.append(value)
+        if self._forward is not None:
+            self._forward(value)
+
+    def end(self) -> tuple[Any, ...]:
+        """What was kept; later results are ignored."""
+        self._open = False
+        return tuple(self._kept)
+
+
+async def measure(evaluator: Evaluator, request: Request, partial: Callable[[Any], None]) -> Output:
+    """The evaluator's output with its seconds; what it raises is a failure. Only cancellation passes through."""
+    started = time.perf_counter()
+    try:
+        output = await evaluator.produce(request, partial)
+        if not isinstance(output, Output):
+            raise TypeError(f"produce() must return an Output, not {type(output).__name__}")
+    except (Exception, SystemExit) as error:
+        output = Output(failure=failure_of(error))
+    return replace(output, seconds=output.seconds or time.perf_counter() - started)
+
+
+def drive(coroutine: Coroutine[Any, Any, T]) -> T:
+    """The result of a coroutine that never suspends, without an event loop.
+
+    Raises:
+        RuntimeError: It did suspend.
+    """
+    try:
+        coroutine.send(None)
+    except StopIteration as done:
+        return done.value  # type: ignore[no-any-return]
+    coroutine.close()
+    raise RuntimeError("the evaluator says that it is blocking, but it waits for something")

@@ -1,0 +1,142 @@
+"""Where runs live, and how they are found again."""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from agent.errors import ConfigError, StoreError
+from agent.events import RunEnded, RunStarted
+from agent.journal import FILE, holder, is_locked, last, read
+
+VARIABLE = "TRUEGAIN_RUNS"
+PROJECT = (".git", "pyproject.toml")
+
+
+def runs_folder(problem: Path | None, chosen: str | Path | None = None) -> Path:
+    """Where runs of a problem go: `chosen`, or $TRUEGAIN_RUNS, or `runs/` in the project that holds the
+    problem (the nearest folder above with .git or pyproject.toml), or else `runs/` beside the problem.
+
+    Args:
+        problem: The problem's folder; None means the working directory.
+        chosen: What the user said.
+    """
+    if chosen:
+        return Path(chosen).expanduser().resolve()
+    if os.environ.get(VARIABLE):
+        return Path(os.environ[VARIABLE]).expanduser().resolve()
+    start = (problem or Path.cwd()).resolve()
+    for folder in (start, *start.parents):
+        if any((folder / mark).exists() for mark in PROJECT):
+            return folder / "runs"
+    if problem is not None or (start / "problem.toml").exists():
+        return start.parent / "runs"
+    return start / "runs"
+
+
+def new_run(runs: Path, name: str, now: float | None = None) -> Path:
+    """A path for a new run; its name sorts by time and cannot meet another's."""
+    plain = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:40] or "run"
+    stamp = time.strftime("%Y%m%d-%H%M%S", time.localtime(now))
+    return runs / f"{plain}-{stamp}-{secrets.token_hex(2)}"
+
+
+def find(runs: Path, name: str) -> Path:
+    """The run that a name, a unique part of its beginning, a path, or "last" stands for.
+
+    Raises:
+        ConfigError: There is none, or there are several.
+    """
+    direct = Path(name).expanduser()
+    if (direct / FILE).exists():
+        return direct.resolve()
+    known = list(folders(runs))
+    if name == "last" and known:
+        return max(known, key=lambda folder: (folder / FILE).stat().st_mtime)
+    hits = [folder for folder in known if folder.name == name] or [f for f in known if f.name.startswith(name)]
+    if len(hits) == 1:
+        return hits[0]
+    if hits:
+        raise ConfigError(
+            f"{name!r} could be {', '.join(sorted(hit.name for hit in hits)[:5])}", hint="give more of the name"
+        )
+    raise ConfigError(
+        f"there is no run {name!r} in {runs}",
+        hint="truegain list shows the runs; --runs FOLDER looks elsewhere",
+    )
+
+
+def folders(runs: Path) -> Iterator[Path]:
+    """All run folders, by name."""
+    if runs.is_dir():
+        yield from sorted(folder for folder in runs.iterdir() if (folder / FILE).is_file())
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """One line of `truegain list`.
+
+    Args:
+        state: running, finished, interrupted (can be resumed), or damaged.
+    """
+
+    name: str
+    folder: Path
+    problem: str
+    state: str
+    status: str
+    started: float
+    pid: int | None
+    detail: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "run": self.name,
+            "folder": str(self.folder),
+            "problem": self.problem,
+            "state": self.state,
+            "status": self.status,
+            "started": self.started,
+            "pid": self.pid,
+            "detail": self.detail,
+        }
+
+
+def listing(folder: Path) -> Listing:
+    """What `list` shows of a run: read from its first and its last event only."""
+    running = is_locked(folder)
+    pid = holder(folder) if running else None
+    try:
+        first = next(read(folder), None)
+        end = last(folder)
+    except StoreError as error:
+        return Listing(folder.name, folder, "", "damaged", "", 0.0, pid, error.message)
+    if first is None or not isinstance(first.event, RunStarted):
+        return Listing(folder.name, folder, "", "running" if running else "damaged", "", 0.0, pid, "no events yet")
+    problem = str(first.event.problem["name"])
+    ended = end.event if end is not None and isinstance(end.event, RunEnded) else None
+    state = "running" if running else "finished" if ended else "interrupted"
+    return Listing(folder.name, folder, problem, state, ended.status if ended else "", first.time, pid)
+
+
+def prune(runs: Path, *, days: float | None, keep: int | None, now: float) -> list[Path]:
+    """Which runs would be removed: older than `days`, and not among the newest `keep`; never a running one."""
+    known = sorted(folders(runs), key=lambda folder: (folder / FILE).stat().st_mtime, reverse=True)
+    out = []
+    for place, folder in enumerate(known):
+        old = days is None or now - (folder / FILE).stat().st_mtime > days * 86400
+        if old and (keep is None or place >= keep) and not is_locked(folder):
+            out.append(folder)
+    return out
+
+
+def remove(folder: Path) -> None:
+    """Delete a run folder."""
+    shutil.rmtree(folder)

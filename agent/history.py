@@ -1,0 +1,260 @@
+"""What is known about every candidate: a fold over the events that proposers may see."""
+
+from __future__ import annotations
+
+import weakref
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from agent.events import (
+    CandidateAdmitted,
+    CandidateRejected,
+    EvaluationEnded,
+    EvaluationStarted,
+    Event,
+    ProposalEnded,
+    RaceDecided,
+)
+from agent.problem import Objective
+from agent.space import Candidate
+
+TrialState = Literal["queued", "measured", "racing", "champion", "dropped", "failed"]
+"""queued: not measured yet. measured: waits for the race's word. racing: measured in pairs.
+champion: what the search builds on. dropped: was not better, or was replaced. failed: has no value."""
+
+REMEMBERED = 20
+"""Rejections that proposers are told about; older ones are in the journal only."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One candidate and what search knows of it.
+
+    Args:
+        number: Order of admission; the initial candidate is 0.
+        proposal: The decision it came from; 0 for the initial candidate.
+        values: Mean of each objective and constraint over its search measurements; None before the first.
+        count: Search measurements behind `values`; each is a mean over the data rows.
+        feasible: Whether all constraints hold on `values`.
+        feedback: The evaluator's words at the last measurement.
+        failure: Why it has no value: kind and message.
+        reason: Why the race promoted or dropped it.
+    """
+
+    candidate: Candidate
+    number: int
+    proposal: int
+    source: str
+    rationale: str = ""
+    parents: tuple[str, ...] = ()
+    claim: float | None = None
+    state: TrialState = "queued"
+    values: dict[str, float] | None = None
+    count: int = 0
+    feasible: bool = True
+    feedback: str = ""
+    failure: str = ""
+    reason: str = ""
+
+    @property
+    def id(self) -> str:
+        return self.candidate.id
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """One complete measurement of a candidate: the mean over the data rows, or a failure."""
+
+    candidate: str
+    replicate: int
+    pair: int
+    purpose: str
+    values: dict[str, float] | None
+    failure: str = ""
+    feedback: str = ""
+    seconds: float = 0.0
+
+
+class Measuring:
+    """Gathers evaluations into units; used for search and gate alike.
+
+    A failed row counts with the objectives' floors. Where one has no floor, or a constraint has no
+    value, the whole unit is a failure.
+    """
+
+    def __init__(self, objectives: Sequence[Objective], constraints: Sequence[str], rows: int) -> None:
+        self._floors = {item.name: item.floor for item in objectives}
+        self._names = [*self._floors, *constraints]
+        self._rows = rows
+        self._open: dict[tuple[str, int], list[tuple[dict[str, float] | None, str, str, float]]] = {}
+
+    def add(self, started: EvaluationStarted, ended: EvaluationEnded) -> Unit | None:
+        """The unit that this evaluation completes, if it does."""
+        key = (started.candidate, started.replicate)
+        part = self._part(ended)
+        if self._rows <= 1:
+            parts = [part]
+        else:
+            parts = self._open.setdefault(key, [])
+            parts.append(part)
+            if len(parts) < self._rows:
+                return None
+            del self._open[key]
+        failure = next((text for values, text, _, _ in parts if values is None), "")
+        values = None
+        if not failure:
+            values = {n: sum(v[n] for v, _, _, _ in parts if v) / len(parts) for n in self._names}
+        words = [feedback for _, _, feedback, _ in parts if feedback]
+        return Unit(
+            candidate=started.candidate,
+            replicate=started.replicate,
+            pair=started.pair,
+            purpose=started.purpose,
+            values=values,
+            failure=failure,
+            feedback="\n".join(words[:5]),
+            seconds=sum(seconds for _, _, _, seconds in parts),
+        )
+
+    def _part(self, ended: EvaluationEnded) -> tuple[dict[str, float] | None, str, str, float]:
+        seconds = ended.output.get("seconds", 0.0)
+        if ended.score is not None:
+            return ended.score["values"], "", ended.score.get("feedback", ""), seconds
+        failure = ended.output.get("failure", {})
+        text = f"{failure.get('kind', 'error')}: {failure.get('message', '')}"
+        floors = {name: self._floors.get(name) for name in self._names}
+        if self._rows > 1 and all(value is not None for value in floors.values()):
+            return {name: float(value) for name, value in floors.items() if value is not None}, "", text, seconds
+        return None, text, "", seconds
+
+
+class History:
+    """The fold. `freeze` gives proposers a view that later events do not change."""
+
+    def __init__(self, initial: Candidate, objective: Objective) -> None:
+        self.objective = objective
+        self.initial = initial.id
+        self.champion = initial.id
+        self.trials: list[Trial] = [Trial(initial, 0, 0, "initial")]
+        self.rejections: deque[dict[str, Any]] = deque(maxlen=REMEMBERED)
+        self.rejected: dict[str, int] = {}
+        self._number: dict[str, int] = {initial.id: 0}
+        self._views: weakref.WeakSet[History] = weakref.WeakSet()
+
+    def freeze(self) -> History:
+        """A view of now. Cheap: things are copied only when this history changes while the view is still in use."""
+        view = object.__new__(History)
+        view.__dict__.update(self.__dict__)
+        self._views.add(view)
+        return view
+
+    def _own(self) -> None:
+        if self._views:
+            self._views = weakref.WeakSet()
+            self.trials = list(self.trials)
+            self._number = dict(self._number)
+            self.rejections = deque(self.rejections, maxlen=REMEMBERED)
+            self.rejected = dict(self.rejected)
+
+    def __len__(self) -> int:
+        return len(self.trials)
+
+    def __contains__(self, candidate: str) -> bool:
+        return candidate in self._number
+
+    def __getitem__(self, candidate: str) -> Trial:
+        return self.trials[self._number[candidate]]
+
+    def _put(self, trial: Trial) -> None:
+        self._own()
+        self.trials[trial.number] = trial
+
+    def apply(self, event: Event) -> None:
+        """Fold an event other than a measurement, which comes as a `Unit` through `measured`."""
+        if isinstance(event, CandidateAdmitted):
+            self._own()
+            number = len(self.trials)
+            self._number[event.candidate] = number
+            self.trials.append(
+                Trial(
+                    candidate=Candidate(event.values),
+                    number=number,
+                    proposal=event.proposal,
+                    source=event.source,
+                    rationale=event.rationale,
+                    parents=tuple(event.parents),
+                    claim=event.claim,
+                )
+            )
+        elif isinstance(event, CandidateRejected):
+            self._own()
+            self._reject({"reason": event.reason, "source": event.source, "candidate": event.candidate})
+        elif isinstance(event, ProposalEnded):
+            if event.rejections:
+                self._own()
+            for rejection in event.rejections:
+                self._reject(rejection)
+        elif isinstance(event, RaceDecided):
+            self._decided(event)
+
+    def _reject(self, rejection: dict[str, Any]) -> None:
+        self.rejections.append(rejection)
+        source = str(rejection.get("source", ""))
+        self.rejected[source] = self.rejected.get(source, 0) + 1
+
+    def measured(self, unit: Unit, feasible: bool) -> None:
+        """Fold a search measurement. `feasible` says whether the constraints hold on the new mean."""
+        trial = self[unit.candidate]
+        if unit.values is None:
+            if trial.values is None:
+                self._put(replace(trial, state="failed", failure=unit.failure))
+            return
+        state = "measured" if trial.state == "queued" else trial.state
+        self._put(
+            replace(
+                trial,
+                state=state,
+                values=self.mean_with(trial, unit.values),
+                count=trial.count + 1,
+                feasible=feasible,
+                feedback=unit.feedback or trial.feedback,
+            )
+        )
+
+    @staticmethod
+    def mean_with(trial: Trial, values: dict[str, float] | None) -> dict[str, float] | None:
+        """The trial's means after one more measurement, which may have failed."""
+        if trial.values is None or values is None:
+            return trial.values if values is None else values
+        n = trial.count
+        return {name: (trial.values[name] * n + value) / (n + 1) for name, value in values.items()}
+
+    def _decided(self, event: RaceDecided) -> None:
+        trial = self[event.candidate]
+        if event.decision == "promote":
+            old = self[self.champion]
+            if old.id != trial.id:
+                self._put(replace(old, state="dropped" if old.state == "champion" else old.state))
+            self._put(replace(trial, state="champion", reason=event.reason))
+            self.champion = trial.id
+        elif event.decision == "continue":
+            self._put(replace(trial, state="racing", reason=event.reason))
+        else:
+            self._put(replace(trial, state="failed" if trial.values is None else "dropped", reason=event.reason))
+
+    def ranked(self, limit: int | None = None) -> list[Trial]:
+        """Feasible measured trials, best first by their search mean."""
+        good = [trial for trial in self.trials if trial.values is not None and trial.feasible]
+        name, sign = self.objective.name, self.objective.sign
+        good.sort(key=lambda trial: (-sign * (trial.values or {})[name], trial.number))
+        return good[:limit]
+
+    def value(self, trial: Trial) -> float:
+        """The trial's mean of the primary objective.
+
+        Raises:
+            KeyError: It was not measured.
+        """
+        return (trial.values or {})[self.objective.name]

@@ -1,0 +1,357 @@
+"""The effect runner: it does what `decide` asks for and journals what comes back.
+
+All state is in the journal. `record` appends an event from outside and then everything that follows
+from it, so the journal's order is fixed by the order of the outside events alone. An evaluation
+begins only after its `Started` event is on the disk; a model call likewise (`agent.llm.gateway`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from agent.decide import decide
+from agent.errors import AgentError, BudgetExceeded, PrerequisiteError, ProviderError, StoreError
+from agent.evaluation import Executor, Output, Request
+from agent.events import (
+    CallEnded,
+    EvaluationEnded,
+    EvaluationStarted,
+    Event,
+    ProposalEnded,
+    ProposalStarted,
+    RunResumed,
+    RunStarted,
+    StopRequested,
+)
+from agent.gate import exam
+from agent.history import History
+from agent.journal import Entry, Journal
+from agent.ledger import KINDS, Ledger
+from agent.problem import Problem
+from agent.proposers.base import Context, Proposer
+from agent.space import digest
+from agent.state import State
+
+if TYPE_CHECKING:
+    from agent.llm.gateway import Llm
+    from agent.llm.types import Completion, ModelRequest
+
+Observer = Callable[[Event, State], None]
+"""Called after each event was folded; for displays. It must not raise."""
+
+QUIET = 0.005
+"""Seconds after which what was recorded is made durable although nothing waits for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """What a proposer may read, as it was when the proposal was decided."""
+
+    history: History
+    memory: Any
+    left: dict[str, float]
+
+    @classmethod
+    def of(cls, state: State) -> Moment:
+        return cls(state.history.freeze(), state.memory, {kind: state.ledger.left(kind) for kind in KINDS})
+
+
+class Run:
+    """One optimization in its folder, from the first event or from where it was cut off.
+
+    Args:
+        journal: Opened for writing. Empty: call `start`. Otherwise: `resume`.
+        problem: With its evaluator and rows.
+        executor: Where evaluations run.
+        proposer: Who proposes.
+        llm: Model calls; None when the proposer needs none. Given the run, it journals and pays through it.
+        clock: Seconds since 1970.
+        observers: Told of every event.
+    """
+
+    def __init__(
+        self,
+        journal: Journal,
+        problem: Problem,
+        executor: Executor,
+        proposer: Proposer,
+        llm: Callable[[Run], Llm] | None = None,
+        clock: Callable[[], float] = time.time,
+        observers: Iterable[Observer] = (),
+    ) -> None:
+        self.journal = journal
+        self.problem = problem
+        self.executor = executor
+        self.proposer = proposer
+        self.clock = clock
+        self.observers = tuple(observers)
+        self.state: State
+        self._rows = {example.id: example.row for example in problem.data}
+        self._replies: dict[tuple[str, str, int], CallEnded] = {}
+        self._llm = llm(self) if llm is not None else None
+        self._launch: list[tuple[Event, Moment | None]] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._wake = asyncio.Event()
+        self._error: BaseException | None = None
+
+    # What the model gateway needs of a run.
+
+    @property
+    def ledger(self) -> Ledger:
+        return self.state.ledger
+
+    def next_call(self) -> int:
+        """The number of the next model call."""
+        return self.state.next_call
+
+    def recorded(self, scope: str, key: str, ordinal: int) -> CallEnded | None:
+        """The reply of a model call that was paid for before this process."""
+        return self._replies.get((scope, key, ordinal))
+
+    async def flush(self) -> None:
+        """Return when everything recorded is durable."""
+        await self.journal.flush()
+
+    async def turn(self, event: str, *key: object) -> None:
+        """Wait until an outside event may be recorded. Live, that is at once; a replay keeps the recorded order."""
+
+    def record(self, event: Event) -> None:
+        """Append an event from outside, and all that follows from it."""
+        self._append(event)
+        while following := decide(self.state):
+            for event in following:
+                self._append(event)
+        self._wake.set()
+
+    def _append(self, event: Event) -> None:
+        now = self.clock()
+        event = self.journal.append(event, now)
+        self.state.apply(event, now)
+        if isinstance(event, ProposalStarted):
+            self._launch.append((event, Moment.of(self.state)))
+        elif isinstance(event, EvaluationStarted):
+            self._launch.append((event, None))
+        for observer in self.observers:
+            observer(event, self.state)
+
+    # Beginning, going on, ending.
+
+    def start(self, started: RunStarted) -> None:
+        """Begin a new run."""
+        now = self.clock()
+        self.state = State(started, now)
+        self.journal.append(started, now)
+        for observer in self.observers:
+            observer(started, self.state)
+
+    def resume(self, event: RunResumed | None, entries: Iterable[Entry] | None = None, *more: Event) -> None:
+        """Fold the journal and take up what was in flight; `event` says what the user changed.
+
+        Args:
+            event: Recorded first; None continues without a trace, for tests of the fold itself.
+            entries: The journal so far, read from the file when not given.
+            more: Recorded after it, such as the start of a new epoch.
+        """
+        known = list(self.journal.entries() if entries is None else entries)
+        self.state, moments = fold(known)
+        self._replies = replies(known)
+        for started in self.state.proposals.values():
+            self._launch.append((started, moments[started.id]))
+        self._launch.extend((started, None) for started in self.state.evaluations.values())
+        for extra in (event, *more):
+            if extra is not None:
+                self._append(extra)
+                if extra.type == "epoch.started":
+                    self._launch.clear()
+
+    async def drive(self) -> State:
+        """Run until the end, or until a halt (interruption, provider) lets nothing more be in flight.
+
+        Raises:
+            StoreError: The journal cannot be written any more; what was committed is safe.
+        """
+        if not self.state.ended:
+            while following := decide(self.state):
+                for event in following:
+                    self._append(event)
+        try:
+            while True:
+                if self._launch:
+                    await self._start_effects()
+                    continue
+                if self._error is not None:
+                    raise self._error
+                if self.finished:
+                    break
+                await self._rest()
+            await self.flush()
+        finally:
+            await self._abandon()
+        return self.state
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing more will happen in this process."""
+        return not self._tasks and (self.state.ended is not None or self.state.halt is not None)
+
+    async def _start_effects(self) -> None:
+        launch, self._launch = self._launch, []
+        # A proposal costs nothing before its first model call, which flushes for itself.
+        if any(isinstance(event, EvaluationStarted) for event, _ in launch):
+            await self.flush()
+        for event, moment in launch:
+            if isinstance(event, EvaluationStarted):
+                effect = self._evaluate(event)
+            else:
+                assert isinstance(event, ProposalStarted) and moment is not None
+                effect = self._propose(event, moment)
+            task = asyncio.create_task(effect, name=f"{event.type} {getattr(event, 'id', '')}")
+            self._tasks.add(task)
+            task.add_done_callback(self._done)
+        del launch
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None and self._error is None:
+            self._error = task.exception()
+        self._wake.set()
+
+    async def _rest(self) -> None:
+        self._wake.clear()
+        if not self._tasks and not self.journal.dirty:
+            raise AgentError("the run waits for nothing", hint="this is a defect; please report it with the run folder")
+        wait = QUIET if self.journal.dirty else self._until_deadline()
+        try:
+            await asyncio.wait_for(self._wake.wait(), wait)
+        except TimeoutError:
+            if self.journal.dirty:
+                await self.flush()
+            elif self._until_deadline() == 0.0:
+                self.record(StopRequested("seconds", "the time for the search is up"))
+
+    def _until_deadline(self) -> float | None:
+        """Seconds until the search must end so that the exam still fits; None without such a limit."""
+        state = self.state
+        limit = state.ledger.budget.seconds
+        if limit is None or state.stop is not None or state.ended is not None:
+            return None
+        each = state.unit_seconds / state.units if state.units else 0.0
+        held = exam.reserve(state.problem, state.settings.exam_pairs) / len(state.rows) * each / state.workers
+        gone = state.ledger.seconds + max(0.0, self.clock() - state.last)
+        return max(0.0, limit - held - gone)
+
+    async def _abandon(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+
+    # The two effects.
+
+    async def _evaluate(self, started: EvaluationStarted) -> None:
+        request = Request(
+            candidate=self.state.history[started.candidate].candidate,
+            example=started.example,
+            row=self._rows.get(started.example) if started.example is not None else None,
+            seed=started.seed,
+            replicate=started.replicate,
+            fidelity=started.fidelity,
+            stage=started.stage,
+            purpose=started.purpose,  # type: ignore[arg-type]
+            limits=self.problem.limits,
+        )
+        output = await self.executor.submit(request)
+        score = None
+        if output.failure is None:
+            try:
+                score = self.problem.evaluator.score(output).to_json()
+            except (ValueError, TypeError, KeyError) as error:
+                output = Output.failed("invalid", str(error), log=output.log, seconds=output.seconds)
+        await self.turn("evaluation.ended", started.id)
+        self.record(EvaluationEnded(started.id, started.purpose, output.to_json(), score))
+
+    async def _propose(self, started: ProposalStarted, moment: Moment) -> None:
+        context = Context(
+            problem=self.state.problem,
+            history=moment.history,
+            rng=random.Random(int(digest([self.state.seed, "proposal", started.id]), 16)),
+            ask=self._asker(f"proposal-{started.id}") if self._llm is not None else None,
+            left=moment.left,
+            decision=started.id,
+            memory=moment.memory,
+            options=self.state.settings.options,
+        )
+        del moment
+        error = ""
+        proposals = []
+        try:
+            proposals = [proposal.to_json() for proposal in await self.proposer.propose(context, started.n)]
+        except BudgetExceeded as caught:
+            error, context.exhausted = caught.message, True
+        except (ProviderError, PrerequisiteError) as caught:
+            if isinstance(caught, PrerequisiteError) or caught.fatal:
+                # The proposal stays open: a resume makes it again, and uses the answers it already got.
+                await self.turn("stop.requested", "provider")
+                self.record(StopRequested("provider", f"{caught.message}\n{caught.hint}".strip()))
+                return
+            error = caught.message
+        except StoreError:
+            raise
+        except AgentError as caught:
+            error = caught.message
+        except Exception as caught:  # a proposer of the user's own may do anything; the run goes on and says so
+            error = f"{type(caught).__name__}: {caught}"
+        ended = ProposalEnded(started.id, proposals, context.rejections, context.memory, error, context.exhausted)
+        del context
+        await self.turn("proposal.ended", started.id)
+        self.record(ended)
+
+    def _asker(self, scope: str) -> Callable[[ModelRequest], Any]:
+        llm = self._llm
+        assert llm is not None
+
+        async def ask(request: ModelRequest) -> Completion:
+            if request.schema is None:
+                return await llm.complete(request, role="propose", scope=scope)
+            return await llm.structured(request, role="propose", scope=scope, schema=request.schema)
+
+        return ask
+
+
+def fold(entries: Iterable[Entry]) -> tuple[State, dict[int, Moment]]:
+    """The state after a journal, and the moment of each proposal that is still open.
+
+    Raises:
+        ValueError: The journal does not begin with `run.started`.
+    """
+    known = list(entries)
+    if not known or not isinstance(known[0].event, RunStarted):
+        raise ValueError("a journal begins with run.started")
+    ended = {entry.event.id for entry in known if isinstance(entry.event, ProposalEnded)}
+    state = State(known[0].event, known[0].time)
+    moments: dict[int, Moment] = {}
+    for entry in known[1:]:
+        state.apply(entry.event, entry.time)
+        if isinstance(entry.event, ProposalStarted) and entry.event.id not in ended:
+            moments[entry.event.id] = Moment.of(state)
+    return state, moments
+
+
+def replies(entries: Iterable[Entry]) -> dict[tuple[str, str, int], CallEnded]:
+    """The model replies of a journal by (scope, request hash, ordinal)."""
+    out: dict[tuple[str, str, int], CallEnded] = {}
+    open_calls = {}
+    for entry in entries:
+        event = entry.event
+        if event.type == "call.started":
+            open_calls[event.id] = event  # type: ignore[attr-defined]
+        elif isinstance(event, CallEnded):
+            started = open_calls.pop(event.id, None)
+            if started is not None:
+                out[started.scope, started.key, started.ordinal] = event  # type: ignore[attr-defined]
+    return out

@@ -1,0 +1,144 @@
+"""The proposer's contract: make candidates from the history.
+
+A proposer keeps no state of its own between calls. What it needs next time it puts into
+`context.memory`, which is journalled; randomness comes from `context.rng` alone. So a proposal that
+was cut off is made again exactly, and answers that were already paid for are used again.
+"""
+
+from __future__ import annotations
+
+import importlib
+import random
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+from agent.errors import ConfigError
+from agent.history import History
+from agent.problem import Problem
+from agent.space import Candidate
+
+if TYPE_CHECKING:
+    from agent.llm.types import Completion, ModelRequest
+
+Ask = Callable[["ModelRequest"], Awaitable["Completion"]]
+"""One model call in the proposer's role, validated when the request has a schema. Raises OutputInvalid
+when the reply is unusable even after a repair turn, BudgetExceeded, or ProviderError."""
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """A candidate and where it comes from.
+
+    Args:
+        values: A value for every parameter.
+        source: Proposer, and how it was made: "evollm:llm", "coordinate" …
+        rationale: Why, in words for people and for later prompts.
+        parents: Ids of the candidates it was made from.
+        claim: What the proposer expects the primary objective to be.
+    """
+
+    values: Mapping[str, Any]
+    source: str
+    rationale: str = ""
+    parents: tuple[str, ...] = ()
+    claim: float | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        values = self.values.values_json if isinstance(self.values, Candidate) else dict(self.values)
+        out: dict[str, Any] = {"values": values, "source": self.source}
+        if self.rationale:
+            out["rationale"] = self.rationale
+        if self.parents:
+            out["parents"] = list(self.parents)
+        if self.claim is not None:
+            out["claim"] = self.claim
+        return out
+
+
+@dataclass
+class Context:
+    """What a proposer may read and use.
+
+    Args:
+        problem: Space, objectives, constraints and description; no rows, no evaluator.
+        history: The search view of the past, frozen at the moment of asking.
+        rng: Randomness of this decision.
+        ask: A model call, or None when the run has no model.
+        left: What is left of the ledger by kind (infinity without a limit).
+        decision: Number of this decision, from 1.
+        memory: JSON that the proposer left last time, None at first; set it for the next time.
+        options: The user's options for this proposer.
+    """
+
+    problem: Problem
+    history: History
+    rng: random.Random
+    ask: Ask | None = None
+    left: Mapping[str, float] = field(default_factory=dict)
+    decision: int = 1
+    memory: Any = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    rejections: list[dict[str, Any]] = field(default_factory=list)
+    exhausted: bool = False
+    """Set it when nothing is left to propose, now or later."""
+
+    def reject(self, reason: str, source: str, detail: str = "") -> None:
+        """Record that a reply or a value could not be used. Nothing is ever replaced without this."""
+        rejection = {"reason": reason, "source": source}
+        if detail:
+            rejection["detail"] = detail[:2000]
+        self.rejections.append(rejection)
+
+    @property
+    def champion(self) -> Candidate:
+        """The candidate that the search builds on."""
+        return self.history[self.history.champion].candidate
+
+
+class Proposer(Protocol):
+    """Makes candidates. `agent.testing.ProposerContract` holds what every one must do.
+
+    Attributes:
+        name: As in the table.
+        needs_model: Whether it is of no use without a model.
+    """
+
+    name: str
+    needs_model: bool
+
+    async def propose(self, context: Context, n: int) -> list[Proposal]:
+        """About `n` proposals: fewer when there is nothing else to say, more when they are made as a group.
+
+        Raises:
+            BudgetExceeded: A limit keeps it from calling its model.
+            ProviderError: The model cannot be reached.
+        """
+        ...
+
+
+TABLE: dict[str, str] = {
+    "default": "agent.proposers.alternate:Alternate",
+    "coordinate": "agent.proposers.coordinate:Coordinate",
+    "evollm": "agent.proposers.evollm:EvoLLM",
+    "random": "agent.proposers.random:Random",
+}
+"""Proposers by name."""
+
+
+def load(name: str) -> Proposer:
+    """The proposer of a name, or of an import path `module:attr` of the user's own.
+
+    Raises:
+        ConfigError: There is none; lists the known names.
+    """
+    target = TABLE.get(name, name)
+    module, _, attribute = target.partition(":")
+    if not attribute:
+        raise ConfigError(f"there is no proposer {name!r}", hint=f"choose one of {', '.join(sorted(TABLE))}, or give module:attr")
+    try:
+        made = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(f"the proposer {name!r} cannot be loaded: {error}") from None
+    proposer: Proposer = made() if isinstance(made, type) else made
+    return proposer

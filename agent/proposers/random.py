@@ -1,0 +1,31 @@
+"""Uniform random search: the baseline that everything else has to beat."""
+
+from __future__ import annotations
+
+from agent.proposers.base import Context, Proposal
+
+DRAWS = 200
+"""Draws in a row that were all seen before, after which a finite space counts as used up."""
+
+
+class Random:
+    """Independent uniform draws on each parameter's scale (Bergstra and Bengio 2012, JMLR 13)."""
+
+    name = "random"
+    needs_model = False
+
+    async def propose(self, context: Context, n: int) -> list[Proposal]:
+        """`n` new random candidates; fewer, and then exhausted, when the space seems used up."""
+        out: list[Proposal] = []
+        made: set[str] = set()
+        for _ in range(n):
+            for _ in range(DRAWS):
+                candidate = context.problem.space.sample(context.rng)
+                if candidate.id not in context.history and candidate.id not in made:
+                    made.add(candidate.id)
+                    out.append(Proposal(candidate, "random"))
+                    break
+            else:
+                context.exhausted = True
+                break
+        return out

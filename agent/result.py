@@ -1,0 +1,193 @@
+"""What a run found, folded from its journal; the API, the command line and `--json` read the same thing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from agent.errors import StoreError
+from agent.events import RunStarted
+from agent.history import Trial
+from agent.journal import Entry, read
+from agent.parameters import Code, Text
+from agent.problem import Problem
+from agent.space import Candidate
+from agent.state import State
+
+
+@dataclass(frozen=True)
+class Result:
+    """The outcome of a run, or its standing while it is open.
+
+    Args:
+        run: Name of the run.
+        folder: Its folder.
+        problem: As the journal knows it.
+        status: proven, exact, unproven or initial (no gain shown); "open" while the run has not ended.
+        best: What `export` writes.
+        released: The last candidate that the gate accepted, or the initial one.
+        initial: The starting candidate.
+        verdict: `agent.gate.exam.Verdict` as JSON, or None when there was nothing to examine.
+        reason: Why the run ended or rests.
+        detail: More about that.
+        exit_code: What the command line ends with.
+        trials: Every candidate, in order of admission.
+        spent: `Ledger.to_json()`.
+    """
+
+    run: str
+    folder: Path
+    problem: Problem
+    status: str
+    best: Candidate
+    released: Candidate
+    initial: Candidate
+    verdict: dict[str, Any] | None
+    reason: str
+    detail: str
+    exit_code: int
+    trials: tuple[Trial, ...]
+    champion: str
+    spent: dict[str, Any]
+
+    @classmethod
+    def of(cls, state: State, folder: Path) -> Result:
+        """The result of a folded run."""
+        history, ended = state.history, state.ended
+        best, released = (ended.best, ended.released) if ended else (history.champion, history.initial)
+        halt = state.halt
+        codes = {"provider": 69, "interrupted": 130, "terminated": 143}
+        return cls(
+            run=state.run,
+            folder=folder,
+            problem=state.problem,
+            status=ended.status if ended else "open",
+            best=history[best].candidate,
+            released=history[released].candidate,
+            initial=history[history.initial].candidate,
+            verdict=state.verdict if ended else None,  # while a run is open only the gate's bit is shown
+            reason=ended.reason if ended else halt.reason if halt else "open",
+            detail=ended.detail if ended else halt.detail if halt else "",
+            exit_code=ended.exit_code if ended else codes.get(halt.reason, 1) if halt else 0,
+            trials=tuple(history.trials),
+            champion=history.champion,
+            spent=state.ledger.to_json(),
+        )
+
+    @property
+    def sentence(self) -> str:
+        """What was gained, with its interval, in one or two sentences."""
+        if self.verdict is not None:
+            return str(self.verdict["sentence"])
+        goal = self.problem.objective.name
+        if self.status == "open":
+            return f"{goal}: the run is open; nothing is claimed before it ends."
+        if self.reason == "evaluator":
+            return f"The initial candidate cannot be scored: {self.detail}."
+        return f"{goal}: no gain was shown; no candidate was better than the initial one."
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "run": self.run,
+            "folder": str(self.folder),
+            "problem": self.problem.name,
+            "status": self.status,
+            "reason": self.reason,
+            "detail": self.detail,
+            "sentence": self.sentence,
+            "best": self.best.values_json,
+            "released": self.released.values_json,
+            "initial": self.initial.values_json,
+            "changes": [[c.name, c.before, c.after] for c in self.problem.space.diff(self.initial, self.best)],
+            "verdict": self.verdict,
+            "candidates": len(self.trials),
+            "spent": self.spent,
+            "exit_code": self.exit_code,
+        }
+
+    def save(self) -> None:
+        """Write `best/`, `summary.json` and `summary.md` into the run folder.
+
+        Raises:
+            StoreError: They cannot be written; the journal is not touched.
+        """
+        try:
+            write_best(self.folder / "best", self)
+            (self.folder / "summary.json").write_text(json.dumps(self.to_json(), indent=1, ensure_ascii=False) + "\n")
+            (self.folder / "summary.md").write_text(self.markdown(), encoding="utf-8")
+        except OSError as error:
+            raise StoreError(
+                f"cannot write the summary of {self.folder.name}: {error}",
+                hint=f"the journal is safe; free some space, then: truegain export {self.folder.name}",
+            ) from None
+
+    def markdown(self) -> str:
+        """The summary for people."""
+        changes = self.problem.space.diff(self.initial, self.best)
+        lines = [f"# {self.problem.name}: {self.status}", "", self.sentence, ""]
+        if changes:
+            lines += ["| parameter | initial | best |", "|---|---|---|"]
+            lines += [f"| {c.name} | {_cell(c.before)} | {_cell(c.after)} |" for c in changes]
+            lines.append("")
+        lines += [f"Spent: {spent_line(self.spent)}.", "", f"Run: `{self.run}`", ""]
+        return "\n".join(lines)
+
+
+def _cell(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    text = text.replace("|", "\\|").replace("\n", " ⏎ ")
+    return text if len(text) <= 80 else text[:77] + "…"
+
+
+def spent_line(spent: dict[str, Any]) -> str:
+    """A ledger in words."""
+    tokens = spent["tokens"]
+    parts = [f"{spent['evaluations']} evaluations"]
+    if spent["calls"]:
+        parts.append(f"{spent['calls']} model calls ({tokens['input']:,} tokens in, {tokens['output']:,} out)")
+    parts.append("price unknown" if spent["usd"] is None else f"${spent['usd']:.4f}" if spent["usd"] else "$0")
+    parts.append(f"{spent['seconds']:.0f} s")
+    possibly = spent["possibly_spent"]
+    if possibly["calls"]:
+        parts.append(f"possibly {possibly['calls']} more calls (cut off without an answer)")
+    return ", ".join(parts)
+
+
+def write_best(folder: Path, result: Result) -> list[Path]:
+    """Write a candidate as files: `candidate.json`, and each text or program in a file of its own, byte for byte."""
+    folder.mkdir(parents=True, exist_ok=True)
+    status = {"status": result.status, "candidate": result.best.values_json, "run": result.run}
+    written = [folder / "candidate.json"]
+    written[0].write_text(json.dumps(status, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    for name, parameter in result.problem.space.items():
+        if isinstance(parameter, (Text, Code)):
+            suffix = ".py" if isinstance(parameter, Code) and parameter.language == "python" else ".txt"
+            path = folder / (name + suffix)
+            path.write_bytes(str(result.best[name]).encode("utf-8", "surrogatepass"))
+            written.append(path)
+    return written
+
+
+def load_state(folder: Path, entries: Iterable[Entry] | None = None) -> State:
+    """Fold a run's journal, read-only.
+
+    Raises:
+        StoreError: There is no journal, it has no events yet, or it cannot be read.
+    """
+    state: State | None = None
+    for entry in read(folder) if entries is None else entries:
+        if state is not None:
+            state.apply(entry.event, entry.time)
+        elif isinstance(entry.event, RunStarted):
+            state = State(entry.event, entry.time)
+    if state is None:
+        raise StoreError(f"the run in {folder} has no events yet", hint="wait a moment, or remove the folder")
+    return state
+
+
+def load_result(folder: Path) -> Result:
+    """The result of a run folder, finished or not."""
+    return Result.of(load_state(folder), folder)

@@ -1,0 +1,76 @@
+"""The choices of a run that are not the problem: who proposes, how much at once, how strict."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+from agent.errors import ConfigError
+from agent.gate.evidence import pairs_needed
+from agent.gate.exam import LEVEL, PAIRS
+
+DEFAULT_MODEL = "local:smollm2-135m"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Settings of a run; they stand in its first event.
+
+    Args:
+        proposer: Name of the proposer; `agent.proposers.table` lists them.
+        models: `provider:model` by role: propose, task, judge, critic.
+        workers: Evaluations in flight at most; 1 for an exclusive evaluator.
+        executor: inline, subprocess, or None for what fits the evaluator.
+        isolate: A fresh worker process for every evaluation.
+        baseline: Measurements of the initial candidate on a noisy problem.
+        race_shortest: Pairs before the race may promote.
+        race_longest: Pairs at which the race must decide.
+        exam_pairs: Pairs of the final exam on a noisy problem; held back from the budget.
+        level: Error level of the final exam.
+        options: The proposer's own options.
+    """
+
+    proposer: str = "default"
+    models: Mapping[str, str] = field(default_factory=lambda: {"propose": DEFAULT_MODEL})
+    workers: int = 1
+    executor: str | None = None
+    isolate: bool = False
+    baseline: int = 3
+    race_shortest: int = 3
+    race_longest: int = 10
+    exam_pairs: int = PAIRS
+    level: float = LEVEL
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name, low in (("workers", 1), ("baseline", 1), ("race_shortest", 1), ("race_longest", self.race_shortest)):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < low:
+                raise ConfigError(f"{name}: found {value!r}, allowed is a whole number of at least {low}")
+        if not 0 < self.level < 1:
+            raise ConfigError(f"level: found {self.level!r}, allowed is a number between 0 and 1, such as 0.05")
+        need = pairs_needed(self.level)
+        if isinstance(self.exam_pairs, bool) or not isinstance(self.exam_pairs, int) or self.exam_pairs < need:
+            raise ConfigError(
+                f"exam_pairs: found {self.exam_pairs!r}, allowed is a whole number of at least {need}",
+                hint=f"fewer pairs can never reach the level of {self.level:g}",
+            )
+
+    def to_json(self) -> dict[str, Any]:
+        out = asdict(self)
+        out["models"], out["options"] = dict(self.models), dict(self.options)
+        return out
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Settings:
+        """The settings that `to_json` wrote.
+
+        Raises:
+            ConfigError: An unknown name; lists the known ones.
+        """
+        known = {item.name for item in fields(cls)}
+        for name in data:
+            if name not in known:
+                raise ConfigError(f"{name}: unknown setting, allowed is one of {', '.join(sorted(known))}")
+        return cls(**data)
