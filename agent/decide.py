@@ -179,29 +179,33 @@ def _propose(state: State) -> list[Event]:
 
 
 def _stopping(state: State) -> list[Event]:
+    champion, released = state.history.champion, state.released
     if state.accepted is not None:
         return [_end(state)]
+    number = state.exams + 1
     if state.verdict is not None:
-        return [ExamDecided(1, state.verdict["accepted"])]
+        return [ExamDecided(number, state.verdict["accepted"])]
     if state.exam is not None:
         return _examining(state)
     if state.evaluations:
         return []
-    champion, released = state.history.champion, state.history.initial
     if champion == released:
         return [_end(state)]
-    plan = exam.plan(state.problem, state.settings.exam_pairs, state.settings.level)
+    plan = exam.plan(state.problem, state.settings.exam_pairs, state.settings.level * exam.share(number))
     if plan is None:
         verdict = exam.compare(state.problem, champion, _champion(state) or {}, released, state.history[released].values)
         return [VerdictReached(verdict.to_json())]
-    return [ExamStarted(1, champion, released, plan.pairs, plan.level)]
+    return [ExamStarted(number, champion, released, plan.pairs, plan.level)]
 
 
 def _examining(state: State) -> list[Event]:
     started, pairs = state.exam, state.exam_race
     assert started is not None and pairs is not None
-    if pairs.complete < started.pairs and (state.urgent or state.evaluations):
-        return _measure(state)
+    if pairs.complete < started.pairs:
+        following = _measure(state)
+        if following or state.evaluations:
+            return following
+        # The budget is spent: the verdict is reached on the pairs there are.
     means = [_exam_mean(state, candidate) for candidate in (started.champion, started.released)]
     plan = exam.Plan(started.pairs, started.level)
     verdict = exam.examine(state.problem, pairs, plan, *means)
@@ -214,14 +218,13 @@ def _exam_mean(state: State, candidate: str) -> dict[str, float] | None:
 
 
 def _end(state: State) -> Event:
-    champion, initial = state.history.champion, state.history.initial
-    verdict = state.verdict
+    champion, released, initial = state.history.champion, state.released, state.history.initial
     reason = state.stop.reason if state.stop is not None else "finished"
     detail = state.stop.detail if state.stop is not None else ""
-    if champion == initial:
-        return RunEnded(reason, "initial", initial, initial, 0, detail)
-    if state.accepted and verdict is not None:
-        status = "exact" if verdict["kind"] == "exact" else "proven"
-        return RunEnded(reason, status, champion, champion, 0, detail)
-    worse = verdict is None or verdict["effect"] is None or verdict["effect"] < 0
-    return RunEnded(reason, "initial" if worse else "unproven", initial if worse else champion, initial, 0, detail)
+    code = 1 if reason == "proposer" else 0
+    shown = "initial" if state.proof is None else "exact" if state.proof["kind"] == "exact" else "proven"
+    effect = (state.verdict or {}).get("effect")
+    if champion != released and effect is not None and effect > 0:
+        return RunEnded(reason, "unproven", champion, released, code, detail)
+    # The champion is the released candidate, or the exam put it below: nothing better than released is known.
+    return RunEnded(reason, shown if released != initial else "initial", released, released, code, detail)

@@ -20,6 +20,9 @@ FailureKind = Literal["error", "exit", "timeout", "memory", "invalid", "lost", "
 """Why there is no output: it raised, exited non-zero, ran too long, took too much memory, returned
 something that is not a measurement, its process died, or we stopped it."""
 
+LARGEST = 1e150
+"""Largest magnitude of a measured number; sums, differences and ratios of larger ones would not be finite."""
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -119,7 +122,7 @@ class Output:
         """The output as JSON, without fields that hold nothing."""
         out: dict[str, Any] = {"seconds": round(self.seconds, 6)}
         if self.failure is not None:
-            out["failure"] = {k: v for k, v in asdict(self.failure).items() if v}
+            out["failure"] = {k: v for k, v in asdict(self.failure).items() if v or k == "message"}
         else:
             out["value"] = self.value
         if self.partials:
@@ -209,6 +212,8 @@ def _number(name: Any, value: Any) -> float:
         raise ValueError(f"{name} must be a number, not {_short(value)}")
     if not math.isfinite(number):
         raise ValueError(f"{name} must be finite, not {number!r}")
+    if abs(number) > LARGEST:
+        raise ValueError(f"{name} must lie within ±{LARGEST:g}, not {number!r}; raise an error where there is no value")
     return number
 
 
@@ -219,6 +224,9 @@ def _short(value: Any) -> str:
 
 class Evaluator(Protocol):
     """Produces outputs and judges them.
+
+    It may have a method `load()` too, which a worker calls before its first request and outside its
+    time limit.
 
     Attributes:
         exclusive: While it measures, nothing else of ours computes: no other evaluation, no local model.
@@ -231,7 +239,8 @@ class Evaluator(Protocol):
         fingerprint: Changes when the evaluator's source changes.
     """
 
-    exclusive: bool
+    @property
+    def exclusive(self) -> bool: ...
 
     @property
     def blocking(self) -> bool: ...

@@ -28,12 +28,13 @@ class Event:
 
     def body(self) -> str:
         """The fields as JSON text, as they are stored."""
-        return json.dumps(
-            {name: getattr(self, name) for name in FIELDS[type(self)]},
-            ensure_ascii=False,
-            allow_nan=False,
-            separators=(",", ":"),
-        )
+        plain = {name: getattr(self, name) for name in FIELDS[type(self)]}
+        text = json.dumps(plain, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        try:
+            text.encode()
+        except UnicodeEncodeError:  # half of a surrogate pair, as a model may write it, can only be stored escaped
+            text = json.dumps(plain, allow_nan=False, separators=(",", ":"))
+        return text
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,7 +67,8 @@ class Account:
     """Calls whose price is unknown; while there are any, `usd` is a lower bound."""
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        """The spend as plain JSON; `usd` is None while a price is unknown."""
+        return {**asdict(self), "usd": None if self.unpriced else self.usd}
 
 
 class Ledger:
@@ -155,21 +156,17 @@ class Ledger:
             held[kind] = held.get(kind, 0.0) + (amount or 0.0)
 
     def _reserved(self, kind: str) -> float:
-        calls = self._open_calls.values()
-        held = self._held.values()
-        return (
-            sum(call.reserved.get(kind, 0) for call in calls)
-            + sum(amounts.get(kind, 0.0) for amounts in held)
-            + self._lost(kind)
-        )
+        reserved: float = sum(call.reserved.get(kind, 0) for call in self._open_calls.values())
+        held = sum(amounts.get(kind, 0.0) for amounts in self._held.values())
+        return reserved + held + self._lost(kind)
 
     def _lost(self, kind: str) -> float:
         """Worst case of the calls that were cut off; a retried one may have been billed for every attempt."""
-        attempts = 0 if kind == "calls" else 1
-        return sum(
-            call.reserved.get(kind, 0) * (1 + attempts * self._retries.get(number, 0))
-            for number, call in self.lost_calls.items()
-        )
+        total = 0.0
+        for number, call in self.lost_calls.items():
+            times = 1 if kind == "calls" else 1 + self._retries.get(number, 0)
+            total += call.reserved.get(kind, 0) * times
+        return total
 
     def committed(self, kind: str) -> float:
         """What counts against a limit: spent, plus reserved and not yet settled."""

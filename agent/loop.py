@@ -8,6 +8,7 @@ begins only after its `Started` event is on the disk; a model call likewise (`ag
 from __future__ import annotations
 
 import asyncio
+import copy
 import random
 import time
 from collections.abc import Callable, Iterable
@@ -169,6 +170,15 @@ class Run:
                 if extra.type == "epoch.started":
                     self._launch.clear()
 
+    def prepare(self) -> None:
+        """Find out what would stop the run before anything is measured: missing packages, keys, weights, prices.
+
+        Raises:
+            PrerequisiteError, ConfigError: Say how to mend it.
+        """
+        if self._llm is not None:
+            self._llm.check()
+
     async def drive(self) -> State:
         """Run until the end, or until a halt (interruption, provider) lets nothing more be in flight.
 
@@ -193,6 +203,13 @@ class Run:
         finally:
             await self._abandon()
         return self.state
+
+    async def close(self) -> None:
+        """Stop the executor and the models; leaves no process behind."""
+        await self.executor.close()
+        if self._llm is not None:
+            await self._llm.close()
+        self._llm = None
 
     @property
     def finished(self) -> bool:
@@ -283,7 +300,7 @@ class Run:
             ask=self._asker(f"proposal-{started.id}") if self._llm is not None else None,
             left=moment.left,
             decision=started.id,
-            memory=moment.memory,
+            memory=copy.deepcopy(moment.memory),  # a proposer may change its memory in place; the journal's stays
             options=self.state.settings.options,
         )
         del moment

@@ -8,6 +8,7 @@ arXiv 2402.18381). Values are plain JSON: float, int, str, or a list of indices 
 from __future__ import annotations
 
 import ast
+import json
 import math
 import random
 from collections.abc import Callable, Mapping, Sequence
@@ -21,6 +22,8 @@ Value = Any
 """A parameter's value: plain JSON, so that it can be hashed, stored and sent to a worker."""
 
 LABEL = "type"
+DIGITS = 9
+"""Digits that a decoded `Float` keeps: of its range on a linear scale, of its value on a logarithmic one."""
 
 
 class Parameter:
@@ -104,12 +107,23 @@ class Numeric(Parameter):
 def _finite(value: Value, what: str) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise ValueError(f"{what} must be a number, not {value!r}")
-    if not math.isfinite(value):
+    try:
+        number = float(value)
+    except OverflowError:
+        raise ValueError(f"{what} is too large") from None
+    if not math.isfinite(number):
         raise ValueError(f"{what} must be finite, not {value!r}")
-    return float(value)
+    return number
 
 
 def _check_range(kind: str, low: float, high: float, log: bool) -> None:
+    for name, bound in (("low", low), ("high", high)):
+        try:
+            _finite(bound, name)
+        except ValueError as error:
+            raise ConfigError(f"{kind}: {error}") from None
+    if not isinstance(log, bool):
+        raise ConfigError(f"{kind}: log: found {log!r}, allowed is true or false")
     if not low < high:
         raise ConfigError(f"{kind}: low ({low!r}) must be below high ({high!r})", hint="swap or widen the bounds")
     if log and low <= 0:
@@ -117,6 +131,8 @@ def _check_range(kind: str, low: float, high: float, log: bool) -> None:
             f"{kind}: a logarithmic scale needs low > 0, found {low!r}",
             hint="raise low, or drop log = true",
         )
+    if not math.isfinite(high / low if log else high - low):
+        raise ConfigError(f"{kind}: the range from {low!r} to {high!r} is too wide", hint="bring the bounds closer")
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +146,6 @@ class Float(Numeric):
     type: ClassVar[str] = "float"
 
     def __post_init__(self) -> None:
-        _finite(self.low, "low"), _finite(self.high, "high")
         _check_range("Float", self.low, self.high, self.log)
         _check_default(self)
 
@@ -150,14 +165,15 @@ class Float(Numeric):
     def encode(self, value: Value) -> float:
         if self.log:
             return math.log(value / self.low) / math.log(self.high / self.low)
-        return (value - self.low) / (self.high - self.low)
+        return float(value - self.low) / (self.high - self.low)
 
     def decode(self, unit: float) -> float:
         unit = min(1.0, max(0.0, unit))
+        # Rounded far below what matters, so that 5 is not 4.999999999999999 and equal places are equal values.
         if self.log:
-            value = self.low * (self.high / self.low) ** unit
+            value = float(f"{self.low * (self.high / self.low) ** unit:.{DIGITS}g}")
         else:
-            value = self.low + unit * (self.high - self.low)
+            value = round(self.low + unit * (self.high - self.low), DIGITS - math.floor(math.log10(self.high - self.low)))
         return min(self.high, max(self.low, value)) + 0.0
 
 
@@ -190,9 +206,10 @@ class Int(Numeric):
         number = _finite(value, "the value")
         if number != int(number):
             raise ValueError(f"{value!r} is not a whole number")
-        if not self.low <= number <= self.high:
-            raise ValueError(f"{int(number)} is outside {self.low} to {self.high}")
-        return int(number)
+        whole = int(value)  # not int(number): a float does not hold every large whole number
+        if not self.low <= whole <= self.high:
+            raise ValueError(f"{whole} is outside {self.low} to {self.high}")
+        return whole
 
     def _edges(self) -> tuple[float, float]:
         # Half a step beyond each end, so that the ends are as likely as the values between them.
@@ -202,7 +219,7 @@ class Int(Numeric):
         if self.log:
             first, last = self._edges()
             return (math.log(value) - first) / (last - first)
-        return (value - self.low + 0.5) / (self.high - self.low + 1)
+        return float(value - self.low + 0.5) / (self.high - self.low + 1)
 
     def decode(self, unit: float) -> int:
         unit = min(1.0, max(0.0, unit))
@@ -226,12 +243,14 @@ class Categorical(Numeric):
     type: ClassVar[str] = "categorical"
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "choices", tuple(self.choices))
+        object.__setattr__(self, "choices", _items("Categorical: choices", self.choices))
         if len(self.choices) < 2:
             raise ConfigError("Categorical: at least two choices are needed", hint="drop the parameter, or add one")
         for choice in self.choices:
             if not isinstance(choice, (str, int, float, bool)):
                 raise ConfigError(f"Categorical: {choice!r} is not a string, number or boolean")
+            if isinstance(choice, float) and not math.isfinite(choice):
+                raise ConfigError(f"Categorical: {choice!r} is not finite", hint="name the case with a string")
         if len({_identity(choice) for choice in self.choices}) != len(self.choices):
             raise ConfigError(f"Categorical: a choice stands twice in {list(self.choices)}")
         _check_default(self)
@@ -261,6 +280,13 @@ class Categorical(Numeric):
         return self.choices[min(len(self.choices) - 1, int(unit * len(self.choices)))]
 
 
+def _items(what: str, given: Any) -> tuple[Any, ...]:
+    # A string is a sequence too, and its letters are never what was meant.
+    if isinstance(given, (str, bytes)) or not isinstance(given, Sequence):
+        raise ConfigError(f"{what}: found {given!r}, allowed is a list")
+    return tuple(given)
+
+
 def _identity(value: Value) -> tuple[str, Value]:
     # 1, 1.0 and True are equal to Python and different to a user.
     return type(value).__name__, value
@@ -285,11 +311,13 @@ class Text(Parameter):
     type: ClassVar[str] = "text"
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "placeholders", tuple(self.placeholders))
+        object.__setattr__(self, "placeholders", _items("Text: placeholders", self.placeholders))
         _check_source(self, self.default, self.file)
         for name in self.placeholders:
-            if not name.isidentifier():
+            if not isinstance(name, str) or not name.isidentifier():
                 raise ConfigError(f"Text: the placeholder {name!r} is not a name")
+        if self.max_chars is not None and (type(self.max_chars) is not int or self.max_chars < 0):
+            raise ConfigError(f"Text: max_chars: found {self.max_chars!r}, allowed is a whole number of at least 0")
         if self.default is not None:
             _check_default(self)
 
@@ -388,10 +416,14 @@ class Demos(Parameter):
     type: ClassVar[str] = "demos"
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "pool", tuple(self.pool))
-        object.__setattr__(self, "default", tuple(self.default))
-        if not 1 <= self.k <= len(self.pool):
-            raise ConfigError(f"Demos: k must be 1 to {len(self.pool)} (the pool's size), found {self.k}")
+        object.__setattr__(self, "pool", _items("Demos: pool", self.pool))
+        object.__setattr__(self, "default", _items("Demos: default", self.default))
+        try:
+            json.dumps(self.pool, allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise ConfigError(f"Demos: the pool is not JSON: {error}") from None
+        if type(self.k) is not int or not 1 <= self.k <= len(self.pool):
+            raise ConfigError(f"Demos: k must be 1 to {len(self.pool)} (the pool's size), found {self.k!r}")
         _check_default(self)
 
     def initial(self) -> list[int]:
@@ -430,6 +462,8 @@ def _check_source(parameter: Parameter, default: str | None, file: str | None) -
             f"{type(parameter).__name__}: exactly one of default and file is needed",
             hint='give the text itself, or file = "name.txt" in the problem\'s folder',
         )
+    if file is not None and not isinstance(file, str):
+        raise ConfigError(f"{type(parameter).__name__}: file: found {file!r}, allowed is a path")
 
 
 def _loaded(parameter: Any) -> str:

@@ -9,10 +9,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 from agent.errors import ConfigError
-from agent.evaluation import Evaluator, Limits, Output, Request, Score
+from agent.evaluation import LARGEST, Evaluator, Limits, Output, Request, Score
 from agent.space import Candidate, Space, canonical, digest
 
 Direction = Literal["minimize", "maximize"]
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and -LARGEST <= value <= LARGEST
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +47,8 @@ class Objective:
             value = getattr(self, name)
             if not (isinstance(value, (int, float)) and math.isfinite(value) and value >= 0):
                 raise ConfigError(f"{name}: found {value!r}, allowed is a number of at least 0")
+        if self.floor is not None and not _number(self.floor):
+            raise ConfigError(f"floor: found {self.floor!r}, allowed is a number from {-LARGEST:g} to {LARGEST:g}")
 
     @property
     def sign(self) -> int:
@@ -70,6 +76,11 @@ class Constraint:
     def __post_init__(self) -> None:
         if self.max is None and self.min is None:
             raise ConfigError(f"constraint {self.name}: a bound is missing", hint="give max = … or min = …")
+        for name, bound in (("max", self.max), ("min", self.min)):
+            if bound is not None and not _number(bound):
+                raise ConfigError(f"constraint {self.name}: {name}: found {bound!r}, allowed is a finite number")
+        if self.max is not None and self.min is not None and self.min > self.max:
+            raise ConfigError(f"constraint {self.name}: min ({self.min!r}) is above max ({self.max!r})")
 
     def holds(self, value: float) -> bool:
         """Whether a value is within the bounds."""

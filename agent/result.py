@@ -68,7 +68,7 @@ class Result:
             best=history[best].candidate,
             released=history[released].candidate,
             initial=history[history.initial].candidate,
-            verdict=state.verdict if ended else None,  # while a run is open only the gate's bit is shown
+            verdict=(state.verdict or state.proof) if ended else None,  # while a run is open only the gate's bit is shown
             reason=ended.reason if ended else halt.reason if halt else "open",
             detail=ended.detail if ended else halt.detail if halt else "",
             exit_code=ended.exit_code if ended else codes.get(halt.reason, 1) if halt else 0,

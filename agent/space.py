@@ -201,4 +201,4 @@ class Space(Mapping[str, Parameter]):
 
     def diff(self, before: Mapping[str, Value], after: Mapping[str, Value]) -> list[Change]:
         """The parameters whose values differ, in the order of declaration."""
-        return [Change(n, before[n], after[n]) for n in self._parameters if before[n] != after[n]]
+        return [Change(n, before[n], after[n]) for n in self._parameters if canonical(before[n]) != canonical(after[n])]

@@ -34,7 +34,7 @@ from agent.problem import Problem
 from agent.settings import Settings
 from agent.space import Candidate
 
-RESUMABLE = ("interrupted", "provider")
+RESUMABLE = ("interrupted", "terminated", "provider")
 """Reasons to stop that leave the run open: it goes on when the user or the provider lets it."""
 
 
@@ -98,7 +98,13 @@ class State:
         self.exam_units: dict[str, list[Unit]] = {}
         self.units = 0
         self.unit_seconds = 0.0
+        self.exams = 0
+        """Exams that were decided."""
+        self.released = initial.id
+        self.proof: dict[str, Any] | None = None
+        """The verdict that released `released`, or None while that is the initial candidate."""
         self.verdict: dict[str, Any] | None = None
+        """The verdict of the exam at hand."""
         self.accepted: bool | None = None
         self.stop: StopRequested | None = None
         """Why the search is over; the exam follows."""
@@ -155,10 +161,11 @@ class State:
         self.calls.clear()
         self.errors = []
         self.halt = None
-        if self.exam is None and self.verdict is None and event.changes:
-            self.stop = None
         if "budget" in event.changes:
             self.ledger.budget = Budget(**event.changes["budget"])
+            if self.accepted is not None or (self.exam is None and self.verdict is None):
+                self.stop = self.exam = self.exam_race = self.verdict = self.accepted = self.ended = None
+                self.exam_units = {}
         if "workers" in event.changes:
             self.settings = replace(self.settings, workers=event.changes["workers"])
 
@@ -267,6 +274,9 @@ class State:
 
     def _exam_decided(self, event: ExamDecided) -> None:
         self.accepted = event.accepted
+        self.exams += 1
+        if event.accepted:
+            self.released, self.proof = self.history.champion, self.verdict
 
     def _verdict(self, event: VerdictReached) -> None:
         self.verdict = event.verdict

@@ -25,6 +25,7 @@ from agent.evaluators.build import build
 from agent.evaluators.function import FunctionEvaluator
 from agent.space import Candidate
 
+NO_LIMITS = Limits()
 PATIENCE = 60.0
 """Seconds after which a test gives up; long, because test machines are busy."""
 
@@ -36,9 +37,7 @@ def square(candidate: Mapping[str, Any]) -> tuple[float, str]:
     return candidate["x"] ** 2, f"x was {candidate['x']}"
 
 
-def echo(
-    candidate: Mapping[str, Any], row: Any, *, seed: int, replicate: int, fidelity: float
-) -> dict[str, float]:
+def echo(candidate: Mapping[str, Any], row: Any, *, seed: int, replicate: int, fidelity: float) -> dict[str, float]:
     """What arrived."""
     return {"x": candidate["x"], "row": row["n"], "seed": seed, "replicate": replicate, "fidelity": fidelity}
 
@@ -89,7 +88,7 @@ class ExecutorContract:
 
         asyncio.run(whole())
 
-    def fails(self, how: str, limits: Limits = Limits()) -> Output:
+    def fails(self, how: str, limits: Limits = NO_LIMITS) -> Output:
         """The output of a candidate that misbehaves, after which the executor must still work."""
         outputs = []
 
@@ -248,7 +247,7 @@ class EvaluatorContract:
         if evaluator.blocking:
             coroutine = evaluator.produce(self.request(), lambda _: None)
             try:
-                coroutine.send(None)  # type: ignore[attr-defined]
+                coroutine.send(None)
             except StopIteration:
                 return
             raise AssertionError("produce() suspended although the evaluator says that it is blocking")

@@ -106,7 +106,7 @@ class CommandEvaluator:
 
     async def produce(self, request: Request, partial: Callable[[Any], None]) -> Output:
         """The output's value is `{"values": {name: number}, "feedback": words}`."""
-        with tempfile.TemporaryDirectory(prefix="truegain-") as folder:
+        with tempfile.TemporaryDirectory(prefix="truegain-", ignore_cleanup_errors=True) as folder:
             file = os.path.join(folder, "request.json")
             with open(file, "w", encoding="utf-8") as stream:
                 json.dump(request.to_json(), stream)

@@ -17,6 +17,7 @@ from typing import Any
 from agent.space import canonical, digest
 
 INSTALLED = {"site-packages", "dist-packages"}
+OURSELVES = __name__.partition(".")[0]
 PLAIN = (str, int, float, bool, type(None))
 
 
@@ -71,7 +72,7 @@ def sources(module: str, folder: Path | None) -> dict[str, Path]:
     waiting = [*_parents(module), module]
     while waiting:
         name = waiting.pop()
-        if name in found:
+        if name in found or name.partition(".")[0] == OURSELVES:
             continue
         file = locate(name, path)
         if file is None or (name != module and not _within(file, folder)):

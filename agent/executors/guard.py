@@ -26,12 +26,12 @@ RESET = (*IGNORED, signal.SIGTERM, signal.SIGCHLD)
 CLEANING_SECONDS = 1.0
 
 
-def main():
+def main() -> None:
     lifeline, kind, *rest = sys.argv[1:]
     guard(int(lifeline), kind, rest)
 
 
-def guard(lifeline, kind, arguments):
+def guard(lifeline: int, kind: str, arguments: list[str]) -> None:
     """Run a worker or a command in a child process of its own group, until it ends or must end."""
     os.set_inheritable(lifeline, False)
     prctl(PR_SET_CHILD_SUBREAPER, 1)  # whoever leaves the group (setsid, double fork) becomes our child in the end
@@ -69,7 +69,7 @@ def guard(lifeline, kind, arguments):
     os._exit(0)
 
 
-def watch(child, lifeline, wake):
+def watch(child: int, lifeline: int, wake: int) -> None:
     """Return when the child has ended."""
     poll = select.poll()
     poll.register(lifeline, select.POLLIN)
@@ -92,7 +92,7 @@ def watch(child, lifeline, wake):
                 poll.unregister(lifeline)
 
 
-def ended(child):
+def ended(child: int) -> bool:
     """Whether the child has ended; processes that it left to us are reaped on the way, the child is not."""
     while True:
         try:
@@ -106,7 +106,7 @@ def ended(child):
         os.waitpid(found.si_pid, 0)
 
 
-def finish(child):
+def finish(child: int) -> str:
     """Kill what the ended child left behind; return the line that says how it ended."""
     kill_group(child, signal.SIGKILL)  # before it is reaped: until then its number is its group's alone
     _, status, usage = os.wait4(child, 0)
@@ -125,7 +125,7 @@ def finish(child):
     return f"exit {os.WEXITSTATUS(status)} {peak}\n"
 
 
-def children():
+def children() -> list[int]:
     """Our child processes, where the system lists them."""
     try:
         with open("/proc/thread-self/children") as file:
@@ -134,12 +134,12 @@ def children():
         return []
 
 
-def kill_group(group, number):
+def kill_group(group: int, number: int) -> None:
     with contextlib.suppress(OSError):
         os.killpg(group, number)
 
 
-def let_go(descriptors):
+def let_go(descriptors: list[int]) -> None:
     """Close what was meant for the child: while we hold it, its readers would never see an end."""
     null = os.open(os.devnull, os.O_RDWR)
     for descriptor in (0, 1, 2):
@@ -148,7 +148,7 @@ def let_go(descriptors):
         os.close(descriptor)
 
 
-def prctl(option, value):
+def prctl(option: int, value: int) -> None:
     """Linux's prctl; elsewhere nothing happens."""
     if sys.platform == "linux":
         import ctypes
@@ -157,7 +157,7 @@ def prctl(option, value):
             ctypes.CDLL(None).prctl(option, int(value), 0, 0, 0)
 
 
-def become_command(arguments):
+def become_command(arguments: list[str]) -> None:
     """Replace this process by a command, with its memory limited."""
     memory, *argv = arguments
     for number in (signal.SIGPIPE, signal.SIGXFSZ):
@@ -176,7 +176,7 @@ def become_command(arguments):
     os._exit(127)
 
 
-def become_worker(arguments):
+def become_worker(arguments: list[str]) -> None:
     """Turn this process into a worker that answers requests on a socket."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
     root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import json
 import time
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
@@ -13,7 +15,8 @@ from agent.errors import AgentError
 from agent.evaluation import Evaluator, Failure, Output, Request
 
 T = TypeVar("T")
-HERE = str(Path(__file__).parents[1])
+OURS = (str(Path(__file__).parents[1]), importlib.__file__, "<frozen importlib")
+"""Where the frames of a traceback come from that say nothing to the user."""
 MESSAGE_CHARS = 500
 DETAIL_CHARS = 2000
 PARTIALS = 1000
@@ -38,7 +41,7 @@ def failure_of(error: BaseException) -> Failure:
 
 def _traceback(error: BaseException) -> str:
     frames: TracebackType | None = error.__traceback__
-    while frames is not None and frames.tb_frame.f_code.co_filename.startswith((HERE, "<frozen importlib")):
+    while frames is not None and frames.tb_frame.f_code.co_filename.startswith(OURS):
         frames = frames.tb_next
     try:
         import traceback
@@ -80,6 +83,10 @@ async def measure(evaluator: Evaluator, request: Request, partial: Callable[[Any
             raise TypeError(f"produce() must return an Output, not {type(output).__name__}")
     except (Exception, SystemExit) as error:
         output = Output(failure=failure_of(error))
+    try:
+        json.dumps(output.value, allow_nan=False)  # it is going to be stored
+    except (TypeError, ValueError, RecursionError) as error:
+        output = Output.failed("invalid", f"the output is not JSON: {error}", usd=output.usd)
     return replace(output, seconds=output.seconds or time.perf_counter() - started)
 
 

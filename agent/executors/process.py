@@ -25,6 +25,15 @@ def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     return {**{name: value for name, value in os.environ.items() if not SECRET.match(name)}, **(extra or {})}
 
 
+def _own_path(environment: Mapping[str, str]) -> dict[str, str]:
+    """The environment with a PYTHONPATH of absolute folders only.
+
+    An empty entry (as in "PYTHONPATH=:/lib") puts the working directory before the standard library.
+    """
+    kept = [entry for entry in environment.get("PYTHONPATH", "").split(os.pathsep) if os.path.isabs(entry)]
+    return {**environment, "PYTHONPATH": os.pathsep.join(kept)}
+
+
 @dataclass(frozen=True, slots=True)
 class Ending:
     """How a process ended.
@@ -91,7 +100,7 @@ class GuardedProcess:
                 stdout=stdout,
                 stderr=stderr,
                 cwd=cwd,
-                env=dict(environment),
+                env=_own_path(environment) if kind == "worker" else dict(environment),
                 pass_fds=(theirs.fileno(), *descriptors),
                 start_new_session=True,  # a Ctrl-C in the terminal is ours to handle
             )

@@ -89,6 +89,14 @@ def plan(problem: Problem, pairs: int, level: float = LEVEL) -> Plan | None:
     return Plan(max(pairs, pairs_needed(level)), level)
 
 
+def share(number: int) -> float:
+    """The share of the run's error level that its exam number `number` (from 1) may use.
+
+    Shares sum to 1, so a run that goes on after its exam, with more budget, still errs at most at its level.
+    """
+    return 0.75 if number == 1 else 0.25 * 6 / (math.pi * (number - 1)) ** 2
+
+
 def compare(problem: Problem, champion: str, after: Mapping[str, float], released: str, before: Mapping[str, float] | None) -> Verdict:
     """The exact comparison of a deterministic problem; it costs nothing and has no error."""
     goal = problem.objective

@@ -10,7 +10,17 @@ from agent.errors import PrerequisiteError
 from agent.llm.failures import Malformed, failure
 from agent.llm.schema import strict
 from agent.llm.types import Completion, Message, ModelRequest, Stop, ToolCall, Usage
-from agent.llm.wire import CONNECT_SECONDS, Endpoint, answer, check_tools, count, mapping, sequence, system_text
+from agent.llm.wire import (
+    CONNECT_SECONDS,
+    Endpoint,
+    answer,
+    check_tools,
+    count,
+    mapping,
+    sequence,
+    system_text,
+    tool_call,
+)
 
 if TYPE_CHECKING:
     from anthropic import AsyncAnthropic
@@ -36,6 +46,7 @@ class AnthropicMessages:
     def __init__(self, endpoint: Endpoint) -> None:
         self._at = endpoint
         self._client = _client(endpoint)
+        self.profile = endpoint.profile
         self.endpoint = endpoint.shared
         self.base_url = endpoint.base_url
         self.secrets = tuple(key for key in (self._client.api_key, self._client.auth_token) if key)
@@ -105,7 +116,7 @@ class AnthropicMessages:
             if kind == "text":
                 texts.append(str(block.get("text") or ""))
             elif kind == "tool_use":
-                calls.append(_call(block))
+                calls.append(tool_call(block.get("id"), block.get("name"), json.dumps(block.get("input"))))
             elif kind in THOUGHTS:
                 carry.append(block)
         if stop == "length" and calls:
@@ -130,19 +141,23 @@ def _client(endpoint: Endpoint) -> AsyncAnthropic:
         import anthropic
     except ImportError:
         raise PrerequisiteError("the package anthropic is not installed", fix="pip install anthropic") from None
-    client = anthropic.AsyncAnthropic(
-        api_key=endpoint.api_key,
-        base_url=endpoint.base_url,
-        max_retries=0,
-        timeout=anthropic.Timeout(endpoint.timeout, connect=CONNECT_SECONDS),
-        http_client=endpoint.http_client,
-        open_telemetry=False,  # each call is traced once, by us, with its retries
+    missing = PrerequisiteError(
+        f"{endpoint.model} needs a key, and ANTHROPIC_API_KEY is not set", fix="export ANTHROPIC_API_KEY=..."
     )
+    try:
+        client = anthropic.AsyncAnthropic(
+            api_key=endpoint.api_key,
+            base_url=endpoint.base_url,
+            max_retries=0,
+            timeout=anthropic.Timeout(endpoint.timeout, connect=CONNECT_SECONDS),
+            http_client=endpoint.http_client,
+            open_telemetry=False,  # each call is traced once, by us, with its retries
+        )
+    except anthropic.AnthropicError as error:
+        raise missing from error
     # The SDK also knows profiles on disk and identity federation, so that the variable alone says nothing.
     if not (client.api_key or client.auth_token or client.credentials):
-        raise PrerequisiteError(
-            f"{endpoint.model} needs a key, and ANTHROPIC_API_KEY is not set", fix="export ANTHROPIC_API_KEY=..."
-        )
+        raise missing
     return client
 
 
@@ -173,12 +188,6 @@ def _blocks(message: Message) -> list[dict[str, Any]]:
         for call in message.tool_calls
     ]
     return blocks
-
-
-def _call(block: Mapping[str, Any]) -> ToolCall:
-    given = block.get("input")
-    raw = json.dumps(given, ensure_ascii=False)
-    return ToolCall(str(block.get("id") or ""), str(block.get("name") or ""), given if isinstance(given, dict) else None, raw)
 
 
 def _usage(usage: Any) -> Usage:

@@ -90,4 +90,5 @@ def server(provider: str, base_url: str | None = None) -> str | None:
     """The server that is not the provider's own, or None: from the option, else from the environment."""
     origin = family(provider)
     url = base_url or os.environ.get(VARIABLE.get(origin, ""), "") or None
-    return None if url is None or urlsplit(url).hostname == OFFICIAL.get(origin) else url
+    host = "" if url is None else urlsplit(url).hostname or ""
+    return None if f".{host}".endswith(f".{OFFICIAL.get(origin)}") else url

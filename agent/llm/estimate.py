@@ -2,9 +2,13 @@
 
 The ledger reserves this much before a call, so it errs upwards. A tokenizer that works on bytes never
 makes more tokens than there are bytes, which is what digits, punctuation and everything outside ASCII
-are counted as: some models spend one token on each digit. Words of letters are shorter: every
-tokenizer in use has merges for pairs of letters, so that a run of them is counted as half its length.
-English prose comes out at about 2.5 times its real count, and numbers and code at 1 to 2 times.
+are counted as: many models spend one token on each digit. Only words are shorter: a run of letters of
+the length of a word is counted as half of it. Very short and very long runs, as in keys and hashes, are
+no words and are counted in full.
+
+Measured with the 49 k vocabulary of SmolLM2: prose comes out at 3.1 times its real count, code at 2.8,
+JSON at 1.4, Chinese at 1.6, a list of decimals at 1.0. What would come out too low is gibberish in
+groups of the length of words; the ledger then settles what it really was.
 """
 
 from __future__ import annotations
@@ -16,8 +20,9 @@ from typing import Any
 
 from agent.llm.types import ModelRequest
 
-_RUN = re.compile(r"[A-Z]?[a-z]+|[A-Z]+|[ \t\r\n]+")
+_RUN = re.compile(r"[A-Z]?[a-z]+|[A-Z]+| +")
 
+LONGEST_WORD = 20
 FRAME = 64
 """Tokens around every request."""
 TURN = 16
@@ -28,8 +33,13 @@ PREAMBLE = 1024
 
 def text_bound(text: str) -> int:
     """An upper bound of a text's tokens."""
-    runs = [match.end() - match.start() for match in _RUN.finditer(text)]
-    return len(text.encode("utf-8", "surrogatepass")) - sum(length // 2 for length in runs)
+    saved = sum(_saved(match.end() - match.start()) for match in _RUN.finditer(text))
+    return len(text.encode("utf-8", "surrogatepass")) - saved
+
+
+def _saved(length: int) -> int:
+    """By how much a run of letters or spaces is certainly shorter in tokens than in bytes."""
+    return 0 if length > LONGEST_WORD else min(length // 2, max(0, length - 3))
 
 
 def input_bound(request: ModelRequest) -> int:

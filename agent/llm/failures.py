@@ -103,6 +103,8 @@ def failure(error: Exception, model: str) -> AgentError:
             ambiguous=sent,
             hint="" if sent else "check the network and the base URL",
         )
+    if "CredentialsError" in kinds:
+        return CallFailed(f"{model}: {error}", fatal=True, hint=HINTS[401])
     if kinds & {"Malformed", "JSONDecodeError", "APIResponseValidationError", "DecodingError", "UnicodeDecodeError"}:
         return CallFailed(f"{model}: the answer cannot be read: {error}", retryable=True, ambiguous=True)
     # An exception that nobody foresaw is not worth six attempts, and may have cost money.

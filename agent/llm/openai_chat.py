@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from agent.llm import wire
 from agent.llm.failures import Malformed, failed_reply, failure
 from agent.llm.schema import OPENAI, strict
 from agent.llm.types import Completion, Message, ModelRequest, Stop, Usage
-from agent.llm.wire import Endpoint, answer, check_tools, count, mapping, openai_client, sequence, system_text, tool_call
+from agent.llm.wire import Endpoint, count, mapping, sequence
 
 STOPS: dict[str, Stop] = {
     "stop": "end",
@@ -28,17 +29,18 @@ class OpenAIChat:
 
     def __init__(self, endpoint: Endpoint) -> None:
         self._at = endpoint
-        self._client = openai_client(endpoint)
+        self._client = wire.openai_client(endpoint)
+        self.profile = endpoint.profile
         self.endpoint = endpoint.shared
         self.base_url = endpoint.base_url
         self.secrets = (self._client.api_key,)
 
     async def complete(self, request: ModelRequest, *, seed: int | None) -> Completion:
         """One reply, from one attempt; see `agent.llm.types.Adapter`."""
-        check_tools(request, self._at)
+        wire.check_tools(request, self._at)
         body = self._body(request, seed)
         try:
-            return self._read(answer(await self._client.chat.completions.create(**body)))
+            return self._read(wire.answer(await self._client.chat.completions.create(**body)))
         except Exception as error:
             raise failure(error, self._at.model) from error
 
@@ -49,7 +51,7 @@ class OpenAIChat:
 
     def _body(self, request: ModelRequest, seed: int | None) -> dict[str, Any]:
         profile = self._at.profile
-        system = system_text(request, explain=not profile.schema)
+        system = wire.system_text(request, explain=not profile.schema)
         messages = [{"role": "system", "content": system}] if system else []
         messages += [_message(item) for item in request.messages if item.text or item.tool_calls or item.role == "tool"]
         body: dict[str, Any] = {
@@ -88,7 +90,7 @@ class OpenAIChat:
         choice = mapping(sequence(reply["choices"], "choices")[0], "the choice")
         message = mapping(choice.get("message"), "the message")
         calls = tuple(
-            tool_call(call.get("id"), function.get("name"), function.get("arguments"))
+            wire.tool_call(call.get("id"), function.get("name"), function.get("arguments"))
             for call in sequence(message.get("tool_calls"), "tool_calls")
             if (function := mapping(call.get("function"), "the function"))
         )

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from agent.llm import wire
 from agent.llm.failures import Malformed, failed_reply, failure
 from agent.llm.schema import OPENAI, strict
 from agent.llm.types import Completion, Message, ModelRequest, Stop, ToolCall, Usage
-from agent.llm.wire import Endpoint, answer, check_tools, count, mapping, openai_client, sequence, system_text, tool_call
+from agent.llm.wire import Endpoint, count, mapping, sequence
 
-LEAST_OUTPUT = 16
-"""The smallest limit of output tokens that the API takes."""
+INCOMPLETE: dict[str, Stop] = {"max_output_tokens": "length", "content_filter": "refusal"}
 
 
 class OpenAIResponses:
@@ -26,17 +26,18 @@ class OpenAIResponses:
 
     def __init__(self, endpoint: Endpoint) -> None:
         self._at = endpoint
-        self._client = openai_client(endpoint)
+        self._client = wire.openai_client(endpoint)
+        self.profile = endpoint.profile
         self.endpoint = endpoint.shared
         self.base_url = endpoint.base_url
         self.secrets = (self._client.api_key,)
 
     async def complete(self, request: ModelRequest, *, seed: int | None) -> Completion:
         """One reply, from one attempt; see `agent.llm.types.Adapter`. This protocol has no seed."""
-        check_tools(request, self._at)
+        wire.check_tools(request, self._at)
         body = self._body(request)
         try:
-            return self._read(answer(await self._client.responses.create(**body)))
+            return self._read(wire.answer(await self._client.responses.create(**body)))
         except Exception as error:
             raise failure(error, self._at.model) from error
 
@@ -50,10 +51,10 @@ class OpenAIResponses:
         body: dict[str, Any] = {
             "model": self._at.name,
             "input": [item for message in request.messages for item in _items(message)],
-            "max_output_tokens": max(LEAST_OUTPUT, request.max_output_tokens),
+            "max_output_tokens": request.max_output_tokens,
             "store": False,
         }
-        system = system_text(request, explain=not profile.schema)
+        system = wire.system_text(request, explain=not profile.schema)
         if system:
             body["instructions"] = system
         if request.temperature is not None and profile.temperature:
@@ -104,7 +105,7 @@ class OpenAIResponses:
                     target = refusals if part.get("type") == "refusal" else texts
                     target.append(str(part.get("refusal") or part.get("text") or ""))
             elif kind == "function_call":
-                calls.append(tool_call(item.get("call_id"), item.get("name"), item.get("arguments")))
+                calls.append(wire.tool_call(item.get("call_id"), item.get("name"), item.get("arguments")))
             elif kind == "reasoning" and item.get("encrypted_content"):
                 # Without the id: the server would look it up, and nothing is stored there.
                 carry.append(
@@ -122,8 +123,7 @@ class OpenAIResponses:
 
 def _stop(reply: Mapping[str, Any], *, refused: bool, called: bool) -> Stop:
     if reply.get("status") == "incomplete":
-        reason = (reply.get("incomplete_details") or {}).get("reason")
-        return {"max_output_tokens": "length", "content_filter": "refusal"}.get(reason, "other")
+        return INCOMPLETE.get(str((reply.get("incomplete_details") or {}).get("reason")), "other")
     if refused:
         return "refusal"
     return "tool" if called else "end"

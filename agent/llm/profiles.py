@@ -14,6 +14,8 @@ from agent.errors import ConfigError
 Wire = Literal["responses", "chat", "messages", "local"]
 
 FILE = Path(__file__).parent.parent / "models.toml"
+LEAST_OUTPUT = 16
+"""The smallest limit of output tokens that the Responses protocol takes."""
 PROVIDERS = ("openai", "openai-chat", "openai-responses", "anthropic", "local", "scripted")
 
 
@@ -47,7 +49,8 @@ class Profile:
 
     def output_limit(self, asked: int) -> int:
         """The limit of output tokens that is sent: what was asked, as far as the model can."""
-        return asked if self.max_output is None else min(asked, self.max_output)
+        least = LEAST_OUTPUT if self.wire == "responses" else 1
+        return max(least, asked if self.max_output is None else min(asked, self.max_output))
 
 
 def split(name: str) -> tuple[str, str]:

@@ -20,6 +20,7 @@ class Patience:
     Args:
         attempts: At most this many, at least 1.
         seconds: No new attempt begins later than this after the first one.
+        attempt: The longest one attempt may take, in seconds.
         cap: The longest wait, in seconds, that a server may ask for.
         base: The first wait without a server's advice, in seconds; it doubles each time, up to `longest`.
         longest: The longest wait without a server's advice, in seconds.
@@ -27,6 +28,7 @@ class Patience:
 
     attempts: int = 6
     seconds: float = 900.0
+    attempt: float = 3600.0
     cap: float = 120.0
     base: float = 1.0
     longest: float = 60.0

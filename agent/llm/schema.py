@@ -16,16 +16,22 @@ from agent.errors import ConfigError
 
 Schema = Mapping[str, Any]
 
-CHECKED = frozenset(
-    "type properties required additionalProperties items minItems maxItems enum const minimum maximum"
-    " exclusiveMinimum exclusiveMaximum minLength maxLength pattern anyOf $ref".split()
-)
-NOTES = frozenset("title description default examples $schema $defs $comment format deprecated".split())
+_SIZES = frozenset({"minItems", "maxItems", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "pattern"})
 
-STRUCTURE = frozenset("type properties required additionalProperties items enum const anyOf $ref $defs description".split())
+STRUCTURE = frozenset(
+    {"type", "properties", "required", "additionalProperties", "items", "enum", "const", "anyOf", "$ref"}
+    | {"$defs", "description"}
+)
 """What every provider's strict mode takes."""
-OPENAI = STRUCTURE | frozenset("minItems maxItems minimum maximum exclusiveMinimum exclusiveMaximum pattern".split())
+OPENAI = STRUCTURE | _SIZES
 """What OpenAI's strict mode takes besides; Anthropic's takes the structure alone."""
+
+NOTES = frozenset(
+    {"title", "description", "default", "examples", "format", "deprecated", "$schema", "$defs", "$comment"}
+)
+"""Keywords for readers."""
+CHECKED = (STRUCTURE | _SIZES | {"minLength", "maxLength"}) - NOTES
+"""Keywords that `problems` checks; `verify` refuses all others."""
 
 _TYPES: dict[str, tuple[type, ...]] = {
     "object": (dict,),
@@ -59,6 +65,9 @@ def strict(schema: Schema, keep: frozenset[str] = STRUCTURE) -> dict[str, Any] |
     return out if out.get("type") == "object" else None
 
 
+_UNIONS = frozenset({"oneOf", "discriminator"})
+
+
 class _Inexpressible(Exception):
     pass
 
@@ -67,7 +76,7 @@ def _strict(schema: Schema, keep: frozenset[str]) -> dict[str, Any]:
     if "$ref" in schema:
         return {"$ref": schema["$ref"]}  # no provider takes other keywords beside it
     out = {key: value for key, value in schema.items() if key in keep}
-    moved = {key: value for key, value in schema.items() if key not in keep | NOTES | {"oneOf", "discriminator"}}
+    moved = {key: value for key, value in schema.items() if key not in keep | NOTES | _UNIONS}
     if moved:
         words = ", ".join(f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in moved.items())
         out["description"] = f"{schema.get('description', '')} ({words})".strip()

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from agent.errors import ConfigError, OutputInvalid
+from agent.llm.jsontext import check, decoder, loads
 from agent.llm.schema import Schema, problems, verify, without_nulls
 from agent.llm.types import Completion
 
@@ -125,31 +126,23 @@ def _objects(text: str) -> Iterator[dict[str, Any]]:
     if fenced:
         yield from fenced
         return
-    decoder = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_no_constant)
+    reader = decoder()
     at = text.find("{")
     while at >= 0:
         try:
-            found, end = decoder.raw_decode(text, at)
+            found, end = reader.raw_decode(text, at)
+            check(found)
             yield found
-        except (ValueError, RecursionError):
+        except ValueError:
             end = at + 1
+        except RecursionError:
+            return  # nobody asked for that; trying each of its braces would take minutes
         at = text.find("{", end)
 
 
 def _load(text: str) -> dict[str, Any] | None:
     try:
-        found = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
-    except (ValueError, RecursionError):
+        found = loads(text)
+    except ValueError:
         return None
     return found if isinstance(found, dict) else None
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    out = dict(pairs)
-    if len(out) != len(pairs):
-        raise ValueError("a key comes twice")
-    return out
-
-
-def _no_constant(name: str) -> Any:
-    raise ValueError(f"{name} is not JSON")

@@ -179,8 +179,9 @@ class Completion:
 class Adapter(Protocol):
     """A model behind one wire format.
 
-    It may also have `endpoint` (a text; adapters with the same one share a concurrency limit), `base_url`
-    (of a server other than the provider's own) and `secrets` (texts that must never be written down).
+    It may also have `profile` (what the model can do), `endpoint` (adapters with the same one share a
+    concurrency limit), `base_url` (of a server other than the provider's own) and `secrets` (texts that
+    must never be written down).
     """
 
     async def complete(self, request: ModelRequest, *, seed: int | None) -> Completion:
@@ -208,6 +209,10 @@ class Recorder(Protocol):
 
     def next_call(self) -> int:
         """A call number that was not used before in this run."""
+        ...
+
+    async def turn(self, event: str, *key: object) -> None:
+        """Return when an event with this type and key may be recorded: at once, except in a replay."""
         ...
 
     def record(self, event: Event) -> None:

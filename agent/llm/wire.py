@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from agent.errors import ConfigError, PrerequisiteError
 from agent.llm.failures import Malformed
+from agent.llm.jsontext import loads
 from agent.llm.profiles import Profile
 from agent.llm.structured import instruction
 from agent.llm.types import ModelRequest, ToolCall
@@ -45,7 +45,7 @@ class Endpoint:
 
     @property
     def shared(self) -> str:
-        """Calls to the same endpoint share a rate limit: the server, or the model where the provider counts by model."""
+        """What shares a rate limit: a server, or one model of a provider that counts by model."""
         return self.base_url or self.model
 
 
@@ -99,8 +99,8 @@ def tool_call(call_id: Any, name: Any, arguments: Any) -> ToolCall:
     """A tool call whose arguments came as a JSON text."""
     raw = arguments if isinstance(arguments, str) else ""
     try:
-        parsed = json.loads(raw or "{}")
-    except (ValueError, RecursionError):
+        parsed = loads(raw or "{}")
+    except ValueError:
         parsed = None
     return ToolCall(str(call_id or ""), str(name or ""), parsed if isinstance(parsed, dict) else None, raw)
 

@@ -5,7 +5,11 @@ A weak or absent model then costs at most half of the proposals, and the search 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from agent.errors import BudgetExceeded
+from agent.problem import Problem
 from agent.proposers.base import Context, Proposal, load
 
 MODEL, CLASSICAL = "evollm", "coordinate"
@@ -36,6 +40,10 @@ class Alternate:
         memory["arms"] = arms
         context.memory = memory
         return out
+
+    def forecast(self, problem: Problem, candidates: int, options: Mapping[str, Any]) -> tuple[int, int, int]:
+        """As for EvoLLM, which makes half of the candidates."""
+        return load(MODEL).forecast(problem, -(-candidates // 2), options)
 
     async def _ask(self, arm: str, context: Context, arms: dict[str, object], n: int) -> list[Proposal]:
         context.memory = arms.get(arm)

@@ -116,6 +116,10 @@ class Proposer(Protocol):
         """
         ...
 
+    def forecast(self, problem: Problem, candidates: int, options: Mapping[str, Any]) -> tuple[int, int, int]:
+        """Model calls for so many candidates, and the tokens in and out, all at most and without repairs."""
+        ...
+
 
 TABLE: dict[str, str] = {
     "default": "agent.proposers.alternate:Alternate",

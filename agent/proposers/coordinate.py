@@ -7,9 +7,11 @@ that improves nothing halves the steps (pattern search: Hooke and Jeeves 1961, J
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from agent.parameters import Categorical, Numeric
+from agent.problem import Problem
 from agent.proposers.base import Context, Proposal
 from agent.space import Candidate
 
@@ -44,6 +46,10 @@ class Coordinate:
         context.exhausted = not out
         return out
 
+    def forecast(self, problem: Problem, candidates: int, options: Mapping[str, Any]) -> tuple[int, int, int]:
+        """No model is called."""
+        return 0, 0, 0
+
     def _next(self, context: Context, memory: dict[str, Any]) -> tuple[Candidate, str]:
         space = context.problem.space
         if not memory["sweep"]:
@@ -64,7 +70,7 @@ class Coordinate:
             values[name] = parameter.choices[move]
         else:
             values[name] = _stepped(parameter, values[name], move * memory["step"])
-        return Candidate(values), f"{name}: {context.champion[name]!r} → {values[name]!r}"
+        return Candidate(values), f"{name}: {_short(context.champion[name])} → {_short(values[name])}"
 
     def _moves(self, context: Context, name: str) -> list[list[Any]]:
         parameter = context.problem.space[name]
@@ -92,3 +98,7 @@ def _stepped(parameter: Numeric, value: Any, step: float) -> Any:
     if moved == value and isinstance(value, int):
         moved = parameter.check(min(max(value + (1 if step > 0 else -1), parameter.low), parameter.high))  # type: ignore[attr-defined]
     return moved
+
+
+def _short(value: Any) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else str(value)

@@ -10,12 +10,13 @@ improved (success rule, Rechenberg 1973).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from agent.errors import OutputInvalid
 from agent.history import Trial
+from agent.problem import Problem
 from agent.proposers.base import Context, Proposal
 from agent.space import Candidate
 
@@ -79,6 +80,15 @@ class EvoLLM:
         context.memory = memory
         return out
 
+    def forecast(self, problem: Problem, candidates: int, options: Mapping[str, Any]) -> tuple[int, int, int]:
+        """Every generation makes its calls; a line of the prompt takes about three tokens a bin."""
+        chosen = Options(**options)
+        size = len(problem.space.numeric)
+        block = min(chosen.block, size)
+        calls = -(-candidates // chosen.population) * min(chosen.calls, -(-size // block))
+        lines = chosen.generations * chosen.members + 1
+        return calls, calls * (100 + 12 * block + lines * (6 + 3 * block)), calls * _reply_tokens(block)
+
     async def _mean(
         self, context: Context, options: Options, shown: list[Trial], memory: dict[str, Any]
     ) -> tuple[Candidate, str]:
@@ -125,7 +135,7 @@ class EvoLLM:
             messages=(Message("user", render("evollm.txt", rows=rows, target=target)),),
             system=system,
             schema=_schema(counts),
-            max_output_tokens=32 + 16 * len(block),
+            max_output_tokens=_reply_tokens(len(block)),
             temperature=options.temperature,
         )
         try:
@@ -185,6 +195,11 @@ def _scores(history: Any, shown: list[Trial]) -> list[int]:
     values = [history.objective.sign * history.value(trial) for trial in shown]
     low, span = values[0], (values[-1] - values[0]) or 1.0
     return [round(SCALE * (value - low) / span) for value in values]
+
+
+def _reply_tokens(block: int) -> int:
+    # Small models put blanks and line breaks between the numbers.
+    return 32 + 16 * block
 
 
 def _schema(counts: list[int]) -> dict[str, Any]:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
+from agent.problem import Problem
 from agent.proposers.base import Context, Proposal
 
 DRAWS = 200
@@ -29,3 +33,7 @@ class Random:
                 context.exhausted = True
                 break
         return out
+
+    def forecast(self, problem: Problem, candidates: int, options: Mapping[str, Any]) -> tuple[int, int, int]:
+        """No model is called."""
+        return 0, 0, 0

@@ -35,34 +35,27 @@ INDEXES = {
 
 # Each LIMIT follows a total order and money is in whole cents, so no plan can change a result.
 QUERIES = {
-    "sign_in": """
-        SELECT id, name FROM customers WHERE email = 'user2718@example.org'""",
-    "history": """
-        SELECT o.id, o.placed, count(*), sum(i.quantity)
+    "sign_in": "SELECT id, name FROM customers WHERE email = 'user2718@example.org'",
+    "history": """SELECT o.id, o.placed, count(*), sum(i.quantity)
         FROM orders o JOIN items i ON i.order_id = o.id
         WHERE o.customer_id = 1618 GROUP BY o.id ORDER BY o.id DESC LIMIT 10""",
-    "daily_revenue": """
-        SELECT placed, count(*), sum(total) FROM orders
+    "daily_revenue": """SELECT placed, count(*), sum(total) FROM orders
         WHERE status = 'shipped' AND placed BETWEEN '2024-05-01' AND '2024-05-14'
         GROUP BY placed""",
-    "packing_list": """
-        SELECT sku, quantity, price FROM items WHERE order_id = 27182""",
-    "product_sales": """
-        SELECT count(*), sum(quantity), sum(quantity * price) FROM items WHERE sku = 'S0003'""",
-    "disputes": """
-        SELECT id, customer_id, placed FROM orders
+    "packing_list": "SELECT sku, quantity, price FROM items WHERE order_id = 27182",
+    "product_sales": """SELECT count(*), sum(quantity), sum(quantity * price)
+        FROM items WHERE sku = 'S0003'""",
+    "disputes": """SELECT id, customer_id, placed FROM orders
         WHERE status = 'disputed' ORDER BY placed, id LIMIT 20""",
-    "city_channels": """
-        SELECT o.channel, count(*), sum(o.total)
+    "city_channels": """SELECT o.channel, count(*), sum(o.total)
         FROM customers c JOIN orders o ON o.customer_id = c.id
         WHERE c.city = 'city 42' GROUP BY o.channel""",
-    "bestsellers": """
-        SELECT i.sku, sum(i.quantity) AS sold
+    "bestsellers": """SELECT i.sku, sum(i.quantity) AS sold
         FROM orders o JOIN items i ON i.order_id = o.id
         WHERE o.placed BETWEEN '2024-09-02' AND '2024-09-04'
         GROUP BY i.sku ORDER BY sold DESC, i.sku LIMIT 10""",
-    "largest": """
-        SELECT id, total FROM orders WHERE channel = 'web' ORDER BY total DESC, id DESC LIMIT 10""",
+    "largest": """SELECT id, total FROM orders
+        WHERE channel = 'web' ORDER BY total DESC, id DESC LIMIT 10""",
 }
 
 CHOICES = dict.fromkeys(INDEXES, ("off", "on")) | {
@@ -79,7 +72,7 @@ def measure(candidate):
     """Return `milliseconds` of the nine queries, `index_mb` (10^6 bytes of index pages),
     `results_changed` (0 or 1) and `feedback` about slow queries and unused indexes.
 
-    Parameters left out have their defaults; unknown ones and bad values raise ValueError.
+    Parameters left out have their defaults; unknown names and bad values raise ValueError.
     """
     values = checked(candidate)
     original = base()
@@ -99,11 +92,11 @@ def checked(candidate):
     for name, value in values.items():
         if name not in CHOICES:
             raise ValueError(f"unknown parameter {name!r}")
-        if isinstance(DEFAULTS[name], int):
-            values[name] = value = int(value)
         # SQLite ignores a PRAGMA value that it does not understand: nothing else would notice.
-        if value not in CHOICES[name]:
+        choices = {str(choice): choice for choice in CHOICES[name]}
+        if str(value) not in choices:
             raise ValueError(f"{name} is {value!r}, not one of {CHOICES[name]}")
+        values[name] = choices[str(value)]
     return values
 
 
@@ -192,9 +185,6 @@ def fill(db):
 GENERATOR = hashlib.sha256((SCHEMA + inspect.getsource(fill)).encode()).hexdigest()[:12]
 
 
-GENERATOR = hashlib.sha256((SCHEMA + inspect.getsource(fill)).encode()).hexdigest()[:12]
-
-
 def base():
     """The database without indexes, from the cache or made now.
 
@@ -226,19 +216,25 @@ def scratch():
         lock = sqlite3.connect(folder() / f"slot-{slot}.lock", timeout=0, isolation_level=None)
         with closing(lock):
             try:
+                lock.execute("PRAGMA journal_mode = MEMORY")
                 lock.execute("BEGIN EXCLUSIVE")
             except sqlite3.OperationalError as error:
                 if "locked" in str(error):
                     continue
                 raise
             path = folder() / f"slot-{slot}.db"
-            path.unlink(missing_ok=True)
+            remove(path)
             try:
                 yield path
             finally:
-                path.unlink(missing_ok=True)
+                remove(path)
             return
     raise RuntimeError(f"all scratch files in {folder()} are in use")
+
+
+def remove(path):
+    for suffix in ("", "-journal"):
+        Path(f"{path}{suffix}").unlink(missing_ok=True)
 
 
 def folder():

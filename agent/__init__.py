@@ -1,0 +1,46 @@
+"""TrueGain: make something measurable better with an LLM, and claim only gains that were shown.
+
+The public names are resolved on first use, so importing the package loads nothing else.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+_PUBLIC = {
+    "optimize": "agent.api",
+    "optimize_async": "agent.api",
+    "Study": "agent.asktell",
+    "Float": "agent.parameters",
+    "Int": "agent.parameters",
+    "Categorical": "agent.parameters",
+    "Text": "agent.parameters",
+    "Code": "agent.parameters",
+    "Demos": "agent.parameters",
+    "Space": "agent.space",
+    "Candidate": "agent.space",
+    "Objective": "agent.problem",
+    "Constraint": "agent.problem",
+    "Problem": "agent.problem",
+    "Budget": "agent.ledger",
+    "Limits": "agent.evaluation",
+    "Request": "agent.evaluation",
+    "Output": "agent.evaluation",
+    "Score": "agent.evaluation",
+    "Settings": "agent.settings",
+    "Result": "agent.result",
+    "AgentError": "agent.errors",
+}
+
+__all__ = list(_PUBLIC)  # noqa: PLE0604
+
+
+def __getattr__(name: str) -> Any:
+    if name in _PUBLIC:
+        return getattr(import_module(_PUBLIC[name]), name)
+    raise AttributeError(f"module 'agent' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(_PUBLIC)

@@ -1,0 +1,237 @@
+"""The Python API: `optimize`, its async twin, and ask/tell below them.
+
+    from agent import Float, optimize
+
+    result = optimize(lambda x: (x["a"] - 0.3) ** 2, space={"a": Float(0, 1)},
+                      objectives="minimize", budget=60, deterministic=True, model=None)
+    print(result.best["a"], result.sentence)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import threading
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from agent.evaluation import Evaluator, Limits
+from agent.folders import find, new_run, runs_folder
+from agent.ledger import Budget
+from agent.loop import Observer
+from agent.parameters import Parameter
+from agent.problem import Constraint, Objective, Problem, examples
+from agent.result import Result
+from agent.session import Session
+from agent.settings import Settings
+from agent.space import Space
+
+T = TypeVar("T")
+
+DEFAULT = "default"
+"""Stands for the embedded model."""
+
+
+def make_session(
+    evaluate: Callable[..., Any] | str | Evaluator,
+    *,
+    space: Space | Mapping[str, Parameter],
+    data: Sequence[Any] = (),
+    objectives: str | Objective | Sequence[Objective] = "minimize",
+    constraints: Sequence[Constraint] = (),
+    model: Any = DEFAULT,
+    budget: int | Budget = 100,
+    seed: int = 0,
+    deterministic: bool = False,
+    exclusive: bool = False,
+    limits: Limits | None = None,
+    description: str = "",
+    name: str | None = None,
+    folder: str | Path | None = None,
+    options: Mapping[str, Any] | None = None,
+    observers: Sequence[Observer] = (),
+) -> Session:
+    """The session that `optimize` runs; the arguments are explained there."""
+    goals = _objectives(objectives)
+    names = [item.name for item in (*goals, *constraints)]
+    where = Path(folder) if folder is not None else _folder_of(evaluate)
+    problem = Problem(
+        name=name or _name_of(evaluate),
+        space=space if isinstance(space, Space) else Space(space),
+        evaluator=_evaluator(evaluate, where, names, exclusive),
+        objectives=goals,
+        constraints=tuple(constraints),
+        data=examples(data),
+        deterministic=deterministic,
+        description=description or inspect.getdoc(evaluate) or "",
+        folder=where,
+        limits=limits or Limits(),
+    )
+    given = dict(options or {})
+    base_url = given.pop("base_url", None)
+    settings: dict[str, Any] = {"models": {}, **given}
+    scripted = None
+    if isinstance(model, str):
+        settings["models"] = Settings().models if model == DEFAULT else {"propose": model}
+    elif isinstance(model, Mapping):
+        settings["models"] = dict(model)
+    elif model is not None:
+        scripted = model
+        settings["models"] = {"propose": f"scripted:{type(model).__name__}"}
+    if model is None:
+        settings.setdefault("proposer", "coordinate")
+    return Session(
+        problem=problem,
+        settings=Settings.from_json(settings),
+        budget=Budget(evaluations=budget) if isinstance(budget, int) else budget,
+        seed=seed,
+        base_url=base_url,
+        model=scripted,
+        observers=tuple(observers),
+    )
+
+
+def _objectives(given: str | Objective | Sequence[Objective]) -> tuple[Objective, ...]:
+    if isinstance(given, Objective):
+        return (given,)
+    if isinstance(given, str):
+        return (Objective("value", given),)  # type: ignore[arg-type]
+    return tuple(given)
+
+
+def _evaluator(evaluate: Any, folder: Path, names: Sequence[str], exclusive: bool) -> Evaluator:
+    if hasattr(evaluate, "produce"):
+        made: Evaluator = evaluate
+        return made
+    from agent.evaluators.function import FunctionEvaluator
+
+    return FunctionEvaluator(evaluate, folder=folder, names=names, exclusive=exclusive)
+
+
+def _folder_of(evaluate: Any) -> Path:
+    # A script's runs lie beside the script, wherever it was started from; a notebook's in its working directory.
+    try:
+        source = inspect.getsourcefile(inspect.unwrap(evaluate))
+    except TypeError:
+        source = None
+    return Path(source).parent if source and Path(source).is_file() else Path.cwd()
+
+
+def _name_of(evaluate: Any) -> str:
+    text = evaluate if isinstance(evaluate, str) else getattr(evaluate, "__name__", type(evaluate).__name__)
+    return "run" if "<" in text else text.replace(":", "-")
+
+
+async def optimize_async(
+    evaluate: Callable[..., Any] | str | Evaluator,
+    *,
+    space: Space | Mapping[str, Parameter],
+    runs: str | Path | None = None,
+    resume: str | Path | None = None,
+    accept_change: bool = False,
+    **given: Any,
+) -> Result:
+    """`optimize` for code that has an event loop of its own."""
+    session = make_session(evaluate, space=space, **given)
+    root = runs_folder(session.problem.folder, runs)
+    if resume is None:
+        return await session.run(new_run(root, session.problem.name))
+    folder = find(root, str(resume))
+    changes = {"budget": session.budget.to_json()} if "budget" in given else {}
+    return await session.resume(folder, changes=changes, accept_change=accept_change)
+
+
+def optimize(
+    evaluate: Callable[..., Any] | str | Evaluator,
+    *,
+    space: Space | Mapping[str, Parameter],
+    data: Sequence[Any] = (),
+    objectives: str | Objective | Sequence[Objective] = "minimize",
+    model: Any = DEFAULT,
+    budget: int | Budget = 100,
+    seed: int = 0,
+    options: Mapping[str, Any] | None = None,
+    **more: Any,
+) -> Result:
+    """Make something measurable better, and say whether it was shown to be better.
+
+    Args:
+        evaluate: Measures a candidate (a mapping of values): a function, sync or async, "module:attr",
+            or an `Evaluator`. It returns a number, `(number, feedback)`, a mapping of names to
+            numbers, or a `Score`. With `data` it is called as `evaluate(candidate, row)`.
+        space: Parameters by name.
+        data: Rows; a candidate's value is the mean over all of them.
+        objectives: "minimize" or "maximize" for a function that returns a number; otherwise `Objective`s,
+            of which the first is compared and the others are recorded.
+        model: `provider:model` for proposals, a mapping by role, a model object, or None for no model.
+        budget: Evaluations, or a `Budget` with limits on calls, tokens, dollars and seconds too.
+        seed: Of the run's random numbers.
+        options: Fields of `Settings` (proposer, workers, exam_pairs …), and base_url.
+        more: constraints, deterministic (measuring twice gives the same number), exclusive, limits,
+            description, name, folder, observers; runs (where run folders go); resume (a run to
+            continue) and accept_change.
+
+    Returns:
+        The result; its status says whether the gain is proven, exact, unproven, or not there.
+
+    Raises:
+        ConfigError: Something in the call is wrong; nothing was spent.
+        PrerequisiteError: A package, a key or the model's weights are missing; says how to get them.
+        StoreError: The run folder cannot be written.
+        RunLocked: The run to resume is being written by another process.
+
+    It runs in a thread of its own, so that it also works where an event loop is running already.
+    """
+    return in_thread(
+        optimize_async(
+            evaluate,
+            space=space,
+            data=data,
+            objectives=objectives,
+            model=model,
+            seed=seed,
+            options=options,
+            **({"budget": budget} if budget != 100 or "resume" not in more else {}),
+            **more,
+        )
+    )
+
+
+def in_thread(work: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine to its end in an event loop of its own thread; Ctrl-C stops it there and is raised here."""
+    box: dict[str, Any] = {}
+    loops: list[asyncio.AbstractEventLoop] = []
+    tasks: list[asyncio.Task[T]] = []
+    ready = threading.Event()
+
+    async def main() -> T:
+        loops.append(asyncio.get_running_loop())
+        tasks.append(asyncio.create_task(work))  # type: ignore[arg-type]
+        ready.set()
+        return await tasks[0]
+
+    def target() -> None:
+        try:
+            box["value"] = asyncio.run(main())
+        except BaseException as error:
+            box["error"] = error
+        finally:
+            ready.set()
+
+    thread = threading.Thread(target=target, name="truegain")
+    thread.start()
+    try:
+        thread.join()
+    except KeyboardInterrupt:
+        ready.wait()
+        if loops and tasks:
+            loops[0].call_soon_threadsafe(tasks[0].cancel)
+        thread.join()
+        raise
+    if "error" in box:
+        raise box["error"]
+    value: T = box["value"]
+    return value
+
+

@@ -1,0 +1,73 @@
+"""What several commands share: options, finding a run, and printing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def json_option(function: F) -> F:
+    """`--json`: exactly one JSON document on stdout, everything else on stderr."""
+    return click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")(function)
+
+
+def runs_option(function: F) -> F:
+    """`--runs`: where run folders are."""
+    return click.option(
+        "--runs", "runs", metavar="FOLDER", help="Where run folders are ($TRUEGAIN_RUNS; else runs/ of the project)."
+    )(function)
+
+
+def run_argument(function: F) -> F:
+    """A run by name, unique beginning, path, or `last`."""
+    return click.argument("run", default="last")(function)
+
+
+def locate(run: str, runs: str | None) -> Path:
+    """The folder of a run.
+
+    Raises:
+        ConfigError: There is no such run.
+    """
+    from agent.folders import find, runs_folder
+
+    return find(runs_folder(None, runs), run)
+
+
+def emit(document: Any) -> None:
+    """Print one JSON document."""
+    click.echo(json.dumps(document, ensure_ascii=False, indent=1))
+
+
+def table(rows: Iterable[Sequence[Any]], head: Sequence[str]) -> None:
+    """Print aligned columns; the last one is not padded."""
+    body = [[str(cell) for cell in row] for row in rows]
+    widths = [max(len(row[i]) for row in [list(head), *body]) for i in range(len(head) - 1)]
+    for row in [list(head), *body]:
+        cells = [cell.ljust(width) for cell, width in zip(row[:-1], widths, strict=True)]
+        click.echo("  ".join([*cells, row[-1]]).rstrip())
+
+
+def brief(value: Any, width: int = 60) -> str:
+    """A value on one line; control characters are shown, never sent to the terminal."""
+    if isinstance(value, float):
+        value = float(f"{value:.6g}")
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    text = plain(text).replace("\n", "⏎")
+    return text if len(text) <= width else text[: width - 1] + "…"
+
+
+def plain(text: str) -> str:
+    """Text with its control characters made visible: model output must not drive the terminal."""
+    return "".join(char if char.isprintable() or char in "\n\t" else f"\\x{ord(char):02x}" for char in text)
+
+
+def amount(value: float | None, unit: str = "") -> str:
+    """A number with its unit, or a dash."""
+    return "–" if value is None else f"{value:.4g}{' ' + unit if unit else ''}"

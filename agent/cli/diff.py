@@ -1,0 +1,44 @@
+"""`truegain diff`"""
+
+from __future__ import annotations
+
+import difflib
+
+import click
+
+from agent.cli.common import brief, emit, json_option, locate, plain, run_argument, runs_option
+
+
+@click.command("diff", help="What differs between two candidates of a RUN: initial and best, unless you say otherwise.")
+@run_argument
+@click.argument("before", default="initial")
+@click.argument("after", default="best")
+@runs_option
+@json_option
+def command(run: str, before: str, after: str, runs: str | None, as_json: bool) -> None:
+    from agent.cli.show import pick
+    from agent.parameters import Code, Text
+    from agent.result import load_result
+
+    result = load_result(locate(run, runs))
+    old, new = pick(result, before), pick(result, after)
+    changes = result.problem.space.diff(old.candidate, new.candidate)
+    if as_json:
+        emit(
+            {
+                "run": result.run,
+                "before": old.id,
+                "after": new.id,
+                "changes": [{"parameter": c.name, "before": c.before, "after": c.after} for c in changes],
+            }
+        )
+        return
+    click.echo(f"{before} ({old.id[:8]}) → {after} ({new.id[:8]}): {len(changes)} parameters differ")
+    for change in changes:
+        if isinstance(result.problem.space[change.name], (Text, Code)):
+            lines = difflib.unified_diff(
+                str(change.before).splitlines(), str(change.after).splitlines(), change.name, change.name, lineterm=""
+            )
+            click.echo(plain("\n".join(lines)))
+        else:
+            click.echo(f"  {change.name}: {brief(change.before)} → {brief(change.after)}")

@@ -1,0 +1,159 @@
+"""How a run is watched: plain lines anywhere, and a live status line below them on a terminal."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from agent.cli.common import amount, brief, plain
+from agent.events import (
+    CallRetried,
+    CandidateRejected,
+    EvaluationEnded,
+    Event,
+    ExamDecided,
+    ExamStarted,
+    ProposalEnded,
+    RaceDecided,
+    RunResumed,
+    RunStarted,
+    StopRequested,
+)
+
+if TYPE_CHECKING:
+    from agent.state import State
+
+PLAIN = ("NO_COLOR", "CI", "CLAUDECODE", "CODEX_SANDBOX")
+
+
+def wants_live() -> bool:
+    """Whether stderr is a terminal that may be drawn on."""
+    return sys.stderr.isatty() and os.environ.get("TERM") != "dumb" and not any(os.environ.get(n) for n in PLAIN[1:])
+
+
+class Display:
+    """Prints what matters as it happens, to stderr. An observer of the run.
+
+    Args:
+        live: Draw a status line that is updated in place.
+        quiet: Print nothing at all.
+    """
+
+    def __init__(self, live: bool, quiet: bool = False) -> None:
+        self.quiet = quiet
+        self._live = live
+        self._status: Any = None
+        self._console: Any = None
+        self._drawn = 0.0
+        self._said = 0.0
+        if live:
+            from rich.console import Console
+
+            self._console = Console(stderr=True, highlight=False, no_color=bool(os.environ.get("NO_COLOR")))
+
+    @contextlib.contextmanager
+    def shown(self) -> Iterator[None]:
+        """Draw while the run goes on."""
+        if self._console is None or self.quiet:
+            yield
+            return
+        with self._console.status("starting") as self._status:
+            yield
+        self._status = None
+
+    def line(self, text: str, style: str = "") -> None:
+        """One line above the status."""
+        if self.quiet:
+            return
+        if self._console is not None:
+            from rich.text import Text
+
+            self._console.print(Text(plain(text), style=style))
+        else:
+            click.echo(plain(text), err=True)
+
+    def progress(self, what: str) -> None:
+        """Long work outside the run, such as fetching weights."""
+        if self._status is not None:
+            self._status.update(what)
+        elif time.monotonic() - self._said > 5:
+            self._said = time.monotonic()
+            self.line(what)
+
+    def __call__(self, event: Event, state: State) -> None:
+        text, style = self._words(event, state)
+        if text:
+            self.line(text, style)
+        now = time.monotonic()
+        if self._status is not None and now - self._drawn > 0.1:
+            self._drawn = now
+            self._status.update(_standing(state))
+
+    def _words(self, event: Event, state: State) -> tuple[str, str]:
+        goal = state.problem.objective
+        history = state.history
+        if isinstance(event, RunStarted):
+            models = ", ".join(state.settings.models.values()) or "no model"
+            return f"run {event.run}: {len(state.problem.space)} parameters, {models}, seed {event.seed}", "bold"
+        if isinstance(event, RunResumed):
+            return f"resumed at {state.ledger.evaluations} evaluations, {state.ledger.total.calls} model calls", "bold"
+        if isinstance(event, EvaluationEnded) and event.purpose == "search":
+            return self._baseline(event, state)
+        if isinstance(event, RaceDecided):
+            trial = history[event.candidate]
+            if event.decision == "promote":
+                value = amount((trial.values or {}).get(goal.name), goal.unit)
+                what = trial.rationale or _changes(state, trial.parents, event.candidate)
+                return f"  ✓ kept #{trial.number} {goal.name} {value} [{trial.source}] {brief(what)}: {event.reason}", "green"
+            if event.decision == "drop" and (event.evidence.get("pairs") or not self._live):
+                return f"  ✗ dropped #{trial.number} [{trial.source}] {brief(trial.rationale)}: {event.reason}", "dim"
+        if isinstance(event, ProposalEnded):
+            notes = [f"  ! {item['source']}: {item['reason']}" for item in event.rejections]
+            notes += [f"  ! the proposer failed: {event.error}"] if event.error else []
+            return "\n".join(notes), "yellow"
+        if isinstance(event, CallRetried):
+            return f"  … model call failed, again in {event.wait:.0f} s: {event.error}", "yellow"
+        if isinstance(event, CandidateRejected) and not self._live:
+            return f"  - not measured [{event.source}]: {event.reason}", "dim"
+        if isinstance(event, StopRequested):
+            return f"the search ends: {event.detail or event.reason}", ""
+        if isinstance(event, ExamStarted):
+            return f"exam: the best candidate against the initial one, {event.pairs} fresh pairs", ""
+        if isinstance(event, ExamDecided):
+            return f"gate: {'accepted' if event.accepted else 'not accepted'}", "bold green" if event.accepted else "bold"
+        return "", ""
+
+    def _baseline(self, event: EvaluationEnded, state: State) -> tuple[str, str]:
+        trial = state.history.trials[0]
+        if len(state.history) > 1 or trial.count != state.baseline or trial.values is None:
+            return "", ""
+        goal = state.problem.objective
+        return f"initial candidate: {goal.name} {amount(trial.values[goal.name], goal.unit)}", ""
+
+
+def _changes(state: State, parents: tuple[str, ...], candidate: str) -> str:
+    history = state.history
+    origin = parents[0] if parents and parents[0] in history else history.initial
+    changes = state.problem.space.diff(history[origin].candidate, history[candidate].candidate)
+    return ", ".join(f"{c.name}: {brief(c.before, 20)} → {brief(c.after, 20)}" for c in changes)
+
+
+def _standing(state: State) -> str:
+    goal, history, ledger = state.problem.objective, state.history, state.ledger
+    champion = history[history.champion]
+    best = amount((champion.values or {}).get(goal.name), goal.unit)
+    limit = ledger.budget.evaluations
+    parts = [
+        f"{goal.name} {best} (search)",
+        f"evaluation {ledger.evaluations}{f'/{limit}' if limit is not None else ''}",
+        f"{ledger.total.calls} model calls",
+        f"{ledger.seconds:.0f} s",
+    ]
+    doing = "the model is writing" if state.calls else "examining" if state.exam else "measuring" if state.evaluations else ""
+    return " · ".join([*parts, doing] if doing else parts)

@@ -1,0 +1,66 @@
+"""`truegain init`"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import click
+
+from agent.cli.common import emit, json_option
+
+EXAMPLES = {
+    "starter": "two numbers and one function, to be replaced by your own",
+    "sqlite": "twelve indexes and four settings of a real SQLite database, timed",
+    "sklearn-forest": "a random forest's six settings, by cross-validation (needs scikit-learn)",
+    "sklearn-mlp": "a neural network's settings, by cross-validation (needs scikit-learn)",
+}
+CHECKOUT = {"sklearn-forest": "sklearn/forest", "sklearn-mlp": "sklearn/mlp"}
+
+
+def example_folder(name: str) -> Path:
+    """Where an example's files are: inside the installed package, or in the checkout it was installed from.
+
+    Raises:
+        ConfigError: There is no such example.
+    """
+    from agent.errors import ConfigError
+
+    if name not in EXAMPLES:
+        raise ConfigError(f"there is no example {name!r}", hint=f"choose one of {', '.join(EXAMPLES)}")
+    package = Path(__file__).resolve().parents[1]
+    for folder in (package / "examples" / name, package.parent / "examples" / CHECKOUT.get(name, name)):
+        if (folder / "problem.toml").is_file():
+            return folder
+    raise ConfigError(f"the files of the example {name!r} are missing from this installation", hint="pip install -U truegain")
+
+
+@click.command("init", help="Write a working problem FOLDER to start from; --list shows the examples.")
+@click.argument("folder", required=False, type=click.Path(path_type=Path))
+@click.option("--example", default="starter", metavar="NAME", help="Which example; starter unless you say otherwise.")
+@click.option("--list", "listing", is_flag=True, help="List the examples.")
+@json_option
+def command(folder: Path | None, example: str, listing: bool, as_json: bool) -> None:
+    from agent.errors import ConfigError
+
+    if listing:
+        if as_json:
+            emit({"examples": EXAMPLES})
+        else:
+            for name, text in EXAMPLES.items():
+                click.echo(f"{name:15} {text}")
+        return
+    source = example_folder(example)
+    target = folder or Path(example)
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise ConfigError(f"{target} exists and is not empty", hint="name another folder: truegain init FOLDER")
+    try:
+        shutil.copytree(source, target, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__", "*.pyc", ".*"))
+    except OSError as error:
+        raise ConfigError(f"cannot write {target}: {error}", hint="name a folder that can be written") from None
+    files = sorted(path.name for path in target.iterdir())
+    if as_json:
+        emit({"folder": str(target), "files": files, "next": f"truegain run {target}"})
+        return
+    click.echo(f"wrote {target}: {', '.join(files)}")
+    click.echo(f"Next: truegain estimate {target}   truegain run {target}")

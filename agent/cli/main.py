@@ -1,0 +1,107 @@
+"""The command line. Commands are imported when they are used, so that `--help` and `list` load little."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import sys
+from typing import Any
+
+import click
+
+from agent.errors import AgentError
+
+COMMANDS: dict[str, str] = {
+    "init": "write a working problem folder to start from",
+    "doctor": "check this machine; every failing row prints its fix",
+    "estimate": "what the budget buys, before anything is spent",
+    "run": "optimize a problem",
+    "resume": "go on with a run that was cut off, interrupted, or ended at a limit",
+    "list": "the runs, newest last",
+    "show": "a run, one of its candidates, or its verdict",
+    "diff": "what differs between two candidates of a run",
+    "events": "the journal of a run",
+    "export": "the best candidate as files or JSON, with its status",
+    "replay": "decide a run again from its recorded replies and outputs, and compare",
+    "prune": "remove old runs",
+}
+"""Each lives in a module of its name and is an attribute `command` there."""
+
+
+class Commands(click.Group):
+    """A group that knows its commands' names and help without importing them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"agent.cli.{cmd_name}")
+        found: click.Command = module.command
+        return found
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+def _version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        click.echo(f"truegain {version('truegain')}")
+        ctx.exit()
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Show the version.")
+def cli() -> None:
+    """TrueGain makes something measurable better with an LLM, and claims only gains that were shown.
+
+    Start with:  truegain init --example sqlite && truegain run sqlite
+    """
+
+
+def fail(error: dict[str, Any], as_json: bool) -> None:
+    """Print an error: one JSON document on stdout, or two lines for people on stderr."""
+    if as_json:
+        click.echo(json.dumps({"error": error}, ensure_ascii=False))
+        return
+    click.echo(f"truegain: {error['message']}", err=True)
+    if error.get("hint"):
+        click.echo(f"  fix: {error['hint']}", err=True)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Entry point of `truegain`; ends the process with the exit codes of docs/cli.md."""
+    arguments = sys.argv[1:] if argv is None else argv
+    as_json = "--json" in arguments
+    # `python -m agent` puts the working directory first on sys.path, where a user's file could take a module's place.
+    sys.path[:] = [place for place in sys.path if place not in ("", os.getcwd())] if _started_as_module() else sys.path
+    try:
+        code = cli.main(arguments, prog_name="truegain", standalone_mode=False)
+        sys.exit(code if isinstance(code, int) else 0)
+    except AgentError as error:
+        fail(error.to_json(), as_json)
+        sys.exit(error.exit_code)
+    except click.exceptions.Exit as error:
+        sys.exit(error.exit_code)
+    except click.Abort:
+        fail({"kind": "interrupted", "message": "interrupted", "hint": ""}, as_json)
+        sys.exit(130)
+    except click.ClickException as error:
+        hint = "truegain --help"
+        if isinstance(error, click.UsageError) and error.ctx is not None:
+            hint = f"{error.ctx.command_path} --help"
+        fail({"kind": "config", "message": error.format_message(), "hint": hint}, as_json)
+        sys.exit(2)
+    except BrokenPipeError:
+        # The reader of a pipe went away; Python would complain again when it flushes stdout at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+
+
+def _started_as_module() -> bool:
+    return bool(sys.argv) and sys.argv[0].endswith("__main__.py")

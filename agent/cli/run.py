@@ -1,0 +1,142 @@
+"""`truegain run`"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from agent.cli.common import F, brief, emit, json_option, plain, runs_option, table
+
+if TYPE_CHECKING:
+    from agent.cli.display import Display
+    from agent.config import Setup
+    from agent.result import Result
+    from agent.session import Session
+
+BUDGET = ("evaluations", "calls", "tokens", "usd", "seconds")
+
+
+def budget_options(function: F) -> F:
+    """Limits, each replacing the problem file's."""
+    for name, kind, text in reversed(
+        [
+            ("evaluations", int, "At most N evaluations, the final exam included."),
+            ("calls", int, "At most N model calls."),
+            ("tokens", int, "At most N tokens."),
+            ("usd", float, "At most this many dollars."),
+            ("seconds", float, "At most this many seconds, the final exam included."),
+        ]
+    ):
+        function = click.option(f"--{name}", type=kind, metavar="N", help=text)(function)
+    return function
+
+
+def problem_options(function: F) -> F:
+    """What replaces keys of the problem file."""
+    for option in reversed(
+        [
+            click.option("--model", metavar="PROVIDER:MODEL", help="Who proposes, such as openai:… or local:smollm2-135m."),
+            click.option("--proposer", metavar="NAME", help="default, evollm, coordinate, random, or module:attr."),
+            click.option("--seed", type=int, help="Seed of all random numbers of the run."),
+            click.option("--workers", type=click.IntRange(min=1), help="Evaluations in flight."),
+            click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="Any key of problem.toml, such as gate.exam_pairs=8."),
+        ]
+    ):
+        function = option(function)
+    return budget_options(function)
+
+
+def overrides(given: dict[str, Any]) -> dict[str, Any]:
+    """Dotted keys of problem.toml that the command line replaces.
+
+    Raises:
+        ConfigError: A --set without "=".
+    """
+    import tomllib
+
+    from agent.errors import ConfigError
+
+    out: dict[str, Any] = {}
+    for text in given.get("sets") or ():
+        key, mark, value = text.partition("=")
+        if not mark or not key:
+            raise ConfigError(f"--set {text}: an = is missing", hint="such as --set run.workers=4")
+        try:
+            out[key] = tomllib.loads(f"v = {value}")["v"]
+        except tomllib.TOMLDecodeError:
+            out[key] = value
+    places = {"model": "models.propose", "proposer": "proposer.name", "seed": "run.seed", "workers": "run.workers"}
+    places |= {name: f"budget.{name}" for name in BUDGET}
+    out |= {key: given[name] for name, key in places.items() if given.get(name) is not None}
+    return out
+
+
+def session_of(setup: Setup, observers: tuple[Any, ...] = ()) -> Session:
+    """The session of a problem file."""
+    from agent.session import Session
+
+    return Session(
+        problem=setup.problem,
+        settings=setup.settings,
+        budget=setup.budget,
+        seed=setup.seed,
+        base_url=setup.base_url,
+        observers=observers,
+        env=setup.env,
+    )
+
+
+def watched(make: Callable[[Display], Any], as_json: bool) -> Result:
+    """Drive a run with a display; Ctrl-C is handled by the session."""
+    import asyncio
+
+    from agent.cli.display import Display, wants_live
+
+    display = Display(live=wants_live() and not as_json)
+    with display.shown():
+        result: Result = asyncio.run(make(display))
+    return result
+
+
+def report(result: Result, as_json: bool) -> int:
+    """The last lines: what was gained with its interval, what it cost, and the next command."""
+    from agent.result import spent_line
+
+    if as_json:
+        emit(result.to_json())
+        return result.exit_code
+    changes = result.problem.space.diff(result.initial, result.best)
+    click.echo("")
+    if changes:
+        table([(c.name, brief(c.before, 30), brief(c.after, 60)) for c in changes], ("PARAMETER", "INITIAL", "BEST"))
+        click.echo("")
+    click.echo(f"{result.status.upper()}: {plain(result.sentence)}")
+    click.echo(f"Spent: {spent_line(result.spent)}.")
+    name = result.run
+    if result.status == "open" or result.reason == "provider":
+        click.echo(f"Stopped: {plain(result.detail or result.reason)}")
+        click.echo(f"Next: truegain resume {name}")
+    elif result.reason == "evaluator":
+        click.echo("Next: mend the evaluator so that it can score the initial candidate, then run again")
+    else:
+        click.echo(f"Best and summary: {result.folder}")
+        click.echo(f"Next: truegain show {name}   truegain diff {name}   truegain export {name} --to FOLDER")
+    return result.exit_code
+
+
+@click.command("run", help="Optimize the problem in a folder with a problem.toml.")
+@click.argument("problem", type=click.Path(path_type=Path))
+@problem_options
+@runs_option
+@json_option
+@click.pass_context
+def command(ctx: click.Context, problem: Path, runs: str | None, as_json: bool, **given: Any) -> None:
+    from agent.config import load
+    from agent.folders import new_run, runs_folder
+
+    setup = load(problem, overrides(given))
+    folder = new_run(runs_folder(setup.problem.folder, runs), setup.problem.name)
+    ctx.exit(report(watched(lambda display: session_of(setup, (display,)).run(folder), as_json), as_json))

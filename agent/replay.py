@@ -1,0 +1,310 @@
+"""Decides a run again from its journal: the same events must come out.
+
+Proposers really run, and get the recorded replies; evaluations give the recorded outputs. What came
+from outside (outputs, replies, interruptions) is delivered in the recorded order, however many
+workers carry it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from agent.decide import decide
+from agent.evaluation import Output, Request
+from agent.events import (
+    CallEnded,
+    CallRetried,
+    CallStarted,
+    EpochStarted,
+    EvaluationEnded,
+    EvaluationStarted,
+    Event,
+    ProposalEnded,
+    ProposalStarted,
+    RunResumed,
+    RunStarted,
+    StopRequested,
+)
+from agent.journal import Entry, read
+from agent.loop import Moment, Run, fold, replies
+from agent.problem import Problem
+from agent.proposers.base import load
+from agent.state import RESUMABLE
+
+OUTSIDE = (*RESUMABLE, "seconds")
+"""Reasons to stop that come from outside; the others are decided."""
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """Where a replay left the recorded path.
+
+    Args:
+        seq: Place in the journal.
+        recorded: The event that is there, or None when the replay went on longer.
+        replayed: The event that came instead, or None when the replay stopped short.
+    """
+
+    seq: int
+    recorded: dict[str, Any] | None
+    replayed: dict[str, Any] | None
+
+
+class _Memory:
+    """A journal that is not kept: it gives each event the time that the recorded one had."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+        self.dirty = False
+
+    def append(self, event: Event, time: float) -> Event:
+        self.events.append(event)
+        return event
+
+    async def flush(self) -> None:
+        return None
+
+
+class _Nowhere:
+    """An executor without work: outputs come from the journal."""
+
+    async def submit(self, request: Request) -> Output:
+        raise AssertionError("a replay measures nothing")
+
+    async def close(self) -> None:
+        return None
+
+
+class _Stray(Exception):
+    """The replay left the recorded path."""
+
+
+class Replay(Run):
+    """A run whose outside is its own journal.
+
+    Args:
+        entries: The journal.
+        workers: Outputs and replies carried at once; the result must not depend on it.
+        begin: Events that are folded instead of replayed, as a resume would.
+    """
+
+    def __init__(self, entries: Iterable[Entry], workers: int = 1, begin: int = 1) -> None:
+        self.recorded_entries = list(entries)
+        first = self.recorded_entries[0].event
+        assert isinstance(first, RunStarted)
+        self._memory = _Memory()
+        self._slots = asyncio.Semaphore(workers)
+        self._outputs = {e.event.id: e.event for e in self.recorded_entries if isinstance(e.event, EvaluationEnded)}
+        self._moments: dict[int, Moment] = {}
+        self._moved = asyncio.Event()
+        models = any(isinstance(entry.event, CallStarted) for entry in self.recorded_entries)
+        super().__init__(
+            self._memory,  # type: ignore[arg-type]
+            Problem.from_json(first.problem),
+            _Nowhere(),
+            load(str(first.settings["proposer"])),
+            self._make_llm if models else None,
+            clock=self._time,
+        )
+        self._begin(begin)
+
+    def _begin(self, begin: int) -> None:
+        folded = self.recorded_entries[:begin]
+        self.state, self._moments = fold(folded)
+        self._memory.events.extend(entry.event for entry in folded)
+        self._replies = replies(folded)
+        if self._llm is not None:
+            self._llm = self._make_llm(self)
+        self._launch = [(started, self._moments[started.id]) for started in self.state.proposals.values()]
+        self._launch += [(started, None) for started in self.state.evaluations.values()]
+
+    def _time(self) -> float:
+        place = min(len(self._memory.events), len(self.recorded_entries) - 1)
+        return self.recorded_entries[place].time
+
+    def _next(self) -> Event | None:
+        place = len(self._memory.events)
+        return self.recorded_entries[place].event if place < len(self.recorded_entries) else None
+
+    def _make_llm(self, run: Run) -> Any:
+        from agent.llm.gateway import Llm, wire_seed
+
+        first = self.recorded_entries[0].event
+        assert isinstance(first, RunStarted)
+        ended = {e.event.id: e.event for e in self.recorded_entries if isinstance(e.event, CallEnded)}
+        known: dict[int, list[CallEnded]] = {}  # in order: a call that stopped the run is made again after a resume
+        for entry in self.recorded_entries[len(self._memory.events) :]:
+            call = entry.event
+            if isinstance(call, CallStarted) and call.id in ended:
+                seed = wire_seed(first.seed, call.scope, call.key, call.ordinal)
+                known.setdefault(seed, []).append(ended[call.id])
+        return Llm(run, first.settings["models"], lambda name: _Recorded(known), seed=first.seed)
+
+    async def turn(self, event: str, *key: object) -> None:
+        """Wait until the journal has this event next."""
+        while _identity(self._next()) != (event, *key):
+            if self._next() is None:
+                raise _Stray
+            self._moved.clear()
+            await self._moved.wait()
+
+    def record(self, event: Event) -> None:
+        if isinstance(event, CallRetried):
+            return  # how often a server had to be asked is not decided; the recorded ones are delivered
+        if isinstance(event, CallEnded):
+            recorded = self._next()
+            if isinstance(recorded, CallEnded) and _words(recorded) == _words(event):
+                event = recorded  # with its own timing and bill
+        super().record(event)
+        self._moved.set()
+
+    def _append(self, event: Event) -> None:
+        super()._append(event)
+        if isinstance(event, ProposalStarted):
+            self._moments[event.id] = Moment.of(self.state)
+
+    async def _evaluate(self, started: EvaluationStarted) -> None:
+        async with self._slots:
+            await asyncio.sleep(0)
+        if started.id in self._outputs:
+            await self.turn("evaluation.ended", started.id)
+            self.record(self._outputs[started.id])
+        else:  # it was never measured: the journal ends, or was cut off, before
+            await asyncio.Event().wait()
+
+    def _deliver(self) -> bool:
+        """Record the next event if it came from outside and no task of ours will bring it."""
+        event = self._next()
+        if isinstance(event, CallRetried) or (isinstance(event, StopRequested) and event.reason in OUTSIDE):
+            Run.record(self, event)
+        elif isinstance(event, (RunResumed, EpochStarted)):
+            self._take_over(event)
+        else:
+            return False
+        self._moved.set()
+        return True
+
+    def _take_over(self, event: Event) -> None:
+        # As `resume` does in a new process: what was in flight is begun again, with the replies that were paid for.
+        for task in self._tasks:
+            task.cancel()
+        self._launch.clear()
+        self._replies = replies(self.recorded_entries[: len(self._memory.events)])
+        if self._llm is not None:
+            self._llm = self._make_llm(self)
+        open_proposals, open_evaluations = list(self.state.proposals.values()), list(self.state.evaluations.values())
+        self._append(event)
+        following = self._next()
+        if isinstance(following, EpochStarted):
+            self._append(following)
+        else:
+            self._launch = [(started, self._moments[started.id]) for started in open_proposals]
+            self._launch += [(started, None) for started in open_evaluations]
+        while events := decide(self.state):
+            for decided in events:
+                self._append(decided)
+
+    async def replayed(self) -> list[Event]:
+        """The events that come out, in order."""
+        while events := decide(self.state):
+            for event in events:
+                self._append(event)
+        while self._next() is not None and self._agrees():
+            if self._launch:
+                await self._start_effects()
+                continue
+            if self._deliver():
+                continue
+            before = len(self._memory.events)
+            for _ in range(1000):  # tasks hand over in a bounded number of steps; then nothing more will come
+                await asyncio.sleep(0)
+                if len(self._memory.events) > before or self._launch:
+                    break
+            else:
+                break
+        await self._abandon()
+        return list(self._memory.events)
+
+    def _agrees(self) -> bool:
+        place = len(self._memory.events)
+        return self._memory.events[-1].body() == self.recorded_entries[place - 1].event.body()
+
+
+class _Recorded:
+    """A model that gives the recorded replies; the seed that it is sent tells which."""
+
+    def __init__(self, known: dict[int, list[CallEnded]]) -> None:
+        self._known = known
+
+    async def complete(self, request: Any, *, seed: int | None) -> Any:
+        from agent.llm.failures import error_from_json
+        from agent.llm.types import Completion
+
+        answers = self._known.get(seed or 0)
+        while not answers:
+            await asyncio.Event().wait()  # it was cut off without an answer
+        ended = answers.pop(0)
+        if ended.reply is None:
+            error = error_from_json(ended.error or {"message": "the call failed"})
+            if hasattr(error, "retryable"):
+                error.retryable = False  # the attempts were made when it was recorded
+            raise error
+        return Completion.from_json(ended.reply)
+
+    async def close(self) -> None:
+        return None
+
+
+def _identity(event: Event | None) -> tuple[object, ...]:
+    if isinstance(event, CallStarted):
+        return event.type, event.scope, event.key, event.ordinal
+    if isinstance(event, (CallEnded, EvaluationEnded, ProposalEnded)):
+        return event.type, event.id
+    if isinstance(event, StopRequested):
+        return event.type, event.reason
+    return (event.type,) if event is not None else ()
+
+
+def _words(ended: CallEnded) -> Any:
+    if ended.reply is None:
+        return None
+    return {name: value for name, value in ended.reply.items() if name not in ("seconds", "usd")}
+
+
+def compare(recorded: list[Entry], events: list[Event]) -> Difference | None:
+    """The first place where two lists of events differ, or None."""
+    for place in range(max(len(recorded), len(events))):
+        old = recorded[place].event if place < len(recorded) else None
+        new = events[place] if place < len(events) else None
+        if old is None or new is None or old.type != new.type or old.body() != new.body():
+            return Difference(place + 1, _plain(old), _plain(new))
+    return None
+
+
+def _plain(event: Event | None) -> dict[str, Any] | None:
+    return None if event is None else {"type": event.type, **json.loads(event.body())}
+
+
+async def replay(folder: Path, workers: int = 1) -> tuple[int, Difference | None]:
+    """Replay a run folder.
+
+    Args:
+        folder: Of the run; it is only read.
+        workers: Outputs and replies carried at once.
+
+    Returns:
+        The number of recorded events, and the first difference, or None when all are equal.
+
+    Raises:
+        StoreError: The journal cannot be read.
+    """
+    entries = list(read(folder))
+    events = await Replay(entries, workers).replayed()
+    return len(entries), compare(entries, events)
+
+

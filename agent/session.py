@@ -1,0 +1,256 @@
+"""Puts a run together: journal, executor, proposer and models around a problem. The API and the command line use this."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import platform
+import shutil
+import signal
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from agent.errors import AgentError, ConfigError, RunChanged
+from agent.evaluation import Executor
+from agent.events import EpochStarted, Event, RunResumed, RunStarted, StopRequested
+from agent.gate import exam
+from agent.journal import Journal
+from agent.ledger import Budget
+from agent.loop import Observer, Run
+from agent.problem import Problem
+from agent.proposers.base import load
+from agent.result import Result, load_state
+from agent.settings import Settings
+
+if TYPE_CHECKING:
+    from agent.llm.gateway import Llm
+    from agent.llm.types import Adapter
+
+SHOWN_VERSIONS = ("truegain", "openai", "anthropic", "xllamacpp", "numpy")
+
+
+@dataclass
+class Session:
+    """Everything a run needs besides its journal.
+
+    Args:
+        problem: With its evaluator.
+        settings: Who proposes, how much at once, how strict.
+        budget: Limits.
+        seed: Of all random numbers.
+        base_url: Another server for OpenAI-compatible models.
+        model: A model object to use instead of `settings.models`, as `agent.llm.scripted` gives one.
+        executor: An executor to use instead of what fits the evaluator.
+        observers: Told of every event.
+    """
+
+    problem: Problem
+    settings: Settings = field(default_factory=Settings)
+    budget: Budget = field(default_factory=Budget)
+    seed: int = 0
+    base_url: str | None = None
+    model: Any = None
+    executor: Executor | None = None
+    observers: tuple[Observer, ...] = ()
+    env: Mapping[str, str] | None = None
+
+    def check(self) -> None:
+        """Refuse what cannot work, before anything is spent.
+
+        Raises:
+            ConfigError: No limit at all, or a budget that cannot pay for the baseline and the exam.
+        """
+        if not any((self.budget.evaluations, self.budget.seconds, self.budget.calls, self.budget.usd, self.budget.tokens)):
+            raise ConfigError(
+                "no limit is set, so the search would never end",
+                hint="set budget.evaluations or budget.seconds (on the command line: --evaluations 100)",
+            )
+        if self.budget.evaluations is not None:
+            held = exam.reserve(self.problem, self.settings.exam_pairs)
+            rows = max(1, len(self.problem.data))
+            baseline = rows * (1 if self.problem.deterministic else self.settings.baseline)
+            need = held + baseline + rows
+            if self.budget.evaluations < need:
+                raise ConfigError(
+                    f"{self.budget.evaluations} evaluations cannot pay for a run: the initial candidate takes {baseline}"
+                    + (f", the final exam {held}" if held else "")
+                    + f", and one new candidate {rows}",
+                    hint=f"allow at least {need} evaluations"
+                    + (", or lower gate.exam_pairs" if held else ""),
+                )
+        load(self.settings.proposer)
+
+    def started(self, name: str) -> RunStarted:
+        """The first event of a new run."""
+        return RunStarted(
+            run=name,
+            problem=self.problem.to_json(),
+            fingerprints=self.problem.fingerprints,
+            seed=self.seed,
+            budget=self.budget.to_json(),
+            settings=self.settings.to_json(),
+            initial=self.problem.initial().values_json,
+            versions=versions(),
+        )
+
+    @contextlib.contextmanager
+    def _journal(self, folder: Path) -> Iterator[Journal]:
+        journal = Journal(folder)
+        try:
+            yield journal
+        finally:
+            journal.close()
+
+    async def run(self, folder: Path, hold: Callable[[Run], Any] | None = None) -> Result:
+        """A new run in `folder`.
+
+        Args:
+            folder: Must not hold a run yet.
+            hold: Is given the run before it is driven, to stop it from outside.
+
+        Raises:
+            ConfigError, PrerequisiteError, StoreError, RunLocked: See there.
+        """
+        self.check()
+        with self._journal(folder) as journal:
+            run = self._make(journal)
+            run.start(self.started(folder.name))
+            try:
+                run.prepare()
+            except AgentError:
+                shutil.rmtree(folder, ignore_errors=True)  # nothing was measured: there is no run to keep
+                raise
+            return await self._drive(run, folder, hold)
+
+    async def resume(
+        self,
+        folder: Path,
+        *,
+        changes: Mapping[str, Any] | None = None,
+        accept_change: bool = False,
+        hold: Callable[[Run], Any] | None = None,
+    ) -> Result:
+        """Go on with a run that was cut off, interrupted, or ended at a limit that is now higher.
+
+        Args:
+            folder: Of the run.
+            changes: "budget" (all limits) or "workers" for the rest of the run.
+            accept_change: Whether a changed evaluator, data or problem starts a new epoch; the
+                search then begins again from the champion.
+            hold: As for `run`.
+
+        Raises:
+            RunChanged: Evaluator, data or problem changed, and `accept_change` is false.
+        """
+        before = load_state(folder)
+        changed = [k for k, v in self.problem.fingerprints.items() if before.fingerprints.get(k) != v]
+        if changed and not accept_change:
+            raise RunChanged(
+                f"the {' and the '.join(changed)} changed since the run began, so its measurements no longer apply",
+                hint="undo the change, start a new run, or resume with --accept-change to go on from the champion",
+            )
+        if before.ended is not None and not changed and not (changes or {}).get("budget"):
+            raise ConfigError(
+                f"the run has ended ({before.ended.reason})",
+                hint=f"truegain show {folder.name} shows what it found; more budget continues it: --evaluations N",
+            )
+        more: list[Event] = []
+        if changed:
+            more.append(EpochStarted(before.epoch + 1, self.problem.fingerprints, self.problem.to_json(), changed))
+        with self._journal(folder) as journal:
+            run = self._make(journal, before.settings, before.seed)
+            run.resume(RunResumed(dict(changes or {})), None, *more)
+            run.prepare()
+            return await self._drive(run, folder, hold)
+
+    def _make(self, journal: Journal, settings: Settings | None = None, seed: int | None = None) -> Run:
+        settings = settings or self.settings
+        proposer = load(settings.proposer)
+        executor = self.make_executor(settings)
+        use = self._llm(settings, self.seed if seed is None else seed) if proposer.needs_model else None
+        return Run(journal, self.problem, executor, proposer, use, observers=self.observers)
+
+    def make_executor(self, settings: Settings) -> Executor:
+        """Where the evaluations of this problem run."""
+        if self.executor is not None:
+            return self.executor
+        from agent.executors.select import executor_for
+
+        exclusive = self.problem.evaluator.exclusive
+        return executor_for(
+            self.problem.evaluator,
+            workers=1 if exclusive else settings.workers,
+            isolate=settings.isolate,
+            kind=settings.executor,  # type: ignore[arg-type]
+            env=self.env,
+        )
+
+    def _llm(self, settings: Settings, seed: int) -> Callable[[Run], Llm]:
+        def connect(name: str) -> Adapter:
+            if self.model is not None:
+                scripted: Adapter = self.model
+                return scripted
+            from agent.llm.connect import connect as by_name
+
+            options = {"base_url": self.base_url} if self.base_url and not name.startswith("local:") else {}
+            return by_name(name, options=options)
+
+        def make(run: Run) -> Llm:
+            from agent.llm.gateway import Llm
+
+            return Llm(run, settings.models, connect, self.problem.prices, seed)
+
+        return make
+
+    async def _drive(self, run: Run, folder: Path, hold: Callable[[Run], Any] | None) -> Result:
+        with _signals(run):
+            if hold is not None:
+                hold(run)
+            try:
+                await run.drive()
+            finally:
+                await run.close()
+        result = Result.of(run.state, folder)
+        result.save()
+        return result
+
+
+@contextlib.contextmanager
+def _signals(run: Run) -> Iterator[None]:
+    """The first Ctrl-C or SIGTERM finishes what is in flight and saves; the second one stops at once."""
+    loop = asyncio.get_running_loop()
+    task = asyncio.current_task()
+    seen: list[int] = []
+
+    def stop(number: int) -> None:
+        seen.append(number)
+        if len(seen) == 1:
+            reason = "interrupted" if number == signal.SIGINT else "terminated"
+            run.record(StopRequested(reason, "finishing what is in flight; once more stops at once"))
+        elif task is not None:
+            task.cancel()
+
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    try:
+        for number in numbers:
+            loop.add_signal_handler(number, stop, number)
+    except (ValueError, RuntimeError, NotImplementedError):  # not the main thread: the caller's signals stay theirs
+        numbers = []
+    try:
+        yield
+    finally:
+        for number in numbers:
+            loop.remove_signal_handler(number)
+
+
+def versions() -> dict[str, str]:
+    """Versions of what a result may depend on."""
+    out = {"python": platform.python_version(), "platform": sys.platform}
+    for name in SHOWN_VERSIONS:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            out[name] = metadata.version(name)
+    return out
