@@ -253,13 +253,14 @@ class Journal:
         """`commit` without blocking the event loop; callers that wait at the same time share one group."""
         target = self._seq
         while self._durable < target:
-            if self._group is None:
+            if self._group is None or self._group.done():
                 self._group = asyncio.get_running_loop().run_in_executor(self._thread, self.commit)
                 self._group.add_done_callback(self._done)
             await asyncio.shield(self._group)
 
     def _done(self, group: asyncio.Future[None]) -> None:
-        self._group = None
+        if self._group is group:
+            self._group = None
         if not group.cancelled():
             group.exception()  # whoever awaited it has it; unawaited it must not be reported as lost
 

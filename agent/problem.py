@@ -133,7 +133,7 @@ class Problem:
     def __post_init__(self) -> None:
         if not self.objectives:
             raise ConfigError("no objective is declared", hint="name at least one number to minimize or maximize")
-        names = [item.name for item in (*self.objectives, *self.constraints)]
+        names = list(self.names)
         twice = {name for name in names if names.count(name) > 1}
         if twice:
             raise ConfigError(f"declared twice as objective or constraint: {', '.join(sorted(twice))}")
@@ -150,7 +150,7 @@ class Problem:
     @property
     def names(self) -> tuple[str, ...]:
         """All numbers that a measurement must hold."""
-        return tuple(item.name for item in (*self.objectives, *self.constraints))
+        return (*(goal.name for goal in self.objectives), *(item.name for item in self.constraints))
 
     def violated(self, values: Mapping[str, float]) -> list[Constraint]:
         """The constraints that do not hold."""
@@ -215,6 +215,8 @@ class _Recorded:
     exclusive: bool
     spec: Mapping[str, Any]
     fingerprint: str = ""
+    blocking: bool = False
+    keeps_limits: bool = False
 
     async def produce(self, request: Request, partial: Callable[[Any], None]) -> Output:
         return Output.failed("error", "this problem was read from a journal; open its folder to measure")

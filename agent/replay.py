@@ -156,8 +156,10 @@ class Replay(Run):
     def record(self, event: Event) -> None:
         if isinstance(event, CallRetried):
             return  # how often a server had to be asked is not decided; the recorded ones are delivered
+        recorded = self._next()
+        if isinstance(event, CallStarted) and isinstance(recorded, CallStarted) and event.request == recorded.request:
+            event = recorded  # with what was reserved at the prices of its time
         if isinstance(event, CallEnded):
-            recorded = self._next()
             if isinstance(recorded, CallEnded) and _words(recorded) == _words(event):
                 event = recorded  # with its own timing and bill
         super().record(event)

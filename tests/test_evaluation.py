@@ -37,7 +37,9 @@ def test_a_request_survives_the_wire_without_its_purpose() -> None:
 @pytest.mark.parametrize(
     "output",
     [
-        Output(value={"values": {"x": 1.0}, "feedback": "ü"}, seconds=0.25, usd=0.5, log="said", partials=(1, {"a": 2})),
+        Output(
+            value={"values": {"x": 1.0}, "feedback": "ü"}, seconds=0.25, usd=0.5, log="said", partials=(1, {"a": 2})
+        ),
         Output(value=None, seconds=1.0),
         Output(value=0),
         Output.failed("timeout", "took longer than 3 s", "the end of it", seconds=3.0, partials=(1,)),

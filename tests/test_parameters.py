@@ -153,7 +153,7 @@ def test_one_true_and_one_point_zero_are_three_choices() -> None:
     item = Categorical((1, 1.0, True))
     assert [type(item.check(value)) for value in (1, 1.0, True)] == [int, float, bool]
     assert [item.encode(value) for value in (1, 1.0, True)] == pytest.approx([1 / 6, 3 / 6, 5 / 6])
-    with pytest.raises(ValueError, match="'1' is not one of 1, 1.0, True"):
+    with pytest.raises(ValueError, match=r"'1' is not one of 1, 1\.0, True"):
         item.check("1")
 
 

@@ -41,7 +41,10 @@ def problem(tmp_path: Path) -> Problem:
         name="example",
         space=Space({"x": Float(0, 1), "n": Int(1, 9), "prompt": Text(file="prompt.txt")}),
         evaluator=Nothing(),
-        objectives=(Objective("time", unit="ms", min_effect=2.0, min_effect_relative=0.1), Objective("size", floor=9.0)),
+        objectives=(
+            Objective("time", unit="ms", min_effect=2.0, min_effect_relative=0.1),
+            Objective("size", floor=9.0),
+        ),
         constraints=(Constraint("error", max=0.1), Constraint("recall", min=0.5, max=1)),
         data=examples([{"id": "a", "q": 1}, {"q": 2}]),
         description="Make it fast.",
@@ -74,7 +77,11 @@ def test_a_journal_keeps_enough_to_fold_show_and_export_without_the_folder(probl
     again = Problem.from_json(stored)
     assert again.to_json() == stored
     assert again.initial() == problem.initial() and again.initial()["prompt"] == "Be kind."
-    assert (again.objectives, again.constraints, again.names) == (problem.objectives, problem.constraints, problem.names)
+    assert (again.objectives, again.constraints, again.names) == (
+        problem.objectives,
+        problem.constraints,
+        problem.names,
+    )
     assert again.evaluator.exclusive
     assert [example.id for example in again.data] == [example.id for example in problem.data]
     with pytest.raises(ValueError, match="open its folder"):

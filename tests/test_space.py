@@ -68,7 +68,9 @@ def test_identity_ignores_order_and_survives_json_and_pickle(values: dict[str, A
 
 
 def test_identity_is_the_same_in_every_process_and_version() -> None:
-    program = "import json, sys; from agent.space import Candidate; print([Candidate(v).id for v in json.load(sys.stdin)])"
+    program = (
+        "import json, sys; from agent.space import Candidate; print([Candidate(v).id for v in json.load(sys.stdin)])"
+    )
     for seed in ("0", "77"):
         done = subprocess.run(
             [sys.executable, "-c", program],

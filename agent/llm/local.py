@@ -94,13 +94,13 @@ class LocalModel:
         try:
             return await chat.complete(request, seed=seed)
         except ProviderError as error:
-            if "exceed_context_size" in error.message:
+            if "exceeds the available context size" in error.message:
                 raise CallFailed(
                     f"{self.endpoint}: the prompt does not fit into the model's {self._context} tokens",
                     status=error.status,
                     hint="show fewer examples or a shorter history, or use a model with more context",
                 ) from error
-            if not server.alive:
+            if error.status is None and await server.ended():
                 raise CallFailed(f"{self.endpoint}: {server.obituary()}", retryable=True) from error
             raise
 

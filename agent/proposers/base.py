@@ -113,12 +113,31 @@ class Proposer(Protocol):
         Raises:
             BudgetExceeded: A limit keeps it from calling its model.
             ProviderError: The model cannot be reached.
+            ConfigError: The problem or the options are not for this proposer.
         """
         ...
 
     def forecast(self, problem: Problem, candidates: int, options: Mapping[str, Any]) -> tuple[int, int, int]:
-        """Model calls for so many candidates, and the tokens in and out, all at most and without repairs."""
+        """Model calls for so many candidates, and the tokens in and out, all at most and without repairs.
+
+        Raises:
+            ConfigError: As for `propose`, so that it is found before anything is spent.
+        """
         ...
+
+
+def numeric(problem: Problem, proposer: str) -> tuple[str, ...]:
+    """The names of the numbers and choices in a problem's space.
+
+    Raises:
+        ConfigError: There are none, so that this proposer has nothing to change.
+    """
+    if not problem.space.numeric:
+        raise ConfigError(
+            f"the proposer {proposer} changes numbers and choices, and the space has none",
+            hint="declare a float, int or categorical parameter, or choose another proposer",
+        )
+    return problem.space.numeric
 
 
 TABLE: dict[str, str] = {

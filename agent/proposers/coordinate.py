@@ -12,13 +12,15 @@ from typing import Any
 
 from agent.parameters import Categorical, Numeric
 from agent.problem import Problem
-from agent.proposers.base import Context, Proposal
+from agent.proposers.base import Context, Proposal, numeric
 from agent.space import Candidate
 
 STEP = 0.25
 """First step of a number, as a share of its scale."""
 SMALLEST = 1e-3
-"""Steps below this are not taken; then two parameters change at once, at random."""
+"""Steps below this are not taken; then two parameters change at once, at random, and more when that is all known."""
+JUMPS = 200
+"""Jumps in a row to candidates that are all known, after which a finite space counts as used up."""
 
 
 class Coordinate:
@@ -28,64 +30,78 @@ class Coordinate:
     needs_model = False
 
     async def propose(self, context: Context, n: int) -> list[Proposal]:
-        """Up to `n` neighbours of the champion that were not proposed before."""
-        memory: dict[str, Any] = dict(context.memory or {"sweep": [], "step": STEP, "champion": "", "moved": False})
+        """Up to `n` neighbours of the champion that were not proposed before.
+
+        Raises:
+            ConfigError: The space has no numbers and no choices.
+        """
+        numeric(context.problem, self.name)
+        memory: dict[str, Any] = dict(context.memory or {"sweep": [], "step": STEP, "champion": "", "moved": True})
+        memory["sweep"] = list(memory["sweep"])  # the given one belongs to the journal
         if memory["champion"] not in ("", context.champion.id):
             memory["moved"] = True
         memory["champion"] = context.champion.id
         out: list[Proposal] = []
         made: set[str] = set()
-        for _ in range(200):
-            if len(out) >= n:
-                break
-            candidate, what = self._next(context, memory)
+        jumps = 0
+        while len(out) < n and jumps < JUMPS:
+            if not memory["sweep"]:
+                self._sweep(context, memory)
+            local = bool(memory["sweep"])
+            if local:
+                name, move = memory["sweep"].pop(0)
+                candidate, what = self._step(context, name, move, memory["step"])
+            else:
+                candidate, what = self._jump(context, 2 + jumps // 20)
+                jumps += 1
             if candidate.id not in context.history and candidate.id not in made:
                 made.add(candidate.id)
                 out.append(Proposal(candidate, self.name, what, (context.champion.id,)))
+                if not local:
+                    memory["step"], memory["moved"] = STEP, True
         context.memory = memory
         context.exhausted = not out
         return out
 
     def forecast(self, problem: Problem, candidates: int, options: Mapping[str, Any]) -> tuple[int, int, int]:
         """No model is called."""
+        numeric(problem, self.name)
         return 0, 0, 0
 
-    def _next(self, context: Context, memory: dict[str, Any]) -> tuple[Candidate, str]:
-        space = context.problem.space
-        if not memory["sweep"]:
-            if not memory["moved"]:
-                memory["step"] /= 2
-            memory["moved"] = False
-            if memory["step"] < SMALLEST:
-                memory["step"] = STEP
-                return self._jump(context)
-            names = list(space.numeric)
+    def _sweep(self, context: Context, memory: dict[str, Any]) -> None:
+        """Begin a sweep, with half the step when the last one improved nothing; none when the step is too small."""
+        if not memory["moved"] and memory["step"] >= SMALLEST:
+            memory["step"] /= 2
+        memory["moved"] = False
+        if memory["step"] >= SMALLEST:
+            names = list(context.problem.space.numeric)
             context.rng.shuffle(names)
             memory["sweep"] = [move for name in names for move in self._moves(context, name)]
-        name, move = memory["sweep"].pop(0)
+
+    def _step(self, context: Context, name: str, move: int, step: float) -> tuple[Candidate, str]:
         values = context.champion.values_json
-        parameter = space[name]
+        parameter = context.problem.space[name]
         assert isinstance(parameter, Numeric)
         if isinstance(parameter, Categorical):
             values[name] = parameter.choices[move]
         else:
-            values[name] = _stepped(parameter, values[name], move * memory["step"])
+            values[name] = _stepped(parameter, values[name], move * step)
         return Candidate(values), f"{name}: {_short(context.champion[name])} → {_short(values[name])}"
 
     def _moves(self, context: Context, name: str) -> list[list[Any]]:
         parameter = context.problem.space[name]
         if isinstance(parameter, Categorical):
-            current = context.champion[name]
-            others = [i for i, choice in enumerate(parameter.choices) if choice != current]
+            current = parameter.to_bin(context.champion[name], parameter.levels)
+            others = [index for index in range(parameter.levels) if index != current]
             context.rng.shuffle(others)
             return [[name, index] for index in others]
         first = context.rng.choice((1, -1))
         return [[name, first], [name, -first]]
 
-    def _jump(self, context: Context) -> tuple[Candidate, str]:
+    def _jump(self, context: Context, width: int) -> tuple[Candidate, str]:
         space = context.problem.space
         values = context.champion.values_json
-        chosen = context.rng.sample(space.numeric, min(2, len(space.numeric)))
+        chosen = context.rng.sample(space.numeric, min(width, len(space.numeric)))
         for name in chosen:
             values[name] = space[name].sample(context.rng)
         return Candidate(values), "a jump in " + " and ".join(chosen)

@@ -10,14 +10,15 @@ improved (success rule, Rechenberg 1973).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
-from agent.errors import OutputInvalid
+from agent.errors import ConfigError, OutputInvalid
 from agent.history import Trial
 from agent.problem import Problem
-from agent.proposers.base import Context, Proposal
+from agent.proposers.base import Context, Proposal, numeric
 from agent.space import Candidate
 
 SOURCE = "evollm"
@@ -53,6 +54,38 @@ class Options:
     target: Sequence[float] = (0.1, 0.01)
     temperature: float = 0.8
 
+    def __post_init__(self) -> None:
+        for name in ("generations", "members", "population", "block", "calls", "resolution"):
+            value, low = getattr(self, name), 2 if name == "resolution" else 1
+            if type(value) is not int or value < low:
+                raise _wrong(name, value, f"a whole number of at least {low}")
+        shares = list(self.target) if isinstance(self.target, (list, tuple)) else []
+        if not shares or not all(_number(share) and share > 0 for share in shares):
+            raise _wrong("target", self.target, "a list of numbers above 0")
+        if not _number(self.temperature) or self.temperature < 0:
+            raise _wrong("temperature", self.temperature, "a number of at least 0")
+
+    @classmethod
+    def of(cls, given: Mapping[str, Any]) -> Options:
+        """The options that a user set.
+
+        Raises:
+            ConfigError: One is unknown or not allowed; says what is.
+        """
+        known = [item.name for item in fields(cls)]
+        for name in given:
+            if name not in known:
+                raise ConfigError(f"proposer.options.{name}: unknown option, allowed is one of {', '.join(known)}")
+        return cls(**given)
+
+
+def _wrong(name: str, found: Any, allowed: str) -> ConfigError:
+    return ConfigError(f"proposer.options.{name}: found {found!r}, allowed is {allowed}")
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
 
 class EvoLLM:
     """One generation per call. Memory: the spread, the generation counter and the next coordinate to ask for."""
@@ -64,8 +97,14 @@ class EvoLLM:
         """A generation: the decoded mean first, then draws from the Gaussian around it.
 
         Until two candidates are measured there is nothing to recombine, and the generation is random.
+
+        Raises:
+            BudgetExceeded: A limit keeps it from calling the model.
+            ProviderError: The model cannot be reached.
+            ConfigError: The space has no numbers and no choices, or an option is wrong.
         """
-        options = Options(**context.options)
+        options = Options.of(context.options)
+        numeric(context.problem, SOURCE)
         memory = dict(context.memory or {"sigma": SIGMA, "generation": 0, "next": 0, "decision": 0})
         memory["generation"] += 1
         shown = select(context.history, options)
@@ -82,8 +121,8 @@ class EvoLLM:
 
     def forecast(self, problem: Problem, candidates: int, options: Mapping[str, Any]) -> tuple[int, int, int]:
         """Every generation makes its calls; a line of the prompt takes about three tokens a bin."""
-        chosen = Options(**options)
-        size = len(problem.space.numeric)
+        chosen = Options.of(options)
+        size = len(numeric(problem, SOURCE))
         block = min(chosen.block, size)
         calls = -(-candidates // chosen.population) * min(chosen.calls, -(-size // block))
         lines = chosen.generations * chosen.members + 1

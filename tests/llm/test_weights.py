@@ -30,7 +30,7 @@ def fetched(tmp_path_factory):
     said = []
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("TRUEGAIN_WEIGHTS", raising=False)
-        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "weights"))
         path = weights.locate(progress=lambda *told: said.append(told))
     return path, said
 

@@ -1,0 +1,182 @@
+"""Masks keys and credentials, in whatever is about to be written down.
+
+Two kinds are found: what looks like a credential (`sk-…`, an Authorization header, a password in a URL), and
+the values of this process's own secrets, wherever they occur. A secret without a shape that is nobody's
+environment variable passes through; the text around it must stay as it is, since it may be a program.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import urllib.parse
+from collections.abc import Iterable, Mapping
+from functools import cache
+from typing import Any
+
+MASK = "[redacted]"
+SHORTEST = 8
+"""Characters that a secret must have: a shorter one would be found in ordinary words."""
+
+PASSES = 4
+"""What is masked may uncover the beginning of something else, so masking is repeated until nothing changes."""
+
+NAMES = ("KEY", "TOKEN", "SECRET", "PASSWORD")
+"""Environment variables whose names end like this hold secrets."""
+
+# A credential begins at a word's beginning; in JSON text and in URLs that may be right after an escape.
+_BEGIN = r"(?:(?<![A-Za-z0-9])|(?<=\\[bfnrt])|(?<=\\u[0-9a-fA-F]{4})|(?<=%[0-9A-Fa-f]{2}))"
+# Templates such as {key}, ${KEY}, <key> or %(key)s hold the place of a secret; they are none.
+_REAL = r"(?![\[{<$%*])"
+_FIELDS = (
+    r"(?:[a-z0-9]+[_-])*(?:api[_-]?key|password|passwd|passphrase|client[_-]secret|secret[_-](?:access[_-])?key"
+    r"|private[_-]key|(?:access|refresh|auth|bearer|session|id)[_-]token)"
+)
+_HEADERS = r"(?:proxy-)?authorization|(?:set-)?cookie"
+
+Rule = tuple[tuple[str, ...], re.Pattern[str], str]
+
+RULES: tuple[Rule, ...] = (
+    (
+        ("private key-",),
+        re.compile(
+            r"(?i)(-----BEGIN [A-Z ]*PRIVATE KEY-----)(?:[A-Z0-9+/=\s:,-]|\\[nrt]){16,}?"
+            r"(?:(?=-----END)|(?![A-Z0-9+/=\s:,-]|\\[nrt]))"
+        ),
+        rf"\1{MASK}",
+    ),
+    (
+        ("authorization",),
+        re.compile(
+            r"(?i)(authorization[\"'\\\]]*\s*[:=,]\s*[\"'\\]*(?:bearer|basic|digest|token|apikey)\s+)[\w.~+/=:-]{8,}"
+        ),
+        rf"\1{MASK}",
+    ),
+    (
+        ("authorization", "bearer"),
+        re.compile(r"(?i)\b((?:authorization:|bearer)\s+)(?=[\w.~+/=-]*\d)[\w.~+/=-]{16,}"),
+        rf"\1{MASK}",
+    ),
+    (
+        ("api-key", "auth-token"),
+        re.compile(r"(?i)(?<!\w)((?:x-)?(?:[a-z]+-)?(?:api-key|auth-token):\s*)(?=\S*\d|\S{20})[\w.~+/=:-]{8,}"),
+        rf"\1{MASK}",
+    ),
+    (
+        ("cookie",),
+        re.compile(r"(?i)\b(cookie:\s*)[\w.!#$%&*+^|~-]+=[^\s;\"'\\,]+(?:;\s*[\w.!#$%&*+^|~-]+(?:=[^\s;\"'\\,]*)?)*"),
+        rf"\1{MASK}",
+    ),
+    (
+        ("api_key", "apikey", "api-key", "passw", "passphrase", "secret", "private", "token"),
+        re.compile(rf"(?i)(\\*[\"']{_FIELDS}\\*[\"']\s*:\s*\\*[\"']){_REAL}[^\s\"'\\]{{8,}}"),
+        rf"\1{MASK}",
+    ),
+    (
+        ("authorization", "cookie"),
+        re.compile(rf"(?i)(\\*[\"'](?:{_HEADERS})\\*[\"']\s*:\s*\\*[\"']){_REAL}(?!bearer\b|basic\b)[^\"'\\{{}}]{{8,}}"),
+        rf"\1{MASK}",
+    ),
+    (
+        ("://",),
+        re.compile(rf"(?i)([a-z][a-z0-9+.-]*://[^\s/:@\"'\\<>]*:){_REAL}[^\s/@\"'\\<>]+(?=@)"),
+        rf"\1{MASK}",
+    ),
+    (("://",), re.compile(r"(?i)([a-z][a-z0-9+.-]*://)[\w.~+-]{20,}(?=@)"), rf"\1{MASK}"),
+    (
+        ("key=", "token=", "password=", "passwd=", "pwd=", "secret=", "signature=", "sig="),
+        re.compile(
+            r"(?i)((?:[?&]|&amp;)(?:[a-z]+[_-])*(?:api)?(?:key|token|password|passwd|pwd|secret|signature|sig)=)"
+            r"[\w.~%+/-]{6,}=*"
+        ),
+        rf"\1{MASK}",
+    ),
+    (
+        ("sk-",),
+        re.compile(rf"sk-(?:ant|proj|or|svcacct|admin)-[\w-]{{10,}}|{_BEGIN}sk-(?=[\w-]*[0-9A-Z]|[a-z]{{20}})[\w-]{{16,}}"),
+        MASK,
+    ),
+    (("AIza",), re.compile(r"AIza[\w-]{20,}"), MASK),
+    (("ghp_", "gho_", "ghu_", "ghs_", "ghr_"), re.compile(r"gh[pousr]_[A-Za-z0-9]{20,}"), MASK),
+    (("github_pat_", "glpat-"), re.compile(r"(?:github_pat_|glpat-)[\w-]{16,}"), MASK),
+    (("AKIA", "ASIA"), re.compile(rf"{_BEGIN}A[KS]IA[A-Z0-9]{{12,}}"), MASK),
+    (("hf_",), re.compile(r"hf_[A-Za-z0-9]{20,}"), MASK),
+    (("xox", "xapp-"), re.compile(r"(?:xox[a-z]|xapp)-[A-Za-z0-9-]{10,}"), MASK),
+    (("eyJ",), re.compile(r"eyJ[\w-]{8,}\.eyJ[\w-]{8,}\.[\w-]{8,}"), MASK),
+)
+"""Each: words without which the pattern cannot match (in lower case where case does not matter), the pattern,
+and what takes its place. The words are what makes it fast: most texts have none of them."""
+
+_FIELD = re.compile(rf"(?i)(?:{_FIELDS}|{_HEADERS})\Z")
+
+
+def redact(value: Any, extra_secrets: Iterable[str] = ()) -> Any:
+    """The value with credentials masked: in a text, and in every text inside of a JSON value, keys included.
+
+    Redacting twice gives the same as redacting once. What is neither a text nor a container stays as it is;
+    tuples stay tuples.
+
+    Args:
+        value: A text or a JSON value.
+        extra_secrets: Texts that must not appear, besides those of the environment; at least 8 characters each.
+    """
+    return _redact(value, _secrets(tuple(extra_secrets)))
+
+
+def refresh() -> None:
+    """Read the environment again; it is read once per process."""
+    _secrets.cache_clear()
+
+
+def _redact(value: Any, secrets: tuple[str, ...]) -> Any:
+    if isinstance(value, str):
+        return _text(value, secrets)
+    if isinstance(value, Mapping):
+        return {_redact(name, secrets): _item(name, item, secrets) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_redact(item, secrets) for item in value]
+    if isinstance(value, tuple):
+        return tuple(_redact(item, secrets) for item in value)
+    return value
+
+
+def _item(name: Any, item: Any, secrets: tuple[str, ...]) -> Any:
+    """A field's value; that of a field such as `api_key` is masked whole."""
+    if (
+        isinstance(item, str)
+        and len(item) >= SHORTEST
+        and isinstance(name, str)
+        and item[0] not in "[{<$%*"
+        and _FIELD.match(name)
+        and (" " not in item or name.lower().endswith(("authorization", "cookie")))
+    ):
+        return MASK
+    return _redact(item, secrets)
+
+
+def _text(text: str, secrets: tuple[str, ...]) -> str:
+    for _ in range(PASSES):
+        before = text
+        for secret in secrets:
+            if secret in text:
+                text = text.replace(secret, MASK)
+        lower = text.lower()
+        for words, pattern, mask in RULES:
+            for word in words:
+                if word in lower or word in text:
+                    text = pattern.sub(mask, text)
+                    break
+        if text == before:
+            return text
+    return text
+
+
+@cache
+def _secrets(extra: tuple[str, ...]) -> tuple[str, ...]:
+    """The texts to look for, longest first, each also as it appears inside of JSON and URLs."""
+    found = {value for name, value in os.environ.items() if name.upper().endswith(NAMES)} | set(extra)
+    plain = {secret for secret in found if len(secret) >= SHORTEST and secret not in MASK}
+    spelled = {json.dumps(secret, ensure_ascii=ascii)[1:-1] for secret in plain for ascii in (True, False)}
+    quoted = {urllib.parse.quote(secret, safe="") for secret in plain}
+    return tuple(sorted(plain | spelled | quoted, key=lambda secret: (-len(secret), secret)))
