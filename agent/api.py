@@ -29,6 +29,7 @@ from agent.space import Space
 
 T = TypeVar("T")
 
+EVALUATIONS = 100
 DEFAULT = "default"
 """Stands for the embedded model."""
 
@@ -41,7 +42,7 @@ def make_session(
     objectives: str | Objective | Sequence[Objective] = "minimize",
     constraints: Sequence[Constraint] = (),
     model: Any = DEFAULT,
-    budget: int | Budget = 100,
+    budget: int | Budget | None = None,
     seed: int = 0,
     deterministic: bool = False,
     exclusive: bool = False,
@@ -54,7 +55,7 @@ def make_session(
 ) -> Session:
     """The session that `optimize` runs; the arguments are explained there."""
     goals = _objectives(objectives)
-    names = [item.name for item in (*goals, *constraints)]
+    names = [item.name for item in goals] + [item.name for item in constraints]
     where = Path(folder) if folder is not None else _folder_of(evaluate)
     problem = Problem(
         name=name or _name_of(evaluate),
@@ -84,7 +85,7 @@ def make_session(
     return Session(
         problem=problem,
         settings=Settings.from_json(settings),
-        budget=Budget(evaluations=budget) if isinstance(budget, int) else budget,
+        budget=budget if isinstance(budget, Budget) else Budget(evaluations=EVALUATIONS if budget is None else budget),
         seed=seed,
         base_url=base_url,
         model=scripted,
@@ -138,7 +139,7 @@ async def optimize_async(
     if resume is None:
         return await session.run(new_run(root, session.problem.name))
     folder = find(root, str(resume))
-    changes = {"budget": session.budget.to_json()} if "budget" in given else {}
+    changes = {"budget": session.budget.to_json()} if given.get("budget") is not None else {}
     return await session.resume(folder, changes=changes, accept_change=accept_change)
 
 
@@ -149,7 +150,7 @@ def optimize(
     data: Sequence[Any] = (),
     objectives: str | Objective | Sequence[Objective] = "minimize",
     model: Any = DEFAULT,
-    budget: int | Budget = 100,
+    budget: int | Budget | None = None,
     seed: int = 0,
     options: Mapping[str, Any] | None = None,
     **more: Any,
@@ -165,7 +166,8 @@ def optimize(
         objectives: "minimize" or "maximize" for a function that returns a number; otherwise `Objective`s,
             of which the first is compared and the others are recorded.
         model: `provider:model` for proposals, a mapping by role, a model object, or None for no model.
-        budget: Evaluations, or a `Budget` with limits on calls, tokens, dollars and seconds too.
+        budget: Evaluations, or a `Budget` with limits on calls, tokens, dollars and seconds too; 100
+            evaluations unless you say otherwise, and what it was when a run is resumed.
         seed: Of the run's random numbers.
         options: Fields of `Settings` (proposer, workers, exam_pairs …), and base_url.
         more: constraints, deterministic (measuring twice gives the same number), exclusive, limits,
@@ -192,7 +194,7 @@ def optimize(
             model=model,
             seed=seed,
             options=options,
-            **({"budget": budget} if budget != 100 or "resume" not in more else {}),
+            budget=budget,
             **more,
         )
     )
@@ -207,7 +209,7 @@ def in_thread(work: Coroutine[Any, Any, T]) -> T:
 
     async def main() -> T:
         loops.append(asyncio.get_running_loop())
-        tasks.append(asyncio.create_task(work))  # type: ignore[arg-type]
+        tasks.append(asyncio.create_task(work))
         ready.set()
         return await tasks[0]
 

@@ -28,6 +28,8 @@ class _Told:
 
     spec = None
     exclusive = False
+    blocking = False
+    keeps_limits = False
     fingerprint = digest("told from outside")
 
     def __init__(self, names: list[str]) -> None:
@@ -47,7 +49,7 @@ class _Handed:
         self.requests: queue.Queue[Request | None] = queue.Queue()
         self.waiting: dict[int, tuple[asyncio.Future[Output], asyncio.AbstractEventLoop]] = {}
 
-    async def submit(self, request: Request) -> Output:
+    async def submit(self, request: Request, partial: Callable[[Any], None] | None = None) -> Output:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Output] = loop.create_future()
         self.waiting[id(request)] = future, loop
@@ -59,6 +61,11 @@ class _Handed:
 
     async def close(self) -> None:
         self.requests.put(None)
+
+
+def _answer(future: asyncio.Future[Output], output: Output) -> None:
+    if not future.done():
+        future.set_result(output)
 
 
 class Study:
@@ -124,7 +131,7 @@ class Study:
                 value = Output(value=measurement(value, self._told.names))
             except ValueError as error:
                 value = Output.failed("invalid", str(error))
-        loop.call_soon_threadsafe(lambda: future.done() or future.set_result(value))
+        loop.call_soon_threadsafe(_answer, future, value)
 
     @property
     def result(self) -> Result:

@@ -183,7 +183,7 @@ def load(folder: Path, overrides: Mapping[str, Any] | None = None) -> Setup:
 def _build(parsed: ProblemConfig, folder: Path) -> Setup:
     objectives = tuple(Objective(**item.model_dump()) for item in parsed.objectives)
     constraints = tuple(Constraint(**item.model_dump()) for item in parsed.constraints)
-    names = [item.name for item in (*objectives, *constraints)]
+    names = [item.name for item in objectives] + [item.name for item in constraints]
     chosen = parsed.evaluator
     problem = Problem(
         name=parsed.name or folder.name,

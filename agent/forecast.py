@@ -88,7 +88,7 @@ async def forecast(session: Session, measure: bool, progress: Callable[[str], No
     rows = max(1, len(problem.data))
     initial = rows * (1 if problem.deterministic else settings.baseline)
     held = exam.reserve(problem, settings.exam_pairs)
-    each = await _measured(session) if measure else None
+    each = await measured(session) if measure else None
     workers = 1 if problem.evaluator.exclusive else settings.workers
     total: float | None = budget.evaluations
     if each and budget.seconds is not None:
@@ -125,7 +125,12 @@ async def forecast(session: Session, measure: bool, progress: Callable[[str], No
     return out
 
 
-async def _measured(session: Session) -> float:
+async def measured(session: Session) -> float:
+    """Seconds of measuring the initial candidate, in a worker that has been started.
+
+    Raises:
+        EvaluatorError: It cannot be scored.
+    """
     problem = session.problem
     executor = session.make_executor(session.settings)
     try:

@@ -12,6 +12,7 @@ import contextlib
 import fcntl
 import json
 import os
+import re
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
@@ -27,6 +28,10 @@ from agent.redact import redact
 FILE = "journal.sqlite"
 LOCK = "lock"
 NETWORK = {"nfs", "nfs4", "cifs", "smb2", "smb3", "9p", "afs", "ceph", "glusterfs", "lustre", "fuse.sshfs", "fuse.s3fs"}
+
+
+_ESCAPED = re.compile(r"\\([0-7]{3})")
+"""A blank in a mount point, as the kernel writes it."""
 
 
 def _m001_events(db: sqlite3.Connection) -> None:
@@ -72,7 +77,7 @@ def filesystem(path: Path, mountinfo: str = "/proc/self/mountinfo") -> str:
     where, best, kind = path.resolve(), -1, ""
     for line in lines:
         before, _, after = line.partition(" - ")
-        mount = Path(before.split()[4].encode().decode("unicode_escape"))
+        mount = Path(_ESCAPED.sub(lambda found: chr(int(found[1], 8)), before.split()[4]))
         if where.is_relative_to(mount) and len(mount.parts) >= best:
             best, kind = len(mount.parts), after.split()[0]
     return kind
@@ -81,7 +86,9 @@ def filesystem(path: Path, mountinfo: str = "/proc/self/mountinfo") -> str:
 def _explain(error: Exception, folder: Path) -> StoreError:
     text = str(error)
     if "locked" in text:
-        return StoreError(f"the journal in {folder} is busy: {text}", hint="another program holds the file open; close it")
+        return StoreError(
+            f"the journal in {folder} is busy: {text}", hint="another program holds the file open; close it"
+        )
     if "full" in text or "I/O" in text or "readonly" in text or isinstance(error, OSError):
         return StoreError(
             f"cannot write the journal in {folder}: {text}",
@@ -96,9 +103,13 @@ def _explain(error: Exception, folder: Path) -> StoreError:
 def _connect(path: Path, read_only: bool) -> sqlite3.Connection:
     uri = f"{path.resolve().as_uri()}?mode={'ro' if read_only else 'rwc'}"
     db = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=10, check_same_thread=False)
-    if not read_only:
-        db.execute("PRAGMA journal_mode=WAL")
-        db.execute("PRAGMA synchronous=FULL")
+    try:
+        if not read_only:
+            db.execute("PRAGMA journal_mode=WAL")
+            db.execute("PRAGMA synchronous=FULL")
+    except sqlite3.Error:
+        db.close()
+        raise
     return db
 
 
@@ -190,15 +201,18 @@ class Journal:
             self._lock = Lock(folder)
         except OSError as error:
             raise _explain(error, folder) from None
-        try:
-            self._db = _connect(folder / FILE, read_only=False)
-            _migrate(self._db, folder)
-            self._seq = self._db.execute("SELECT coalesce(max(seq), 0) FROM events").fetchone()[0]
-        except (sqlite3.Error, StoreError) as error:
-            self._lock.release()
-            raise error if isinstance(error, StoreError) else _explain(error, folder) from None
+        with contextlib.ExitStack() as undo:
+            undo.callback(self._lock.release)
+            try:
+                self._db = _connect(folder / FILE, read_only=False)
+                undo.callback(self._db.close)
+                _migrate(self._db, folder)
+                self._seq = int(self._db.execute("SELECT coalesce(max(seq), 0) FROM events").fetchone()[0])
+            except sqlite3.Error as error:
+                raise _explain(error, folder) from None
+            undo.pop_all()
         self._buffer: list[tuple[int, float, str, str, str]] = []
-        self._durable = self._seq
+        self._durable: int = self._seq
         self._guard = threading.Lock()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="journal")
         self._group: asyncio.Future[None] | None = None
@@ -287,12 +301,18 @@ def _entries(db: sqlite3.Connection, after: int, audience: str | None, folder: P
         for seq, time, kind, body in db.execute(query + " ORDER BY seq", given):
             yield Entry(seq, time, from_json(kind, json.loads(body)))
     except (sqlite3.Error, ValueError, TypeError) as error:
-        raise _explain(error, folder) from None
+        if not _being_made(error, folder):
+            raise _explain(error, folder) from None
     except KeyError as error:
         raise StoreError(
             f"the journal in {folder} holds an event that this version does not know: {error}",
             hint="upgrade: pip install -U truegain",
         ) from None
+
+
+def _being_made(error: Exception, folder: Path) -> bool:
+    """Whether a journal has no table yet because a live process is about to make it."""
+    return "no such table" in str(error) and is_locked(folder)
 
 
 def read(folder: Path, *, after: int = 0, audience: str | None = None) -> Iterator[Entry]:
@@ -328,4 +348,6 @@ def last(folder: Path) -> Entry | None:
             newest = db.execute("SELECT coalesce(max(seq), 0) FROM events").fetchone()[0]
             return next(_entries(db, newest - 1, None, folder), None)
     except sqlite3.Error as error:
+        if _being_made(error, folder):
+            return None
         raise _explain(error, folder) from None

@@ -170,14 +170,17 @@ class Run:
                 if extra.type == "epoch.started":
                     self._launch.clear()
 
-    def prepare(self) -> None:
+    async def prepare(self) -> None:
         """Find out what would stop the run before anything is measured: missing packages, keys, weights, prices.
 
+        Weights are fetched and loaded here.
+
         Raises:
-            PrerequisiteError, ConfigError: Say how to mend it.
+            PrerequisiteError, ConfigError, ProviderError: Say how to mend it.
         """
         if self._llm is not None:
             self._llm.check()
+            await self._llm.start()
 
     async def drive(self) -> State:
         """Run until the end, or until a halt (interruption, provider) lets nothing more be in flight.

@@ -73,7 +73,7 @@ class _Memory:
 class _Nowhere:
     """An executor without work: outputs come from the journal."""
 
-    async def submit(self, request: Request) -> Output:
+    async def submit(self, request: Request, partial: Any = None) -> Output:
         raise AssertionError("a replay measures nothing")
 
     async def close(self) -> None:

@@ -46,6 +46,8 @@ class Session:
         model: A model object to use instead of `settings.models`, as `agent.llm.scripted` gives one.
         executor: An executor to use instead of what fits the evaluator.
         observers: Told of every event.
+        progress: Told how far a download of weights is: bytes so far, bytes in all (0: unknown), a sentence.
+        env: Environment variables for the evaluator's processes.
     """
 
     problem: Problem
@@ -56,6 +58,7 @@ class Session:
     model: Any = None
     executor: Executor | None = None
     observers: tuple[Observer, ...] = ()
+    progress: Callable[[int, int, str], None] | None = None
     env: Mapping[str, str] | None = None
 
     def check(self) -> None:
@@ -120,7 +123,7 @@ class Session:
             run = self._make(journal)
             run.start(self.started(folder.name))
             try:
-                run.prepare()
+                await run.prepare()
             except AgentError:
                 shutil.rmtree(folder, ignore_errors=True)  # nothing was measured: there is no run to keep
                 raise
@@ -164,7 +167,7 @@ class Session:
         with self._journal(folder) as journal:
             run = self._make(journal, before.settings, before.seed)
             run.resume(RunResumed(dict(changes or {})), None, *more)
-            run.prepare()
+            await run.prepare()
             return await self._drive(run, folder, hold)
 
     def _make(self, journal: Journal, settings: Settings | None = None, seed: int | None = None) -> Run:
@@ -196,8 +199,10 @@ class Session:
                 return scripted
             from agent.llm.connect import connect as by_name
 
-            options = {"base_url": self.base_url} if self.base_url and not name.startswith("local:") else {}
-            return by_name(name, options=options)
+            if name.startswith("local:"):
+                return by_name(name, options={"progress": self.progress})
+            mine = self.base_url is not None and name.startswith("openai")
+            return by_name(name, options={"base_url": self.base_url} if mine else {})
 
         def make(run: Run) -> Llm:
             from agent.llm.gateway import Llm

@@ -78,13 +78,16 @@ class Display:
         else:
             click.echo(plain(text), err=True)
 
-    def progress(self, what: str) -> None:
-        """Long work outside the run, such as fetching weights."""
+    def progress(self, done: int, total: int, what: str) -> None:
+        """How far a download is; called from another thread."""
+        if self.quiet:
+            return
+        part = f" {done / 1e6:.0f} of {total / 1e6:.0f} MB" if total else f" {done / 1e6:.0f} MB" if done else ""
         if self._status is not None:
-            self._status.update(what)
+            self._status.update(f"{what}{_bar(done, total)}{part}")
         elif time.monotonic() - self._said > 5:
             self._said = time.monotonic()
-            self.line(what)
+            self.line(f"{what}{part}")
 
     def __call__(self, event: Event, state: State) -> None:
         text, style = self._words(event, state)
@@ -135,6 +138,13 @@ class Display:
             return "", ""
         goal = state.problem.objective
         return f"initial candidate: {goal.name} {amount(trial.values[goal.name], goal.unit)}", ""
+
+
+def _bar(done: int, total: int, width: int = 24) -> str:
+    if not total:
+        return ""
+    filled = min(width, width * done // total)
+    return f" {'█' * filled}{'░' * (width - filled)}"
 
 
 def _changes(state: State, parents: tuple[str, ...], candidate: str) -> str:

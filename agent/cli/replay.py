@@ -18,7 +18,7 @@ from agent.cli.common import emit, json_option, locate, plain, run_argument, run
 @runs_option
 @json_option
 @click.pass_context
-def command(ctx: click.Context, run: str, workers: int, runs: str | None, as_json: bool) -> None:
+def command(ctx: click.Context, /, run: str, workers: int, runs: str | None, as_json: bool) -> None:
     import asyncio
 
     from agent.replay import replay

@@ -23,6 +23,7 @@ from agent.cli.run import BUDGET, budget_options, report, session_of, watched
 @click.pass_context
 def command(
     ctx: click.Context,
+    /,
     run: str,
     problem: Path | None,
     workers: int | None,
@@ -53,6 +54,6 @@ def command(
     setup = replace(setup, settings=state.settings, seed=state.seed)
 
     def go(display: Any) -> Any:
-        return session_of(setup, (display,)).resume(folder, changes=changes, accept_change=accept_change)
+        return session_of(setup, display).resume(folder, changes=changes, accept_change=accept_change)
 
     ctx.exit(report(watched(go, as_json), as_json))

@@ -74,8 +74,8 @@ def overrides(given: dict[str, Any]) -> dict[str, Any]:
     return out
 
 
-def session_of(setup: Setup, observers: tuple[Any, ...] = ()) -> Session:
-    """The session of a problem file."""
+def session_of(setup: Setup, display: Display | None = None) -> Session:
+    """The session of a problem file, watched by a display."""
     from agent.session import Session
 
     return Session(
@@ -84,7 +84,8 @@ def session_of(setup: Setup, observers: tuple[Any, ...] = ()) -> Session:
         budget=setup.budget,
         seed=setup.seed,
         base_url=setup.base_url,
-        observers=observers,
+        observers=(display,) if display is not None else (),
+        progress=display.progress if display is not None else None,
         env=setup.env,
     )
 
@@ -133,10 +134,10 @@ def report(result: Result, as_json: bool) -> int:
 @runs_option
 @json_option
 @click.pass_context
-def command(ctx: click.Context, problem: Path, runs: str | None, as_json: bool, **given: Any) -> None:
+def command(ctx: click.Context, /, problem: Path, runs: str | None, as_json: bool, **given: Any) -> None:
     from agent.config import load
     from agent.folders import new_run, runs_folder
 
     setup = load(problem, overrides(given))
     folder = new_run(runs_folder(setup.problem.folder, runs), setup.problem.name)
-    ctx.exit(report(watched(lambda display: session_of(setup, (display,)).run(folder), as_json), as_json))
+    ctx.exit(report(watched(lambda display: session_of(setup, display).run(folder), as_json), as_json))

@@ -51,7 +51,8 @@ def sign_test(wins: int, losses: int) -> float:
     Source: Conover, Practical Nonparametric Statistics (3rd ed. 1999), section 3.4.
     """
     n = wins + losses
-    return sum(math.comb(n, k) for k in range(wins, n + 1)) / 2**n
+    favourable = sum(math.comb(n, k) for k in range(wins, n + 1))
+    return favourable / float(2**n)
 
 
 @lru_cache(maxsize=256)

@@ -14,7 +14,7 @@ from agent.llm.types import Adapter
 OFFICIAL = {"openai": "api.openai.com", "anthropic": "api.anthropic.com"}
 VARIABLE = {"openai": "OPENAI_BASE_URL", "anthropic": "ANTHROPIC_BASE_URL"}
 
-OPTIONS = frozenset({"base_url", "api_key", "timeout", "http_client", "profile", "replies"})
+OPTIONS = frozenset({"base_url", "api_key", "timeout", "http_client", "profile", "replies", "progress"})
 
 
 def connect(name: str, *, options: Mapping[str, Any] | None = None) -> Adapter:
@@ -26,7 +26,8 @@ def connect(name: str, *, options: Mapping[str, Any] | None = None) -> Adapter:
         options: `base_url` (else OPENAI_BASE_URL or ANTHROPIC_BASE_URL), `api_key` (else the provider's
             variable), `timeout` (seconds of silence after which an attempt has failed), `http_client` (an
             `httpx2.AsyncClient`, which is not closed with the adapter), `profile` (facts that differ from
-            `models.toml`), `replies` (of a scripted model).
+            `models.toml`), `replies` (of a scripted model), `progress` (told
+            how far a download of weights is: bytes so far, bytes in all or 0, and a sentence).
 
     Raises:
         ConfigError: The name or an option is wrong.
@@ -44,7 +45,7 @@ def connect(name: str, *, options: Mapping[str, Any] | None = None) -> Adapter:
     if provider == "local":
         from agent.llm.local import LocalModel
 
-        local: Adapter = LocalModel(model)
+        local: Adapter = LocalModel(model, progress=given.get("progress"))
         return local
 
     from agent.llm.wire import Endpoint

@@ -110,6 +110,18 @@ class Llm:
             if self._prices.worst(name, 1, 1, base_url=base_url) is None:
                 self._recorder.ledger.check(usd=None)
 
+    async def start(self) -> None:
+        """Do now what a model would do at its first call: fetch weights, load them.
+
+        Raises:
+            PrerequisiteError: The weights are not here and cannot be fetched.
+            ProviderError: They cannot be loaded.
+        """
+        for name in dict.fromkeys(self._models.values()):
+            start = getattr(self._adapter(name), "start", None)
+            if start is not None:
+                await start()
+
     async def complete(self, request: ModelRequest, *, role: str, scope: str) -> Completion:
         """A model's reply to a request. Ask again for another sample; ask in parallel for n of them.
 

@@ -1,6 +1,10 @@
 """Accuracy of a random forest of ten trees on the breast cancer data of scikit-learn."""
 
+import json
+import sys
+import tomllib
 from functools import cache
+from pathlib import Path
 
 from sklearn.datasets import load_breast_cancer
 from sklearn.ensemble import RandomForestClassifier
@@ -34,3 +38,20 @@ def heldout(candidate):
     """Fit the training rows and return `test_accuracy` on the 114 rows that no search may see."""
     x, x_test, y, y_test = data()
     return {"test_accuracy": float(model(candidate).fit(x, y).score(x_test, y_test))}
+
+
+def main():
+    """Print the held-out accuracy of the defaults and of a run's best candidate.
+
+    Usage: python evaluate.py RUN_FOLDER/best/candidate.json
+    """
+    best = json.loads(Path(sys.argv[1]).read_text())["candidate"]
+    defaults = tomllib.loads(Path(__file__).with_name("problem.toml").read_text())["space"]
+    initial = {name: parameter["default"] for name, parameter in defaults.items()}
+    for label, candidate in (("initial", initial), ("best", best)):
+        scores = measure(candidate) | heldout(candidate)
+        print(f"{label}: cv_accuracy {scores['cv_accuracy']:.4f}, test_accuracy {scores['test_accuracy']:.4f}")
+
+
+if __name__ == "__main__":
+    main()

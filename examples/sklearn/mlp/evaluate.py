@@ -1,8 +1,12 @@
 """Accuracy of a small neural network, trained by gradient descent, on scikit-learn's digits."""
 
+import json
+import sys
+import tomllib
 import warnings
 from contextlib import contextmanager
 from functools import cache
+from pathlib import Path
 
 from sklearn.datasets import load_digits
 from sklearn.exceptions import ConvergenceWarning
@@ -55,3 +59,20 @@ def steady():
     with threadpool_limits(1), warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # 40 epochs are part of the problem
         yield
+
+
+def main():
+    """Print the held-out accuracy of the defaults and of a run's best candidate.
+
+    Usage: python evaluate.py RUN_FOLDER/best/candidate.json
+    """
+    best = json.loads(Path(sys.argv[1]).read_text())["candidate"]
+    defaults = tomllib.loads(Path(__file__).with_name("problem.toml").read_text())["space"]
+    initial = {name: parameter["default"] for name, parameter in defaults.items()}
+    for label, candidate in (("initial", initial), ("best", best)):
+        scores = measure(candidate) | heldout(candidate)
+        print(f"{label}: cv_accuracy {scores['cv_accuracy']:.4f}, test_accuracy {scores['test_accuracy']:.4f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,243 @@
+"""EvoLLM: what the model is shown, what becomes of its answer, and how the spread follows success."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from agent.errors import BudgetExceeded, ConfigError
+from agent.llm.types import ModelRequest
+from agent.parameters import Categorical, Float, Int, Text
+from agent.proposers.base import Context, Proposal
+from agent.proposers.evollm import SIGMA, SIGMA_RANGE, EvoLLM, Options, select
+from agent.space import Candidate, Space
+from agent.testing import Measure, Search, adviser, bowl, bowl_at
+
+PLANE = Space({"x": Float(0, 1), "y": Float(0, 1)})
+SIX = Space({f"x{number}": Float(0, 1) for number in range(6)})
+
+
+class Model:
+    """Says what it is told to, and keeps what it was asked."""
+
+    def __init__(self, *answers: list[int] | str) -> None:
+        self.answers = answers
+        self.requests: list[ModelRequest] = []
+
+    def __call__(self, request: ModelRequest) -> str:
+        self.requests.append(request)
+        answer = self.answers[min(len(self.requests), len(self.answers)) - 1]
+        return answer if isinstance(answer, str) else json.dumps({"solution": answer})
+
+    def lines(self, number: int = -1) -> list[tuple[int, list[int]]]:
+        """The lines of a prompt: score and bins."""
+        found = []
+        for line in self.requests[number].messages[0].text.splitlines():
+            score, _, bins = line.partition(" : ")
+            found.append((int(score.rstrip(" :")), [int(item) for item in bins.split(",")] if bins else []))
+        return found
+
+
+def search(
+    space: Space, model: Model | None, measure: Measure | None = None, budget: int = 9, **options: Any
+) -> Search:
+    given = {"population": 4, **options}
+    ask = adviser(model) if model is not None else None
+    return Search(EvoLLM(), space, measure or bowl(space), ask=ask, budget=budget, options=given)
+
+
+def after(warm: Search, model: Model, decision: int = 50, n: int = 1) -> tuple[Context, list[Proposal]]:
+    """One more generation after a search, by this model."""
+    context = warm.context(decision)
+    context.ask = adviser(model)
+    return context, asyncio.run(EvoLLM().propose(context, n))
+
+
+@pytest.fixture
+def warm() -> Search:
+    """A search without a model, over a plane."""
+    started = search(PLANE, None)
+    started.run()
+    return started
+
+
+@pytest.mark.parametrize("direction", ["minimize", "maximize"])
+def test_the_model_sees_solutions_from_worst_to_best_and_a_target_beyond(direction: Any) -> None:
+    sign = 1 if direction == "minimize" else -1
+
+    def measure(candidate: Candidate) -> Mapping[str, float]:
+        return {"value": sign * bowl_at(PLANE, candidate)["value"], "size": 0.0}
+
+    started = Search(EvoLLM(), PLANE, measure, budget=9, direction=direction)
+    started.run()
+    model = Model([300, 300])
+    after(started, model)
+    *shown, (target, nothing) = model.lines()
+    costs = [(x / 1000 - 0.3) ** 2 + (y / 1000 - 0.3) ** 2 for _, (x, y) in shown]
+    assert len(shown) >= 3 and costs == sorted(costs, reverse=True)
+    scores = [score for score, _ in shown]
+    assert (scores[0], scores[-1]) == (0, 100) and scores == sorted(scores)
+    assert target > 100 and nothing == []
+
+
+def test_near_and_far_targets_take_turns(warm: Search) -> None:
+    model = Model([300, 300])
+    targets = []
+    for generation in range(4):
+        context = warm.context(50)
+        context.ask, context.memory = adviser(model), {**context.memory, "generation": generation}
+        asyncio.run(EvoLLM().propose(context, 1))
+        targets.append(model.lines()[-1][0])
+    assert sorted(set(targets)) == [101, 110] and targets[:2] == targets[2:]
+
+
+def test_the_models_point_comes_first_and_the_draws_lie_around_it(warm: Search) -> None:
+    context, proposals = after(warm, Model([900, 100]), n=30)
+    assert [proposal.source for proposal in proposals] == ["evollm:llm"] + ["evollm:sample"] * 29
+    assert dict(proposals[0].values) == {"x": 0.9005, "y": 0.1005}  # the middles of the bins
+    spread = context.memory["sigma"]
+    assert sum(abs(p.values["x"] - 0.9) < 2 * spread for p in proposals) >= 24
+    assert all(proposal.parents == (context.champion.id,) for proposal in proposals)
+    assert not context.rejections
+
+
+def test_blocks_of_coordinates_are_asked_for_in_turn_and_the_rest_stays_at_the_best() -> None:
+    started = search(SIX, None, block=2, calls=2)
+    started.run()
+    best = started.state.history.ranked(1)[0].candidate
+    model = Model([999, 998])
+    context, proposals = after(started, model)
+    assert [len(bins) for _, bins in model.lines(0)[:-1]] == [2] * (len(model.lines(0)) - 1)
+    asked, kept = ["x0", "x1", "x2", "x3"], ["x4", "x5"]
+    assert [round(proposals[0].values[name], 2) for name in asked] == [1.0] * 4
+    assert [proposals[0].values[name] for name in kept] == pytest.approx([best[name] for name in kept], abs=1e-3)
+    started.state.memory = context.memory
+    _, following = after(started, Model([0, 1]), decision=51)
+    low = [name for name in SIX if following[0].values[name] < 0.01]
+    assert set(low) >= {"x4", "x5", "x0", "x1"}
+    assert "2 integers" in model.requests[0].system and "0 to 999" in model.requests[0].system
+
+
+def test_only_the_best_of_the_best_generations_are_shown() -> None:
+    started = search(SIX, None, budget=60, population=10)
+    history = started.run().history
+    shown = select(history, Options(generations=2, members=3))
+    assert len(shown) == 6 and len({trial.proposal for trial in shown}) == 2
+    measured = history.ranked()
+    assert shown[-1] == measured[0]
+    for proposal in {trial.proposal for trial in shown}:
+        members = [trial for trial in measured if trial.proposal == proposal]
+        assert [trial for trial in reversed(shown) if trial.proposal == proposal] == members[:3]
+
+
+def test_an_unusable_answer_falls_back_to_the_best_and_says_so(warm: Search) -> None:
+    context, proposals = after(warm, Model("I would rather not."))
+    assert {proposal.source for proposal in proposals} == {"evollm:fallback"}
+    (rejection,) = context.rejections
+    assert rejection["source"] == "evollm:llm" and "cannot be used" in rejection["reason"]
+    assert rejection["detail"] == "I would rather not."
+
+
+def test_one_usable_block_of_two_is_used_and_the_other_one_recorded() -> None:
+    started = search(SIX, None, block=3, calls=2)
+    started.run()
+    context, proposals = after(started, Model("no", [7, 8, 9]))
+    assert proposals[0].source == "evollm:llm" and len(context.rejections) == 1
+    assert [proposals[0].values[f"x{i}"] < 0.02 for i in range(6)] == [False] * 3 + [True] * 3
+
+
+def test_a_bin_that_its_coordinate_does_not_have_is_recorded() -> None:
+    space = Space({"x": Float(0, 1), "kind": Categorical(("a", "b"))})
+    started = search(space, None)
+    started.run()
+    context, proposals = after(started, Model([0, 2]))  # the schema has one limit for all coordinates
+    assert [rejection["reason"] for rejection in context.rejections] == ["2 is outside 0 to 1"]
+    assert {proposal.source for proposal in proposals} == {"evollm:fallback"}
+
+
+def test_a_repeated_answer_is_recorded_and_only_draws_are_proposed() -> None:
+    space = Space({"n": Int(0, 99), "kind": Categorical(("a", "b"))})
+    started = search(space, None)
+    history = started.run().history
+    best = history.ranked(1)[0]
+    context, proposals = after(started, Model(space.to_bins(best.candidate)))
+    (rejection,) = context.rejections
+    assert rejection["reason"] == f"the model repeated candidate {best.number}"
+    assert {proposal.source for proposal in proposals} == {"evollm:sample"}
+
+
+def test_the_spread_narrows_when_nothing_improves_and_widens_when_much_does() -> None:
+    calls = 0
+
+    def rising(candidate: Candidate) -> Mapping[str, float]:
+        nonlocal calls
+        calls += 1
+        return {"value": -float(calls), "size": 0.0}
+
+    def falling(candidate: Candidate) -> Mapping[str, float]:
+        return {"value": 0.0 if candidate == PLANE.initial() else 1.0, "size": 0.0}
+
+    lucky = search(PLANE, Model([1, 2], [900, 30], [4, 500]), rising, budget=60).run()
+    unlucky = search(PLANE, Model([1, 2], [900, 30], [4, 500]), falling, budget=200).run()
+    assert lucky.memory["sigma"] == SIGMA_RANGE[1] > SIGMA > unlucky.memory["sigma"] == SIGMA_RANGE[0]
+
+
+def test_until_two_are_measured_the_generation_is_random_and_nothing_is_asked() -> None:
+    model = Model([1, 1])
+    context = search(PLANE, model).context()
+    proposals = asyncio.run(EvoLLM().propose(context, 1))
+    assert len(proposals) == 4 and {proposal.source for proposal in proposals} == {"evollm:random"}
+    assert model.requests == []
+
+
+def test_a_limit_ends_the_generation_as_documented(warm: Search) -> None:
+    async def ask(request: ModelRequest) -> Any:
+        raise BudgetExceeded("calls", 3, 3)
+
+    context = warm.context(50)
+    context.ask, before = ask, context.memory
+    with pytest.raises(BudgetExceeded):
+        asyncio.run(EvoLLM().propose(context, 1))
+    assert context.memory == before
+
+
+def test_the_forecast_is_what_a_run_asks_for() -> None:
+    model = Model([1, 2], [500, 77], [900, 30], [4, 500])
+    started = search(PLANE, model, budget=41)
+    started.run()
+    calls, tokens_in, tokens_out = EvoLLM().forecast(started.state.problem, 40, {"population": 4})
+    assert len(model.requests) <= calls == 10
+    assert tokens_out >= sum(request.max_output_tokens for request in model.requests)
+    words = sum(len(re.findall(r"\d|\w+|\S", r.system + r.messages[0].text)) for r in model.requests)
+    assert tokens_in > words / 3
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"populaton": 4}, ["populaton", "unknown", "generations, members, population, block"]),
+        ({"population": 0}, ["population", "found 0", "at least 1"]),
+        ({"block": 1.5}, ["block", "1.5", "whole number"]),
+        ({"resolution": 1}, ["resolution", "at least 2"]),
+        ({"target": []}, ["target", "[]", "above 0"]),
+        ({"target": 0.1}, ["target", "0.1", "list"]),
+        ({"temperature": "hot"}, ["temperature", "'hot'"]),
+    ],
+)
+def test_a_wrong_option_names_what_was_found_and_what_is_allowed(options: Mapping[str, Any], words: list[str]) -> None:
+    started = search(PLANE, None)
+    with pytest.raises(ConfigError) as caught:
+        EvoLLM().forecast(started.state.problem, 10, options)
+    for word in ["proposer.options.", *words]:
+        assert word in caught.value.message
+
+
+def test_texts_alone_are_not_for_it() -> None:
+    context = search(Space({"prompt": Text("Be kind.")}), None).context()
+    with pytest.raises(ConfigError, match="numbers and choices"):
+        asyncio.run(EvoLLM().propose(context, 1))

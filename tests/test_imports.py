@@ -1,0 +1,158 @@
+"""What is loaded when, and which module may know which."""
+
+from __future__ import annotations
+
+import ast
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.cli_helpers import cli, environment, folder
+
+ROOT = Path(__file__).parents[1] / "agent"
+HEAVY = ("openai", "anthropic", "httpx2", "httpx", "numpy", "pydantic", "rich", "jinja2", "sklearn", "cmaes", "tenacity")
+
+SPY = """
+import sys
+from agent.cli.main import main
+try:
+    main(sys.argv[1:])
+finally:
+    import json
+    print(json.dumps(sorted({name.partition(".")[0] for name in sys.modules})), file=sys.stderr)
+"""
+
+
+def loaded(*arguments: str, cwd: Path) -> set[str]:
+    """The top-level packages in memory after a command."""
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", SPY, *arguments], cwd=cwd, env=environment(), capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    return set(json.loads(done.stderr.splitlines()[-1]))
+
+
+@pytest.mark.parametrize("arguments", [("--help",), ("--version",), ("list",), ("show",), ("show", "last", "--json"),
+                                       ("diff",), ("events",), ("run", "--help"), ("doctor", "--help")], ids=" ".join)  # fmt: skip
+def test_reading_commands_load_no_sdk_and_nothing_numeric(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    if arguments[0] in ("show", "diff", "events"):
+        assert cli("run", folder(tmp_path / "p"), "--evaluations", 5, cwd=tmp_path).code == 0
+    assert not loaded(*arguments, cwd=tmp_path) & set(HEAVY)
+
+
+def test_the_package_and_its_public_names_load_no_sdk() -> None:
+    script = "import agent, sys; [getattr(agent, name) for name in agent.__all__]; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-P", "-c", script], env=environment(), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert not {name.partition(".")[0] for name in done.stdout.split()} & set(HEAVY)
+
+
+# Floors. A module may import what stands on its own floor or below, never above.
+
+FLOORS = (
+    ("errors", "parameters", "space", "problem", "evaluation", "events", "redact"),
+    ("journal", "history", "ledger"),
+    ("llm", "executors"),
+    ("prompts", "tools", "evaluators"),
+    ("gate",),
+    ("settings",),
+    ("proposers",),
+    ("state", "decide", "loop", "result", "folders", "replay"),
+    ("config", "session", "forecast"),
+    ("api",),
+    ("asktell", "testing"),
+    ("cli", "__main__"),
+)
+
+
+def modules() -> dict[str, Path]:
+    """Every module of the package by its dotted name, without `agent.`."""
+    out = {}
+    for path in ROOT.rglob("*.py"):
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        if parts[0] != "examples":
+            out[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return out
+
+
+def imports(path: Path, eager: bool) -> set[str]:
+    """The package's own modules that one imports: all of them, or only those that are needed to load it.
+
+    What is imported for types alone never runs, so it does not count.
+    """
+    found: set[str] = set()
+
+    def visit(node: ast.AST) -> None:
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
+            return
+        if eager and isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
+            return
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        if isinstance(node, ast.ImportFrom) and node.module:
+            found.update({node.module, *(f"{node.module}.{alias.name}" for alias in node.names)})
+        for child in ast.iter_child_nodes(node):
+            visit(child)
+
+    visit(ast.parse(path.read_text(encoding="utf-8")))
+    return {name.removeprefix("agent.") for name in found if name.startswith("agent.")}
+
+
+def floor(module: str) -> int:
+    """How high a module stands."""
+    top = module.partition(".")[0]
+    return next(number for number, names in enumerate(FLOORS) if top in names)
+
+
+def test_every_module_has_a_floor() -> None:
+    known = {name for names in FLOORS for name in names} | {""}
+    missing = {name for name in modules() if name.partition(".")[0] not in known}
+    assert not missing, "say in FLOORS where these stand"
+
+
+def test_no_import_runs_upward() -> None:
+    known = modules()
+    upward = [
+        f"{module} imports {other}"
+        for module, path in known.items()
+        if module
+        for other in imports(path, eager=False)
+        if other in known and floor(other) > floor(module)
+    ]
+    assert not upward
+
+
+def test_no_modules_need_each_other_to_load() -> None:
+    known = modules()
+    graph = {module: imports(path, eager=True) & known.keys() - {module} for module, path in known.items()}
+    done: set[str] = set()
+
+    def walk(module: str, trail: tuple[str, ...]) -> None:
+        assert module not in trail, "a cycle: " + " → ".join((*trail[trail.index(module) :], module))
+        if module not in done:
+            for other in sorted(graph[module]):
+                walk(other, (*trail, module))
+            done.add(module)
+
+    for module in sorted(graph):
+        walk(module, ())
+
+
+def test_nothing_imports_a_package_that_is_not_a_dependency() -> None:
+    """What the package imports is the standard library, itself, or named in pyproject.toml."""
+    import tomllib
+
+    project = tomllib.loads((ROOT.parent / "pyproject.toml").read_text())["project"]
+    listed = [*project["dependencies"], *(item for extra in project["optional-dependencies"].values() for item in extra)]
+    allowed = {item.split(">")[0].split("[")[0].replace("-", "_") for item in listed}
+    allowed |= {"agent", "httpx2", "sklearn"} | set(sys.stdlib_module_names)  # httpx2 comes with both SDKs
+    found: dict[str, str] = {}
+    for module, path in modules().items():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            found |= {name.partition(".")[0]: module for name in names}
+    assert not {name: module for name, module in found.items() if name not in allowed}
