@@ -1,4 +1,7 @@
-"""problem.toml → a problem with its settings and budget. Every error names file, key, what was found and what is allowed."""
+"""problem.toml → a problem with its settings and budget.
+
+Every error names file, key, what was found and what is allowed.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import json
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -181,7 +185,10 @@ def load(folder: Path, overrides: Mapping[str, Any] | None = None) -> Setup:
 
 
 def _build(parsed: ProblemConfig, folder: Path) -> Setup:
-    objectives = tuple(Objective(**item.model_dump()) for item in parsed.objectives)
+    objectives = tuple(
+        _section(f"objectives.{number}", partial(Objective, **item.model_dump()))
+        for number, item in enumerate(parsed.objectives)
+    )
     constraints = tuple(Constraint(**item.model_dump()) for item in parsed.constraints)
     names = [item.name for item in objectives] + [item.name for item in constraints]
     chosen = parsed.evaluator

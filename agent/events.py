@@ -14,6 +14,9 @@ from typing import Any, ClassVar
 
 JSON = dict[str, Any]
 
+_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+_escape = json.JSONEncoder(allow_nan=False, separators=(",", ":")).encode
+
 
 @dataclass(frozen=True, slots=True)
 class Event:
@@ -29,11 +32,11 @@ class Event:
     def body(self) -> str:
         """The fields as JSON text, as they are stored."""
         plain = {name: getattr(self, name) for name in FIELDS[type(self)]}
-        text = json.dumps(plain, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        text = _encode(plain)
         try:
             text.encode()
         except UnicodeEncodeError:  # half of a surrogate pair, as a model may write it, can only be stored escaped
-            text = json.dumps(plain, allow_nan=False, separators=(",", ":"))
+            text = _escape(plain)
         return text
 
 

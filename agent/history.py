@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import weakref
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from itertools import chain
+from typing import Any, Literal, overload
 
 from agent.events import (
     CandidateAdmitted,
@@ -23,6 +24,9 @@ from agent.space import Candidate
 TrialState = Literal["queued", "measured", "racing", "champion", "dropped", "failed"]
 """queued: not measured yet. measured: waits for the race's word. racing: measured in pairs.
 champion: what the search builds on. dropped: was not better, or was replaced. failed: has no value."""
+
+BLOCK = 128
+"""Trials that are copied together when one of them changes while somebody holds an older view."""
 
 REMEMBERED = 20
 """Rejections that proposers are told about; older ones are in the journal only."""
@@ -130,6 +134,65 @@ class Measuring:
         return None, text, "", seconds
 
 
+class Trials(Sequence[Trial]):
+    """A list that is cheap to copy however long it is: copies share the blocks that neither has changed since."""
+
+    def __init__(self, trials: Iterable[Trial] = ()) -> None:
+        self._blocks: list[list[Trial]] = []
+        self._length = 0
+        self._own: set[int] = set()
+        """Numbers of the blocks that no copy shares."""
+        for trial in trials:
+            self.append(trial)
+
+    def copy(self) -> Trials:
+        """The same trials; what is changed here or there does not show in the other."""
+        other = Trials()
+        other._blocks, other._length = list(self._blocks), self._length
+        self._own.clear()
+        return other
+
+    def append(self, trial: Trial) -> None:
+        """Add one at the end."""
+        if self._length % BLOCK == 0:
+            self._own.add(len(self._blocks))
+            self._blocks.append([])
+        self._block(len(self._blocks) - 1).append(trial)
+        self._length += 1
+
+    def _block(self, number: int) -> list[Trial]:
+        """A block that may be changed."""
+        if number not in self._own:
+            self._blocks[number] = list(self._blocks[number])
+            self._own.add(number)
+        return self._blocks[number]
+
+    def __setitem__(self, place: int, trial: Trial) -> None:
+        self._block(place // BLOCK)[place % BLOCK] = trial
+
+    @overload
+    def __getitem__(self, place: int) -> Trial: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[Trial]: ...
+    def __getitem__(self, place: int | slice) -> Trial | list[Trial]:
+        if isinstance(place, slice):
+            return list(self)[place]
+        if place < 0:
+            place += self._length
+        if not 0 <= place < self._length:
+            raise IndexError(place)
+        return self._blocks[place // BLOCK][place % BLOCK]
+
+    def __iter__(self) -> Iterator[Trial]:
+        return chain.from_iterable(self._blocks)
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __repr__(self) -> str:
+        return repr(list(self))
+
+
 class History:
     """The fold. `freeze` gives proposers a view that later events do not change."""
 
@@ -137,24 +200,29 @@ class History:
         self.objective = objective
         self.initial = initial.id
         self.champion = initial.id
-        self.trials: list[Trial] = [Trial(initial, 0, 0, "initial")]
+        self.trials = Trials([Trial(initial, 0, 0, "initial")])
         self.rejections: deque[dict[str, Any]] = deque(maxlen=REMEMBERED)
         self.rejected: dict[str, int] = {}
         self._number: dict[str, int] = {initial.id: 0}
+        """By candidate. Views share it: a number that a view does not have yet is no candidate of its."""
+        self._is_view = False
         self._views: weakref.WeakSet[History] = weakref.WeakSet()
 
     def freeze(self) -> History:
-        """A view of now. Cheap: things are copied only when this history changes while the view is still in use."""
+        """A view of now. Cheap: a little is copied, and only when this history changes while the view is in use."""
         view = object.__new__(History)
         view.__dict__.update(self.__dict__)
+        view._is_view = True
         self._views.add(view)
         return view
 
     def _own(self) -> None:
         if self._views:
             self._views = weakref.WeakSet()
-            self.trials = list(self.trials)
-            self._number = dict(self._number)
+            self.trials = self.trials.copy()
+            if self._is_view:
+                self._number = {trial.id: trial.number for trial in self.trials}
+                self._is_view = False
             self.rejections = deque(self.rejections, maxlen=REMEMBERED)
             self.rejected = dict(self.rejected)
 
@@ -162,10 +230,13 @@ class History:
         return len(self.trials)
 
     def __contains__(self, candidate: str) -> bool:
-        return candidate in self._number
+        return self._number.get(candidate, len(self.trials)) < len(self.trials)
 
     def __getitem__(self, candidate: str) -> Trial:
-        return self.trials[self._number[candidate]]
+        number = self._number[candidate]
+        if number >= len(self.trials):
+            raise KeyError(candidate)
+        return self.trials[number]
 
     def _put(self, trial: Trial) -> None:
         self._own()
@@ -176,7 +247,7 @@ class History:
         if isinstance(event, CandidateAdmitted):
             self._own()
             number = len(self.trials)
-            self._number[event.candidate] = number
+            self._number.setdefault(event.candidate, number)  # views rely on it: what they know keeps its number
             self.trials.append(
                 Trial(
                     candidate=Candidate(event.values),

@@ -32,7 +32,23 @@ _FIELDS = (
     r"|private[_-]key|(?:access|refresh|auth|bearer|session|id)[_-]token)"
 )
 _HEADERS = r"(?:proxy-)?authorization|(?:set-)?cookie"
-
+_FIELD_WORDS = (
+    "apikey:",
+    "_key:",
+    "-key:",
+    "password:",
+    "passwd:",
+    "passphrase:",
+    "_secret:",
+    "-secret:",
+    "_token:",
+    "-token:",
+)
+# A field in JSON or in a program, and in JSON inside of a text: there a quote has backslashes, and those
+# inside of the value have more of them.
+_FIELD_PLAIN = r"(?i)(([\"'])(?:{})\2\s*:\s*\2)" + _REAL
+_FIELD_QUOTED = r"(?i)((\\+)([\"'])(?:{})\2\3\s*:\s*\2\3)" + _REAL
+_PEM = r"(?:[A-Za-z0-9+/=\s:,]|\\+[nrt]|(?<=\w)-(?=\w)|\[redacted\])"  # with the headers of an encrypted key
 
 
 def _word(prefix: str) -> str:
@@ -47,14 +63,8 @@ def _word(prefix: str) -> str:
 RULES: dict[str, tuple[tuple[tuple[str, ...], str, str], ...]] = {
     "-": (
         (
-            ("private key-----",),
-            r"(?i)(-----BEGIN [A-Z ]*PRIVATE KEY-----)(?:[A-Z0-9+/=\s:,-]|\\[nrt]){16,}?"
-            r"(?:(?=-----END)|(?![A-Z0-9+/=\s:,-]|\\[nrt]))",
-            rf"\1{MASK}",
-        ),
-        (
             ("sk-",),
-            rf"sk-(?:ant|proj|or|svcacct|admin)-[\w-]{{10,}}|{_word('sk-')}(?=[\w-]*[0-9A-Z]|[a-z]{{20}})[\w-]{{16,}}",
+            rf"sk-(?:ant|proj|or|svcacct|admin)-[\w-]{{10,}}|{_word('sk-')}(?=[\w-]{{0,99}}[0-9A-Z]|[a-z]{{20}})[\w-]{{16,}}",
             MASK,
         ),
         (("xox", "xapp-"), r"(?:xox[a-z]|xapp)-[A-Za-z0-9-]{10,}", MASK),
@@ -68,7 +78,7 @@ RULES: dict[str, tuple[tuple[tuple[str, ...], str, str], ...]] = {
     "AIz": (((), r"AIza[\w-]{20,}", MASK),),
     "AKI": (((), rf"{_word('AKIA')}[A-Z0-9]{{12,}}", MASK),),
     "ASI": (((), rf"{_word('ASIA')}[A-Z0-9]{{12,}}", MASK),),
-    "J.": ((("eyJ",), r"eyJ[\w-]{8,}\.eyJ[\w-]{8,}\.[\w-]{8,}", MASK),),
+    "J.": ((("eyJ",), r"eyJ[\w-]{8,400}\.eyJ[\w-]{8,}\.[\w-]{8,}", MASK),),
     "=": (
         (
             ("key=", "token=", "password=", "passwd=", "pwd=", "secret=", "signature=", "sig="),
@@ -87,25 +97,35 @@ RULES: dict[str, tuple[tuple[tuple[str, ...], str, str], ...]] = {
             r"(?i)(authorization[\"'\\]*\s*:\s*[\"'\\]*(?:bearer|basic|digest|token|apikey)\s+)[\w.~+/=:-]{8,}",
             rf"\1{MASK}",
         ),
-        (("authorization:",), r"(?i)(authorization:\s*)(?=[\w.~+/=-]*\d)[\w.~+/=-]{16,}", rf"\1{MASK}"),
+        (("authorization:",), r"(?i)(authorization:\s*)(?=[\w.~+/=-]{0,99}\d)[\w.~+/=-]{16,}", rf"\1{MASK}"),
         (
             ("api-key:", "auth-token:"),
-            r"(?i)(?<!\w)((?:x-)?(?:[a-z]+-)?(?:api-key|auth-token):\s*)(?=\S*\d|\S{20})[\w.~+/=:-]{8,}",
+            r"(?i)(?<!\w)((?:x-)?(?:[a-z]+-)?(?:api-key|auth-token):\s*)(?=\S{0,99}\d|\S{20})[\w.~+/=:-]{8,}",
             rf"\1{MASK}",
         ),
         (
             ("cookie:",),
-            r"(?i)(\bcookie:\s*)[\w.!#$%&*+^|~-]+=[^\s;\"'\\,]+(?:;\s*[\w.!#$%&*+^|~-]+(?:=[^\s;\"'\\,]*)?)*",
+            r"(?i)(cookie:\s*)[\w.!#$%&*+^|~-]+=[^\s;\"'\\,]+(?:;\s*[\w.!#$%&*+^|~-]+(?:=[^\s;\"'\\,]*)?)*",
             rf"\1{MASK}",
         ),
+        (_FIELD_WORDS, _FIELD_PLAIN.format(_FIELDS) + r"(?:(?!\2)[^\\\s]|\\.){8,}", rf"\1{MASK}"),
+        (_FIELD_WORDS, _FIELD_QUOTED.format(_FIELDS) + r"(?:(?!\3)[^\\\s]|(?!\2\3)\\++[\"']?){8,}", rf"\1{MASK}"),
         (
-            ("apikey:", "_key:", "-key:", "password:", "passwd:", "passphrase:", "_secret:", "-secret:", "_token:", "-token:"),
-            rf"(?i)([\"']{_FIELDS}\\*[\"']\s*:\s*\\*[\"']){_REAL}[^\s\"'\\]{{8,}}",
+            ("authorization:", "cookie:"),
+            _FIELD_PLAIN.format(_HEADERS) + r"(?!(?:bearer|basic)\b)(?:(?!\2)[^\\{}]|\\.){8,}",
             rf"\1{MASK}",
         ),
         (
             ("authorization:", "cookie:"),
-            rf"(?i)([\"'](?:{_HEADERS})\\*[\"']\s*:\s*\\*[\"']){_REAL}(?!bearer\b|basic\b)[^\"'\\{{}}]{{8,}}",
+            _FIELD_QUOTED.format(_HEADERS) + r"(?!(?:bearer|basic)\b)(?:(?!\3)[^\\{}]|(?!\2\3)\\++[\"']?){8,}",
+            rf"\1{MASK}",
+        ),
+    ),
+    # Last, since it stops at what is none of its own; to its end, or as far as it goes where that is cut off.
+    "-BEGIN": (
+        (
+            ("private key-----",),
+            rf"(-----BEGIN [A-Z ]*PRIVATE KEY-----)(?:{_PEM}+(?=-----END)|(?={_PEM}*?[A-Za-z0-9+/=]{{32}}){_PEM}+)",
             rf"\1{MASK}",
         ),
     ),

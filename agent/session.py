@@ -22,7 +22,7 @@ from agent.journal import Journal
 from agent.ledger import Budget
 from agent.loop import Observer, Run
 from agent.problem import Problem
-from agent.proposers.base import load
+from agent.proposers.base import TABLE, load
 from agent.result import Result, load_state
 from agent.settings import Settings
 
@@ -86,6 +86,11 @@ class Session:
                     + (", or lower gate.exam_pairs" if held else ""),
                 )
         load(self.settings.proposer)
+        if self.settings.proposer in TABLE and not self.problem.space.numeric:
+            raise ConfigError(
+                f"the proposer {self.settings.proposer!r} changes numbers and choices, and the space has none",
+                hint="add a float, int or categorical parameter, or name a proposer of your own as module:attr",
+            )
 
     def started(self, name: str) -> RunStarted:
         """The first event of a new run."""
@@ -154,7 +159,8 @@ class Session:
         if changed and not accept_change:
             raise RunChanged(
                 f"the {' and the '.join(changed)} changed since the run began, so its measurements no longer apply",
-                hint="undo the change, start a new run, or resume with --accept-change to go on from the champion",
+                hint="undo the change (repeat each --set of the run), start a new run, "
+                "or resume with --accept-change to go on from the champion",
             )
         if before.ended is not None and not changed and not (changes or {}).get("budget"):
             raise ConfigError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
@@ -50,6 +51,13 @@ class Settings:
                 raise ConfigError(f"{name}: found {value!r}, allowed is a whole number of at least {low}")
         if not 0 < self.level < 1:
             raise ConfigError(f"level: found {self.level!r}, allowed is a number between 0 and 1, such as 0.05")
+        try:
+            json.dumps(dict(self.options), allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise ConfigError(
+                f"options: found {dict(self.options)!r}, which is not JSON: {error}",
+                hint="use strings, finite numbers, booleans, lists and mappings",
+            ) from None
         need = pairs_needed(self.level)
         if isinstance(self.exam_pairs, bool) or not isinstance(self.exam_pairs, int) or self.exam_pairs < need:
             raise ConfigError(

@@ -1,7 +1,9 @@
-"""What the tests of the command line share: a real process, away from the checkout, and small problem folders."""
+"""What the tests of the command line share: a process away from the checkout, and small problem folders."""
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
 import signal
@@ -76,6 +78,19 @@ def cli(*arguments: object, cwd: Path, flags: tuple[str, ...] = ("-P",), **env: 
 
 def command(*arguments: object, flags: tuple[str, ...] = ("-P",)) -> list[str]:
     return [sys.executable, *flags, "-m", "agent", *map(str, arguments)]
+
+
+def call(*arguments: object, cwd: Path) -> Ran:
+    """The same within this process, for what needs no process of its own."""
+    from agent.cli.main import main
+
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.chdir(cwd), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            main([str(argument) for argument in arguments])
+        except SystemExit as end:
+            return Ran(int(end.code or 0), out.getvalue(), err.getvalue())
+    raise AssertionError("main did not end the process")
 
 
 def begin(*arguments: object, cwd: Path, **env: str) -> subprocess.Popen[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -42,12 +43,13 @@ def locate(run: str, runs: str | None) -> Path:
 
 def emit(document: Any) -> None:
     """Print one JSON document."""
-    click.echo(json.dumps(document, ensure_ascii=False, indent=1))
+    ascii_only = not (getattr(sys.stdout, "encoding", None) or "utf-8").lower().startswith("utf")
+    click.echo(json.dumps(document, ensure_ascii=ascii_only, indent=1))
 
 
 def table(rows: Iterable[Sequence[Any]], head: Sequence[str]) -> None:
-    """Print aligned columns; the last one is not padded."""
-    body = [[str(cell) for cell in row] for row in rows]
+    """Print aligned columns; the last one is not padded. Control characters are shown."""
+    body = [[plain(str(cell)) for cell in row] for row in rows]
     widths = [max(len(row[i]) for row in [list(head), *body]) for i in range(len(head) - 1)]
     for row in [list(head), *body]:
         cells = [cell.ljust(width) for cell, width in zip(row[:-1], widths, strict=True)]

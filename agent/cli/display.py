@@ -110,12 +110,12 @@ class Display:
             return self._baseline(event, state)
         if isinstance(event, RaceDecided):
             trial = history[event.candidate]
+            what = brief(trial.rationale or _changes(state, trial.parents, event.candidate))
             if event.decision == "promote":
                 value = amount((trial.values or {}).get(goal.name), goal.unit)
-                what = trial.rationale or _changes(state, trial.parents, event.candidate)
-                return f"  ✓ kept #{trial.number} {goal.name} {value} [{trial.source}] {brief(what)}: {event.reason}", "green"
+                return f"  ✓ kept #{trial.number}, {value} [{trial.source}] {what}: {event.reason}", "green"
             if event.decision == "drop" and (event.evidence.get("pairs") or not self._live):
-                return f"  ✗ dropped #{trial.number} [{trial.source}] {brief(trial.rationale)}: {event.reason}", "dim"
+                return f"  ✗ dropped #{trial.number} [{trial.source}] {what}: {event.reason}", "dim"
         if isinstance(event, ProposalEnded):
             notes = [f"  ! {item['source']}: {item['reason']}" for item in event.rejections]
             notes += [f"  ! the proposer failed: {event.error}"] if event.error else []

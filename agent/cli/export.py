@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from agent.cli.common import emit, json_option, locate, run_argument, runs_option
+from agent.cli.common import emit, json_option, locate, plain, run_argument, runs_option
 
 
 @click.command("export", help="The best candidate of a RUN with its status: as files into --to, or as JSON.")
@@ -31,4 +31,4 @@ def command(run: str, runs: str | None, to: Path | None, as_json: bool) -> None:
         return
     for path in write_best(to or result.folder / "best", result):
         click.echo(f"wrote {path}")
-    click.echo(f"{result.status}: {result.sentence}")
+    click.echo(f"{result.status}: {plain(result.sentence)}")

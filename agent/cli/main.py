@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import importlib
-import json
+import io
 import os
 import sys
 from typing import Any
 
 import click
 
+from agent.cli.common import emit, plain
 from agent.errors import AgentError
 
 COMMANDS: dict[str, str] = {
@@ -42,6 +43,15 @@ class Commands(click.Group):
         found: click.Command = module.command
         return found
 
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            # The reader of a pipe went away, as `head` does: no error. Python would complain again when it flushes
+            # stdout at exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 0
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
@@ -67,19 +77,20 @@ def cli() -> None:
 def fail(error: dict[str, Any], as_json: bool) -> None:
     """Print an error: one JSON document on stdout, or two lines for people on stderr."""
     if as_json:
-        click.echo(json.dumps({"error": error}, ensure_ascii=False))
+        emit({"error": error})
         return
-    click.echo(f"truegain: {error['message']}", err=True)
+    click.echo(plain(f"truegain: {error['message']}"), err=True)
     if error.get("hint"):
-        click.echo(f"  fix: {error['hint']}", err=True)
+        click.echo(plain(f"  fix: {error['hint']}"), err=True)
 
 
 def main(argv: list[str] | None = None) -> None:
     """Entry point of `truegain`; ends the process with the exit codes of docs/cli.md."""
     arguments = sys.argv[1:] if argv is None else argv
     as_json = "--json" in arguments
-    # `python -m agent` puts the working directory first on sys.path, where a user's file could take a module's place.
-    sys.path[:] = [place for place in sys.path if place not in ("", os.getcwd())] if _started_as_module() else sys.path
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a terminal of another encoding shows what it can
     try:
         code = cli.main(arguments, prog_name="truegain", standalone_mode=False)
         sys.exit(code if isinstance(code, int) else 0)
@@ -88,8 +99,8 @@ def main(argv: list[str] | None = None) -> None:
         sys.exit(error.exit_code)
     except click.exceptions.Exit as error:
         sys.exit(error.exit_code)
-    except click.Abort:
-        fail({"kind": "interrupted", "message": "interrupted", "hint": ""}, as_json)
+    except click.Abort as error:
+        fail({"kind": "interrupted", "message": "interrupted", "hint": str(error)}, as_json)
         sys.exit(130)
     except click.ClickException as error:
         hint = "truegain --help"
@@ -97,11 +108,12 @@ def main(argv: list[str] | None = None) -> None:
             hint = f"{error.ctx.command_path} --help"
         fail({"kind": "config", "message": error.format_message(), "hint": hint}, as_json)
         sys.exit(2)
-    except BrokenPipeError:
-        # The reader of a pipe went away; Python would complain again when it flushes stdout at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
+    except Exception as error:
+        if not as_json:
+            raise
+        import traceback
 
-
-def _started_as_module() -> bool:
-    return bool(sys.argv) and sys.argv[0].endswith("__main__.py")
+        traceback.print_exc()
+        hint = "this is a defect; please report it with what is on stderr"
+        fail({"kind": "internal", "message": f"{type(error).__name__}: {error}", "hint": hint}, as_json)
+        sys.exit(1)

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from agent.cli.common import json_option, locate, run_argument, runs_option
-from agent.cli.run import BUDGET, budget_options, report, session_of, watched
+from agent.cli.run import BUDGET, budget_options, overrides, report, session_of, watched
 
 
 @click.command("resume", help="Go on with a RUN that was cut off, interrupted, or ended at a limit that you raise here.")
@@ -17,6 +17,7 @@ from agent.cli.run import BUDGET, budget_options, report, session_of, watched
 @click.option("--problem", type=click.Path(path_type=Path), help="The problem's folder, if it moved.")
 @click.option("--workers", type=click.IntRange(min=1), help="Evaluations in flight from now on.")
 @click.option("--accept-change", is_flag=True, help="Go on from the champion although evaluator, data or problem changed.")
+@click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="As it was given to run.")
 @budget_options
 @runs_option
 @json_option
@@ -44,14 +45,16 @@ def command(
             f"the run's problem is not in {where}",
             hint="give --problem FOLDER; a run that was started from Python goes on with optimize(..., resume=RUN)",
         )
-    setup = load(where)
+    setup = load(where, overrides({"sets": given["sets"]}))
     limits = {name: given[name] for name in BUDGET if given.get(name) is not None}
     changes: dict[str, Any] = {}
     if limits:
         changes["budget"] = {**state.ledger.budget.to_json(), **limits}
     if workers is not None:
         changes["workers"] = workers
-    setup = replace(setup, settings=state.settings, seed=state.seed)
+    # A problem without a name has its folder's, and a folder may be renamed.
+    named = replace(setup.problem, name=state.problem.name)
+    setup = replace(setup, problem=named, settings=state.settings, seed=state.seed)
 
     def go(display: Any) -> Any:
         return session_of(setup, display).resume(folder, changes=changes, accept_change=accept_change)

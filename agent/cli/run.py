@@ -97,8 +97,11 @@ def watched(make: Callable[[Display], Any], as_json: bool) -> Result:
     from agent.cli.display import Display, wants_live
 
     display = Display(live=wants_live() and not as_json)
-    with display.shown():
-        result: Result = asyncio.run(make(display))
+    try:
+        with display.shown():
+            result: Result = asyncio.run(make(display))
+    except asyncio.CancelledError:  # the second Ctrl-C
+        raise click.Abort("truegain resume goes on with what was measured so far") from None
     return result
 
 

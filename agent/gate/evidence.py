@@ -52,7 +52,8 @@ def sign_test(wins: int, losses: int) -> float:
     """
     n = wins + losses
     favourable = sum(math.comb(n, k) for k in range(wins, n + 1))
-    return favourable / float(2**n)
+    p: float = favourable / 2**n  # of whole numbers, which do not overflow as floats would
+    return p
 
 
 @lru_cache(maxsize=256)

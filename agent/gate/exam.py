@@ -11,13 +11,14 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from agent.gate.evidence import Evidence, median, median_interval, pairs_needed, sign_test
+from agent.gate.evidence import median, median_interval, pairs_needed, sign_test
 from agent.gate.race import Race
 from agent.problem import Problem
 
 Status = Literal["proven", "exact", "unproven", "initial"]
 
 LEVEL = 0.05
+EXACT = "exactly, since measuring is deterministic"
 PAIRS = 12
 """Pairs of one exam: 10 wins of 12 pass at 0.05, and a challenger that wins 9 of 10 passes 9 times in 10."""
 
@@ -97,7 +98,13 @@ def share(number: int) -> float:
     return 0.75 if number == 1 else 0.25 * 6 / (math.pi * (number - 1)) ** 2
 
 
-def compare(problem: Problem, champion: str, after: Mapping[str, float], released: str, before: Mapping[str, float] | None) -> Verdict:
+def compare(
+    problem: Problem,
+    champion: str,
+    after: Mapping[str, float],
+    released: str,
+    before: Mapping[str, float] | None,
+) -> Verdict:
     """The exact comparison of a deterministic problem; it costs nothing and has no error."""
     goal = problem.objective
     new = after[goal.name]
@@ -122,7 +129,7 @@ def compare(problem: Problem, champion: str, after: Mapping[str, float], release
         p=None,
         pairs=0,
         wins=0,
-        sentence=_sentence(problem, accepted, old, new, effect, None, ratio, None, "exactly, since measuring is deterministic", repaired),
+        sentence=_sentence(problem, accepted, old, new, effect, None, ratio, None, EXACT, repaired),
     )
 
 
@@ -192,7 +199,8 @@ def _finite(interval: tuple[float, float]) -> tuple[float, float] | None:
 def _ratio(sign: int, before: float, after: float) -> float | None:
     if before <= 0 or after <= 0:
         return None
-    return after / before if sign > 0 else before / after
+    ratio = after / before if sign > 0 else before / after
+    return ratio if math.isfinite(ratio) else None
 
 
 def _sentence(
@@ -218,7 +226,10 @@ def _sentence(
     details = []
     if ratio is not None and ratio >= 2:
         details.append(f"{ratio:.3g} times {better}" + _between(ratio_interval, ""))
-    if effect is not None and not (ratio is not None and ratio >= 2):
+    elif effect is not None and effect < 0:
+        flipped = (-interval[1], -interval[0]) if interval is not None else None
+        details.append(f"{-effect:.3g}{unit} worse" + _between(flipped, unit))
+    elif effect is not None:
         details.append(f"{effect:.3g}{unit} better" + _between(interval, unit))
     text += f" ({'; '.join(details)})" if details else ""
     if accepted:

@@ -136,9 +136,12 @@ class EvoLLM:
         best = shown[-1].candidate
         bins = space.to_bins(best, options.resolution)
         size, block = len(bins), min(options.block, len(bins))
+        # Coordinates of about as many bins share a call: the schema's one range then fits all of them.
+        counts = space.bins(options.resolution)
+        order = sorted(range(size), key=lambda place: counts[place])
         usable = False
         for _ in range(min(options.calls, -(-size // block))):
-            block_at = [(memory["next"] + i) % size for i in range(block)]
+            block_at = [order[(memory["next"] + i) % size] for i in range(block)]
             memory["next"] = (memory["next"] + block) % size
             answer = await self._ask(context, options, shown, block_at, memory["generation"])
             if answer is not None:

@@ -1,0 +1,42 @@
+"""Keys of the developer's own never reach a test, and a skip that nobody agreed to fails CI."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+ALLOWED = Path(__file__).with_name("allowed_skips.txt")
+"""Reasons for which a test may be skipped in CI, one a line; a skip whose reason begins with one passes."""
+
+KEYS = ("OPENAI_API_KEY", "OPENAI_BASE_URL", "ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL", "TRUEGAIN_RUNS", "TRUEGAIN_WEIGHTS")
+
+_skipped: list[tuple[str, str]] = []
+
+
+@pytest.fixture(autouse=True)
+def _no_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in KEYS:
+        monkeypatch.delenv(name, raising=False)
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    if report.skipped and isinstance(report.longrepr, tuple):
+        _skipped.append((report.nodeid, report.longrepr[2].removeprefix("Skipped: ")))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    for nodeid, reason in _surprising():
+        terminalreporter.write_line(f"skip not on the list: {nodeid}: {reason}", red=True)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if os.environ.get("CI") and _surprising():
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def _surprising() -> list[tuple[str, str]]:
+    lines = ALLOWED.read_text(encoding="utf-8").splitlines()
+    allowed = tuple(line for line in lines if line and not line.startswith("#"))
+    return [(nodeid, reason) for nodeid, reason in _skipped if not reason.startswith(allowed)]
