@@ -44,10 +44,7 @@ _FIELD_WORDS = (
     "_token:",
     "-token:",
 )
-# A field in JSON or in a program, and in JSON inside of a text: there a quote has backslashes, and those
-# inside of the value have more of them.
-_FIELD_PLAIN = r"(?i)(([\"'])(?:{})\2\s*:\s*\2)" + _REAL
-_FIELD_QUOTED = r"(?i)((\\+)([\"'])(?:{})\2\3\s*:\s*\2\3)" + _REAL
+_HEADER = r"(?!(?:bearer|basic)\b)[^\\{}]"  # the word that says the scheme may stay
 _PEM = r"(?:[A-Za-z0-9+/=\s:,]|\\+[nrt]|(?<=\w)-(?=\w)|\[redacted\])"  # with the headers of an encrypted key
 
 
@@ -58,6 +55,19 @@ def _word(prefix: str) -> str:
     """
     before = (r"(?<![A-Za-z0-9]{})", r"(?<=\\[bfnrt]{})", r"(?<=\\u[0-9a-fA-F]{{4}}{})", r"(?<=%[0-9A-Fa-f]{{2}}{})")
     return f"{prefix}(?:{'|'.join(look.format(prefix) for look in before)})"
+
+
+def _field(names: str, character: str) -> str:
+    """Pattern of a field and its value, in JSON or in a program."""
+    return rf"(?i)(([\"'])(?:{names})\2\s*:\s*\2){_REAL}(?:(?!\2){character}|\\.){{8,}}"
+
+
+def _quoted_field(names: str, character: str) -> str:
+    """The same in JSON inside of a text: there each quote has backslashes, and one inside of the value has more."""
+    return (
+        rf"(?i)((\\+)([\"'])(?:{names})\2\3\s*:\s*\2\3){_REAL}"
+        rf"(?:(?!\3){character}|(?!\2\3)\\++[\"']?){{8,}}"
+    )
 
 
 RULES: dict[str, tuple[tuple[tuple[str, ...], str, str], ...]] = {
@@ -108,18 +118,10 @@ RULES: dict[str, tuple[tuple[tuple[str, ...], str, str], ...]] = {
             r"(?i)(cookie:\s*)[\w.!#$%&*+^|~-]+=[^\s;\"'\\,]+(?:;\s*[\w.!#$%&*+^|~-]+(?:=[^\s;\"'\\,]*)?)*",
             rf"\1{MASK}",
         ),
-        (_FIELD_WORDS, _FIELD_PLAIN.format(_FIELDS) + r"(?:(?!\2)[^\\\s]|\\.){8,}", rf"\1{MASK}"),
-        (_FIELD_WORDS, _FIELD_QUOTED.format(_FIELDS) + r"(?:(?!\3)[^\\\s]|(?!\2\3)\\++[\"']?){8,}", rf"\1{MASK}"),
-        (
-            ("authorization:", "cookie:"),
-            _FIELD_PLAIN.format(_HEADERS) + r"(?!(?:bearer|basic)\b)(?:(?!\2)[^\\{}]|\\.){8,}",
-            rf"\1{MASK}",
-        ),
-        (
-            ("authorization:", "cookie:"),
-            _FIELD_QUOTED.format(_HEADERS) + r"(?!(?:bearer|basic)\b)(?:(?!\3)[^\\{}]|(?!\2\3)\\++[\"']?){8,}",
-            rf"\1{MASK}",
-        ),
+        (_FIELD_WORDS, _field(_FIELDS, r"[^\\\s]"), rf"\1{MASK}"),
+        (_FIELD_WORDS, _quoted_field(_FIELDS, r"[^\\\s]"), rf"\1{MASK}"),
+        (("authorization:", "cookie:"), _field(_HEADERS, _HEADER), rf"\1{MASK}"),
+        (("authorization:", "cookie:"), _quoted_field(_HEADERS, _HEADER), rf"\1{MASK}"),
     ),
     # Last, since it stops at what is none of its own; to its end, or as far as it goes where that is cut off.
     "-BEGIN": (

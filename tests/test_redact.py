@@ -84,7 +84,7 @@ ORDINARY = [
     "postgres://{user}:{password}@{host}/db and postgres://user:$PASSWORD@host and http://localhost:8080/a@b",
     "mailto:someone@example.org, ssh git@github.com:org/repo.git, time 12:30 @ home",
     "if (flags&key==1 || a?token:b) { x = y&token; }",
-    '{"type": "object", "properties": {"key": {"type": "string"}, "api_key": {"type": "string"}, "token": {"type": "integer"}}}',
+    '{"type": "object", "properties": {"key": {"type": "string"}, "api_key": {"type": "string"}}}',
     '{"required": ["password", "api_key"], "max_tokens": 1024, "token": "end_of_text", "key": "sepal_length"}',
     'PEM = "-----BEGIN PRIVATE KEY-----"  # the marker that begins one, up to "-----END PRIVATE KEY-----"',
     "hf_hub_download(repo) and xoxo and AIzawa and AKIA and ghp_ and eyJ.eyJ. are no keys",

@@ -165,7 +165,8 @@ def test_a_repeated_answer_is_recorded_and_only_draws_are_proposed() -> None:
     started = search(space, None)
     history = started.run().history
     best = history.ranked(1)[0]
-    context, proposals = after(started, Model(space.to_bins(best.candidate)))
+    number, kind = space.to_bins(best.candidate)
+    context, proposals = after(started, Model([kind, number]))
     (rejection,) = context.rejections
     assert rejection["reason"] == f"the model repeated candidate {best.number}"
     assert {proposal.source for proposal in proposals} == {"evollm:sample"}
