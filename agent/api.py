@@ -16,6 +16,7 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from agent.errors import ConfigError
 from agent.evaluation import Evaluator, Limits
 from agent.folders import find, new_run, runs_folder
 from agent.ledger import Budget
@@ -55,6 +56,17 @@ def make_session(
 ) -> Session:
     """The session that `optimize` runs; the arguments are explained there."""
     goals = _objectives(objectives)
+    for name, value, right, allowed in (
+        ("space", space, isinstance(space, (Space, Mapping)), "a Space or a mapping of names to parameters"),
+        ("data", data, isinstance(data, Sequence) and not isinstance(data, (str, bytes)), "a list of rows"),
+        ("constraints", constraints, _all(constraints, Constraint), "a list of Constraint"),
+        ("budget", budget, _whole(budget) or isinstance(budget, Budget), "a number of evaluations, or a Budget"),
+        ("seed", seed, _whole(seed), "a whole number"),
+        ("options", options, options is None or isinstance(options, Mapping), "a mapping of settings"),
+        ("limits", limits, limits is None or isinstance(limits, Limits), "Limits"),
+    ):
+        if not right:
+            raise ConfigError(f"{name}: found {value!r}, allowed is {allowed}")
     names = [item.name for item in goals] + [item.name for item in constraints]
     where = Path(folder) if folder is not None else _folder_of(evaluate)
     problem = Problem(
@@ -65,7 +77,7 @@ def make_session(
         constraints=tuple(constraints),
         data=examples(data),
         deterministic=deterministic,
-        description=description or inspect.getdoc(evaluate) or "",
+        description=description or _words_of(evaluate),
         folder=where,
         limits=limits or Limits(),
     )
@@ -78,6 +90,11 @@ def make_session(
     elif isinstance(model, Mapping):
         settings["models"] = dict(model)
     elif model is not None:
+        if not hasattr(model, "complete"):
+            raise ConfigError(
+                f"model: found {model!r}, allowed is provider:model, a mapping of roles to such names, None, "
+                "or an object with a method complete"
+            )
         scripted = model
         settings["models"] = {"propose": f"scripted:{type(model).__name__}"}
     if model is None:
@@ -98,7 +115,30 @@ def _objectives(given: str | Objective | Sequence[Objective]) -> tuple[Objective
         return (given,)
     if isinstance(given, str):
         return (Objective("value", given),)  # type: ignore[arg-type]
+    if not given or not _all(given, Objective):
+        raise ConfigError(f"objectives: found {given!r}, allowed is minimize, maximize, an Objective, or a list of them")
     return tuple(given)
+
+
+def _all(given: Any, kind: type) -> bool:
+    return isinstance(given, (list, tuple)) and all(isinstance(item, kind) for item in given)
+
+
+def _whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def known_arguments(given: Mapping[str, Any]) -> None:
+    """Refuse keywords that nothing reads.
+
+    Raises:
+        ConfigError: There is one; lists those that are allowed.
+    """
+    allowed = [name for name in inspect.signature(make_session).parameters if name != "evaluate"]
+    for name in given:
+        if name not in allowed:
+            allowed += ["runs", "resume", "accept_change"]
+            raise ConfigError(f"{name}: unknown argument", hint=f"allowed are {', '.join(sorted(allowed))}")
 
 
 def _evaluator(evaluate: Any, folder: Path, names: Sequence[str], exclusive: bool) -> Evaluator:
@@ -119,6 +159,12 @@ def _folder_of(evaluate: Any) -> Path:
     return Path(source).parent if source and Path(source).is_file() else Path.cwd()
 
 
+def _words_of(evaluate: Any) -> str:
+    # What an object of a class says about itself (a text, a partial, an evaluator) is not about the problem.
+    own = inspect.isroutine(evaluate) or getattr(evaluate, "__doc__", None) is not type(evaluate).__doc__
+    return (inspect.getdoc(evaluate) or "") if own else ""
+
+
 def _name_of(evaluate: Any) -> str:
     text = evaluate if isinstance(evaluate, str) else getattr(evaluate, "__name__", type(evaluate).__name__)
     return "run" if "<" in text else text.replace(":", "-")
@@ -134,6 +180,7 @@ async def optimize_async(
     **given: Any,
 ) -> Result:
     """`optimize` for code that has an event loop of its own."""
+    known_arguments(given)
     session = make_session(evaluate, space=space, **given)
     root = runs_folder(session.problem.folder, runs)
     if resume is None:

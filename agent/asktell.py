@@ -13,12 +13,13 @@ import contextlib
 import queue
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
-from agent.api import make_session
+from agent.api import known_arguments, make_session
 from agent.errors import AgentError
 from agent.evaluation import Output, Request, Score, measurement
-from agent.folders import new_run, runs_folder
+from agent.folders import find, new_run, runs_folder
 from agent.result import Result
 from agent.space import digest
 
@@ -75,19 +76,24 @@ class Study:
         given: As for `optimize`, without `evaluate`; `workers` in `options` is how many
             requests may be asked for before one is told.
         runs: Where run folders go.
+        resume: A study to go on with: what was told before is not asked for again.
 
     Raises:
         ConfigError: As for `optimize`.
     """
 
-    def __init__(self, *, runs: str | None = None, **given: Any) -> None:
+    def __init__(self, *, runs: str | Path | None = None, resume: str | Path | None = None, **given: Any) -> None:
+        known_arguments(given)
         self._told = _Told([])
         self._session = make_session(self._told, **{"name": "study", **given})
         self._told.names = list(self._session.problem.names)
         self._session.check()
         self._handed = _Handed()
         self._session.executor = self._handed
-        self._folder = new_run(runs_folder(self._session.problem.folder, runs), self._session.problem.name)
+        root = runs_folder(self._session.problem.folder, runs)
+        self._folder = new_run(root, self._session.problem.name) if resume is None else find(root, str(resume))
+        self._resume = resume is not None
+        self._changes = {"budget": self._session.budget.to_json()} if "budget" in given else {}
         self._result: Result | None = None
         self._error: BaseException | None = None
         self._task: asyncio.Task[Result] | None = None
@@ -96,7 +102,8 @@ class Study:
 
     def _drive(self) -> None:
         async def main() -> Result:
-            self._task = asyncio.ensure_future(self._session.run(self._folder))
+            work = self._session.resume(self._folder, changes=self._changes) if self._resume else self._session.run(self._folder)
+            self._task = asyncio.ensure_future(work)
             return await self._task
 
         try:
@@ -145,7 +152,7 @@ class Study:
         return self._result
 
     def close(self) -> None:
-        """Stop; what was told is safe and `optimize(resume=…)` does not need it again."""
+        """Stop; what was told is safe, and `Study(resume=…)` does not ask for it again."""
         with contextlib.suppress(RuntimeError):
             if self._task is not None and self._thread.is_alive():
                 self._task.get_loop().call_soon_threadsafe(self._task.cancel)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import secrets
 import shutil
 import time
 from collections.abc import Iterator
@@ -45,7 +44,7 @@ def new_run(runs: Path, name: str, now: float | None = None) -> Path:
     """A path for a new run; its name sorts by time and cannot meet another's."""
     plain = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:40] or "run"
     stamp = time.strftime("%Y%m%d-%H%M%S", time.localtime(now))
-    return runs / f"{plain}-{stamp}-{secrets.token_hex(2)}"
+    return runs / f"{plain}-{stamp}-{os.urandom(2).hex()}"
 
 
 def find(runs: Path, name: str) -> Path:

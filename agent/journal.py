@@ -7,7 +7,6 @@ prefix of what happened.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import fcntl
 import json
@@ -16,14 +15,16 @@ import re
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from agent.errors import RunLocked, StoreError
 from agent.events import Event, from_json
 from agent.redact import redact
+
+if TYPE_CHECKING:  # readers such as `truegain list` must start fast, and never flush
+    import asyncio
 
 FILE = "journal.sqlite"
 LOCK = "lock"
@@ -214,6 +215,8 @@ class Journal:
         self._buffer: list[tuple[int, float, str, str, str]] = []
         self._durable: int = self._seq
         self._guard = threading.Lock()
+        from concurrent.futures import ThreadPoolExecutor
+
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="journal")
         self._group: asyncio.Future[None] | None = None
         self.commits = 0
@@ -265,6 +268,8 @@ class Journal:
 
     async def flush(self) -> None:
         """`commit` without blocking the event loop; callers that wait at the same time share one group."""
+        import asyncio
+
         target = self._seq
         while self._durable < target:
             if self._group is None or self._group.done():

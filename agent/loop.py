@@ -247,7 +247,8 @@ class Run:
             raise AgentError("the run waits for nothing", hint="this is a defect; please report it with the run folder")
         wait = QUIET if self.journal.dirty else self._until_deadline()
         try:
-            await asyncio.wait_for(self._wake.wait(), wait)
+            async with asyncio.timeout(wait):
+                await self._wake.wait()
         except TimeoutError:
             if self.journal.dirty:
                 await self.flush()

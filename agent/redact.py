@@ -44,7 +44,7 @@ _FIELD_WORDS = (
     "_token:",
     "-token:",
 )
-_HEADER = r"(?!(?:bearer|basic)\b)[^\\{}]"  # the word that says the scheme may stay
+_SCHEME = r"(?:bearer|basic|digest|token|apikey)\s"
 _PEM = r"(?:[A-Za-z0-9+/=\s:,]|\\+[nrt]|(?<=\w)-(?=\w)|\[redacted\])"  # with the headers of an encrypted key
 
 
@@ -57,15 +57,15 @@ def _word(prefix: str) -> str:
     return f"{prefix}(?:{'|'.join(look.format(prefix) for look in before)})"
 
 
-def _field(names: str, character: str) -> str:
+def _field(names: str, character: str, real: str = _REAL) -> str:
     """Pattern of a field and its value, in JSON or in a program."""
-    return rf"(?i)(([\"'])(?:{names})\2\s*:\s*\2){_REAL}(?:(?!\2){character}|\\.){{8,}}"
+    return rf"(?i)(([\"'])(?:{names})\2\s*:\s*\2){real}(?:(?!\2){character}|\\.){{8,}}"
 
 
-def _quoted_field(names: str, character: str) -> str:
+def _quoted_field(names: str, character: str, real: str = _REAL) -> str:
     """The same in JSON inside of a text: there each quote has backslashes, and one inside of the value has more."""
     return (
-        rf"(?i)((\\+)([\"'])(?:{names})\2\3\s*:\s*\2\3){_REAL}"
+        rf"(?i)((\\+)([\"'])(?:{names})\2\3\s*:\s*\2\3){real}"
         rf"(?:(?!\3){character}|(?!\2\3)\\++[\"']?){{8,}}"
     )
 
@@ -104,7 +104,7 @@ RULES: dict[str, tuple[tuple[tuple[str, ...], str, str], ...]] = {
     ":": (
         (
             ("authorization:",),
-            r"(?i)(authorization[\"'\\]*\s*:\s*[\"'\\]*(?:bearer|basic|digest|token|apikey)\s+)[\w.~+/=:-]{8,}",
+            r"(?i)(authorization[\"'\\]*\s*:\s*[\"'\\]*" + _SCHEME + r"+)[\w.~+/=:-]{8,}",
             rf"\1{MASK}",
         ),
         (("authorization:",), r"(?i)(authorization:\s*)(?=[\w.~+/=-]{0,99}\d)[\w.~+/=-]{16,}", rf"\1{MASK}"),
@@ -120,8 +120,8 @@ RULES: dict[str, tuple[tuple[tuple[str, ...], str, str], ...]] = {
         ),
         (_FIELD_WORDS, _field(_FIELDS, r"[^\\\s]"), rf"\1{MASK}"),
         (_FIELD_WORDS, _quoted_field(_FIELDS, r"[^\\\s]"), rf"\1{MASK}"),
-        (("authorization:", "cookie:"), _field(_HEADERS, _HEADER), rf"\1{MASK}"),
-        (("authorization:", "cookie:"), _quoted_field(_HEADERS, _HEADER), rf"\1{MASK}"),
+        (("authorization:", "cookie:"), _field(_HEADERS, r"[^\\{}]", rf"{_REAL}(?!{_SCHEME})"), rf"\1{MASK}"),
+        (("authorization:", "cookie:"), _quoted_field(_HEADERS, r"[^\\{}]", rf"{_REAL}(?!{_SCHEME})"), rf"\1{MASK}"),
     ),
     # Last, since it stops at what is none of its own; to its end, or as far as it goes where that is cut off.
     "-BEGIN": (
@@ -186,15 +186,11 @@ def _redact(value: Any, secrets: tuple[str, ...]) -> Any:
 
 def _item(name: Any, item: Any, secrets: tuple[str, ...]) -> Any:
     """A field's value; that of a field such as `api_key` is masked whole."""
-    if (
-        isinstance(item, str)
-        and len(item) >= SHORTEST
-        and isinstance(name, str)
-        and item[0] not in "[{<$%*"
-        and _FIELD.match(name)
-        and (" " not in item or name.lower().endswith(("authorization", "cookie")))
-    ):
-        return MASK
+    if isinstance(item, str) and len(item) >= SHORTEST and isinstance(name, str) and _FIELD.match(name):
+        if re.match(f"(?i){_SCHEME}", item):
+            return _text(f"authorization: {item}", secrets).removeprefix("authorization: ")
+        if re.match(_REAL, item) and (not re.search(r"\s", item) or re.match(f"(?i)(?:{_HEADERS})", name)):
+            return MASK
     return _redact(item, secrets)
 
 

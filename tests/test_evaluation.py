@@ -6,7 +6,6 @@ import json
 import math
 from collections import UserDict
 from fractions import Fraction
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -62,6 +61,12 @@ class Scalar:
         return self.value
 
 
+class Array(Scalar):
+    """Of one element: it converts too, and is more likely a mistake."""
+
+    shape = (1,)
+
+
 @pytest.mark.parametrize(
     ("returned", "feedback"),
     [
@@ -95,7 +100,7 @@ def test_more_numbers_than_asked_for_are_kept() -> None:
         ("2", ["time"], "time must be a number, not '2'"),
         (None, ["time"], "time must be a number, not None"),
         ([1, 2], ["time"], r"time must be a number, not \[1, 2\]"),
-        (SimpleNamespace(shape=(1,)), ["time"], "time must be a number"),
+        (Array(2.0), ["time"], "time must be a number"),
         ({"time": "x"}, ["time"], "time must be a number, not 'x'"),
         (math.nan, ["time"], "time must be finite, not nan"),
         ({"time": -math.inf}, ["time"], "time must be finite, not -inf"),

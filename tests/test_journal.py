@@ -136,6 +136,25 @@ def test_a_commit_that_fails_loses_nothing(folder: Path) -> None:
     assert numbers(folder) == [1, 2]
 
 
+def test_what_arrives_during_a_failing_commit_stays_behind_it(folder: Path) -> None:
+    store = Journal(folder)
+    db = store._db
+
+    class Full:
+        def execute(self, statement: str) -> None:
+            if statement.startswith("BEGIN"):
+                store.append(event(2), 0.0)
+            raise sqlite3.OperationalError("database or disk is full")
+
+    store._db = Full()  # type: ignore[assignment]
+    store.append(event(1), 0.0)
+    with pytest.raises(StoreError, match="full"):
+        store.commit()
+    store._db = db
+    store.close()
+    assert numbers(folder) == [1, 2]
+
+
 async def test_everyone_who_waits_hears_of_a_failed_commit(folder: Path) -> None:
     store = Journal(folder)
     store._db.execute("PRAGMA query_only=ON")
@@ -163,6 +182,7 @@ MOUNTS = r"""22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw
         ("/home/ann/runs", "nfs4"),
         ("/home/local disk/runs", "xfs"),
         ("/home2", "fuse.sshfs"),
+        ("/homework/runs", "ext4"),
         ("/Bücher/runs", "cifs"),
         ("/data/runs", "lustre"),
     ],

@@ -107,6 +107,7 @@ def test_bins_are_one_per_level_or_the_resolution() -> None:
     assert Int(0, 9999).bins(1000) == 1000
     assert Categorical(("a", "b", "c")).bins(1000) == 3
     assert Float(0, 1).bins(1000) == Int(1, 5, log=True).bins(1000) == 1000
+    assert [item.to_bin(1.0, 10) for item in (Float(0, 1), Float(0.1, 1, log=True))] == [9, 9]
     for outside in (-1, 3):
         with pytest.raises(ValueError, match="outside 0 to 2"):
             Categorical(("a", "b", "c")).from_bin(outside, 1000)
@@ -118,6 +119,14 @@ def test_the_ends_of_a_whole_number_are_as_likely_as_its_middle() -> None:
     for _ in range(4000):
         counts[Int(0, 3).sample(rng)] += 1
     assert all(880 < count < 1120 for count in counts)
+
+
+def test_every_whole_number_has_its_share_of_a_logarithmic_scale() -> None:
+    item, places = Int(1, 4, log=True), 100_000
+    drawn = [item.decode((place + 0.5) / places) for place in range(places)]
+    for value in range(1, 5):  # from half a step below to half a step above
+        expected = math.log((value + 0.5) / (value - 0.5)) / math.log(4.5 / 0.5)
+        assert drawn.count(value) / places == pytest.approx(expected, abs=1e-4)
 
 
 def test_a_logarithmic_scale_has_its_middle_at_the_geometric_mean() -> None:

@@ -173,6 +173,8 @@ def test_extra_secrets():
 def test_fields_are_masked_whole():
     given = {
         "Authorization": "Bearer short-one",
+        "authorization": "Bearer <token>",
+        "Proxy-Authorization": "open sesame",
         "Cookie": "a=b; c=d e",
         "api_key": 'with"quote\\and more'.replace(" ", ""),
         "nested": [{"CLIENT_SECRET": "abcdefgh", "auth_token": "{token}"}],
@@ -180,7 +182,9 @@ def test_fields_are_masked_whole():
         "token": "end_of_text",
     }
     assert redact(given) == {
-        "Authorization": MASK,
+        "Authorization": f"Bearer {MASK}",
+        "authorization": "Bearer <token>",
+        "Proxy-Authorization": MASK,
         "Cookie": MASK,
         "api_key": MASK,
         "nested": [{"CLIENT_SECRET": MASK, "auth_token": "{token}"}],

