@@ -35,6 +35,10 @@ DEFAULT = "default"
 """Stands for the embedded model."""
 
 
+ROLES = ("propose", "task", "judge", "critic")
+"""What a model may be named for."""
+
+
 def make_session(
     evaluate: Callable[..., Any] | str | Evaluator,
     *,
@@ -56,17 +60,17 @@ def make_session(
 ) -> Session:
     """The session that `optimize` runs; the arguments are explained there."""
     goals = _objectives(objectives)
-    for name, value, right, allowed in (
+    for what, value, right, allowed in (
         ("space", space, isinstance(space, (Space, Mapping)), "a Space or a mapping of names to parameters"),
         ("data", data, isinstance(data, Sequence) and not isinstance(data, (str, bytes)), "a list of rows"),
         ("constraints", constraints, _all(constraints, Constraint), "a list of Constraint"),
-        ("budget", budget, _whole(budget) or isinstance(budget, Budget), "a number of evaluations, or a Budget"),
+        ("budget", budget, budget is None or _whole(budget) or isinstance(budget, Budget), "a number of evaluations, or a Budget"),
         ("seed", seed, _whole(seed), "a whole number"),
         ("options", options, options is None or isinstance(options, Mapping), "a mapping of settings"),
         ("limits", limits, limits is None or isinstance(limits, Limits), "Limits"),
     ):
         if not right:
-            raise ConfigError(f"{name}: found {value!r}, allowed is {allowed}")
+            raise ConfigError(f"{what}: found {value!r}, allowed is {allowed}")
     names = [item.name for item in goals] + [item.name for item in constraints]
     where = Path(folder) if folder is not None else _folder_of(evaluate)
     problem = Problem(
@@ -88,6 +92,9 @@ def make_session(
     if isinstance(model, str):
         settings["models"] = Settings().models if model == DEFAULT else {"propose": model}
     elif isinstance(model, Mapping):
+        for role in model:
+            if role not in ROLES:
+                raise ConfigError(f"model: unknown role {role!r}, allowed are {', '.join(ROLES)}")
         settings["models"] = dict(model)
     elif model is not None:
         if not hasattr(model, "complete"):
@@ -161,7 +168,7 @@ def _folder_of(evaluate: Any) -> Path:
 
 def _words_of(evaluate: Any) -> str:
     # What an object of a class says about itself (a text, a partial, an evaluator) is not about the problem.
-    own = inspect.isroutine(evaluate) or getattr(evaluate, "__doc__", None) is not type(evaluate).__doc__
+    own = inspect.isroutine(evaluate) or getattr(evaluate, "__doc__", None) != type(evaluate).__doc__
     return (inspect.getdoc(evaluate) or "") if own else ""
 
 

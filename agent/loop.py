@@ -224,7 +224,8 @@ class Run:
         # A proposal costs nothing before its first model call, which flushes for itself.
         if any(isinstance(event, EvaluationStarted) for event, _ in launch):
             await self.flush()
-        for event, moment in launch:
+        # Evaluations first: a proposer may compute for a while, and the slots are to be busy meanwhile.
+        for event, moment in sorted(launch, key=lambda item: not isinstance(item[0], EvaluationStarted)):
             if isinstance(event, EvaluationStarted):
                 effect = self._evaluate(event)
             else:

@@ -124,13 +124,15 @@ class Session:
             ConfigError, PrerequisiteError, StoreError, RunLocked: See there.
         """
         self.check()
+        new = not folder.exists()
         with self._journal(folder) as journal:
-            run = self._make(journal)
-            run.start(self.started(folder.name))
             try:
+                run = self._make(journal)
+                run.start(self.started(folder.name))
                 await run.prepare()
             except AgentError:
-                shutil.rmtree(folder, ignore_errors=True)  # nothing was measured: there is no run to keep
+                if new:  # nothing was measured: there is no run to keep
+                    shutil.rmtree(folder, ignore_errors=True)
                 raise
             return await self._drive(run, folder, hold)
 

@@ -24,7 +24,7 @@ from dataclasses import replace
 from typing import Any
 
 from agent.decide import decide
-from agent.errors import BudgetExceeded, OutputInvalid
+from agent.errors import BudgetExceeded, ConfigError, OutputInvalid
 from agent.evaluation import Evaluator, Executor, Limits, Output, Request
 from agent.evaluators.build import build
 from agent.evaluators.function import FunctionEvaluator
@@ -613,6 +613,14 @@ class ProposerContract:
     def test_it_works_without_a_model_or_says_that_it_needs_one(self) -> None:
         search = self.search(next(iter(self.spaces)), bowl, ask=None)
         assert len(search.state.history) > 1 or self.make().needs_model
+
+    def test_texts_alone_are_refused_or_searched(self) -> None:
+        space = Space({"prompt": Text("Be kind.")})
+        search = Search(_Checked(self), space, bowl(space), ask=adviser(self.reply), options=self.options)
+        try:
+            assert search.run().ended is not None
+        except ConfigError as error:
+            assert error.hint
 
     def test_its_forecast_is_whole_numbers(self) -> None:
         for name, space in self.spaces.items():

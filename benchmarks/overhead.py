@@ -91,7 +91,8 @@ class Ticks:
 
     wall: list[float] = field(default_factory=list)
     cpu: list[float] = field(default_factory=list)
-    commits: int = 0
+    commits: list[float] = field(default_factory=list)
+    """Seconds of each commit of the journal."""
 
     def __call__(self, event: Event, state: object) -> None:
         if isinstance(event, EvaluationEnded):
@@ -120,17 +121,28 @@ def problem(evaluate: Callable[..., Any] | str = value) -> Problem:
 def run(folder: Path, what: Problem, executor: Executor, evaluations: int, workers: int, seed: int) -> Ticks:
     """One run with the random proposer."""
     ticks = Ticks()
-    journals: list[Journal] = []
 
     def hold(run: Run) -> None:
-        journals.append(run.journal)
+        run.journal.commit = timed(run.journal, ticks.commits)  # type: ignore[method-assign]
 
     settings = Settings(proposer="random", models={}, workers=workers)
     session = Session(what, settings, Budget(evaluations=evaluations), seed, executor=executor, observers=(ticks,))
     asyncio.run(session.run(folder, hold))
-    ticks.commits = journals[0].commits
     assert len(ticks.wall) == evaluations
     return ticks
+
+
+def timed(journal: Journal, took: list[float]) -> Callable[[], None]:
+    """The journal's `commit`, with a note of how long each took that wrote something."""
+    commit = journal.commit
+
+    def commit_timed() -> None:
+        before, begun = journal.commits, time.perf_counter()
+        commit()
+        if journal.commits > before:
+            took.append(time.perf_counter() - begun)
+
+    return commit_timed
 
 
 def raw_commit(folder: Path) -> float:
@@ -195,7 +207,9 @@ def measure(chosen: argparse.Namespace, folder: Path, seed: int) -> Iterator[Row
                 ticks = run(path, problem(), Instant(), chosen.evaluations, workers, seed)
             yield "loop, wall", case, seed, ticks.per_evaluation(ticks.wall), "ms"
             yield "loop, CPU", case, seed, ticks.per_evaluation(ticks.cpu), "ms"
-            yield "loop, commits", case, seed, ticks.commits / chosen.evaluations, "per evaluation"
+            spent = sum(ticks.commits) / chosen.evaluations * 1e3
+            yield "loop, wait for disk", case, seed, spent, "ms"
+            yield "loop, commits", case, seed, len(ticks.commits) / chosen.evaluations, "per evaluation"
         if "growth" in chosen.parts:
             with fresh() as path:
                 ticks = run(path, problem(), Instant(), chosen.long, workers, seed)
@@ -236,7 +250,8 @@ def main() -> None:
     chosen = parser.parse_args()
     if chosen.sleeps % SLEEPERS or chosen.long < 2 * STRETCH or chosen.evaluations < 2 or chosen.repeats < 1:
         parser.error(f"--sleeps is a multiple of {SLEEPERS}, --long at least {2 * STRETCH}, --evaluations at least 2")
-    print(f"Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}, {sys.platform}, {os.cpu_count()} cores")
+    versions = f"Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}, {sys.platform}"
+    print(f"{versions}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
     rows: list[Row] = []
     chosen.folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=chosen.folder, prefix="overhead-") as folder:

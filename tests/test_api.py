@@ -141,10 +141,12 @@ def test_data_rows_are_the_second_argument_and_their_mean_counts(quick: Callable
     rows = [{"id": f"r{i}", "goal": goal} for i, goal in enumerate((0.2, 0.3, 0.4))]
     result = quick(lambda x, row: (x["a"] - row["goal"]) ** 2, data=rows, budget=75)
     assert abs(result.best["a"] - 0.3) < 0.1
-    assert result.spent["evaluations"] <= 75 and result.trials[0].count == 3
+    assert result.spent["evaluations"] <= 75 and result.spent["evaluations"] % 3 == 0
 
 
-def test_a_function_of_this_module_runs_in_worker_processes_and_its_docstring_is_the_description(tmp_path: Path) -> None:
+def test_a_function_of_this_module_runs_in_worker_processes_and_its_docstring_is_the_description(
+    tmp_path: Path,
+) -> None:
     session = make_session(bowl, space=AXIS)
     assert session.problem.description == "How far from 0.3."
     assert session.problem.evaluator.spec is not None
@@ -197,11 +199,10 @@ async def test_a_compatible_server_end_to_end(
     quick: Callable[..., Result], provider: FakeProvider, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-ant-0123456789abcdef")
-    base_url = provider.url + ("" if name.startswith("anthropic") else "/v1")
+    monkeypatch.setenv("ANTHROPIC_BASE_URL", provider.url)
+    options = {} if name.startswith("anthropic") else {"base_url": provider.url + "/v1"}
     provider.script(error(503), structured({"solution": [299] * 4}))
-    result = await asyncio.to_thread(
-        quick, bowl, model=name, budget=Budget(evaluations=20, calls=5), options={"base_url": base_url}
-    )
+    result = await asyncio.to_thread(quick, bowl, model=name, budget=Budget(evaluations=20, calls=3), options=options)
     spent = result.spent
     assert result.status == "exact" and abs(result.best["a"] - 0.3) < 0.05
     assert spent["calls"] == provider.calls - 1 and spent["retries"] == 1
@@ -237,7 +238,7 @@ def test_resume_by_name_path_or_last(quick: Callable[..., Result]) -> None:
         quick(bowl, resume="nothing")
     with pytest.raises(RunChanged, match="problem"):
         quick(bowl, space={"a": Float(0, 2)}, resume="last")
-    assert quick(bowl, space={"a": Float(0, 2)}, resume="last", accept_change=True).status == "exact"
+    assert quick(bowl, space={"a": Float(0, 2)}, resume="last", accept_change=True).run == first.run
 
 
 def test_one_seed_gives_equal_events(quick: Callable[..., Result]) -> None:
@@ -403,9 +404,12 @@ def test_a_study_with_data_names_the_row_and_several_objectives(study: Callable[
 
 
 def test_a_study_that_cannot_work_says_so_at_once(study: Callable[..., Study]) -> None:
-    with pytest.raises(ConfigError, match="at least 2"):
+    with pytest.raises(ConfigError, match="1 evaluations cannot pay"):
         study(budget=1)
     with pytest.raises(ConfigError, match="unknown argument"):
         study(evalute=bowl)
-    with pytest.raises(PrerequisiteError, match="OPENAI_API_KEY"), study(space={"n": Int(1, 9)}, model="openai:x") as running:
+    with (
+        pytest.raises(PrerequisiteError, match="OPENAI_API_KEY"),
+        study(space={"n": Int(1, 9)}, model="openai:x") as running,
+    ):
         running.ask()

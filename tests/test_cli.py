@@ -232,10 +232,18 @@ def test_for_people_the_last_line_names_the_next_command(finished: Path) -> None
 
 @pytest.mark.parametrize(
     "arguments",
-    [("show", "nothing"), ("show", "last", "99"), ("show", "last", "zz"), ("diff", "last", "initial", "zz"),
-     ("events", "nothing"), ("export", "nothing"), ("replay", "nothing"), ("resume", "nothing")],
+    [
+        ("show", "nothing"),
+        ("show", "last", "99"),
+        ("show", "last", "zz"),
+        ("diff", "last", "initial", "zz"),
+        ("events", "nothing"),
+        ("export", "nothing"),
+        ("replay", "nothing"),
+        ("resume", "nothing"),
+    ],
     ids=" ".join,
-)  # fmt: skip
+)
 def test_an_unknown_run_or_candidate_is_a_config_error(finished: Path, arguments: tuple[str, ...]) -> None:
     done = call(*arguments, "--json", cwd=finished)
     assert done.code == 2
@@ -251,7 +259,9 @@ def test_a_beginning_that_fits_several_runs_is_refused(finished: Path, tmp_path:
         shutil.copytree(run, tmp_path / "runs" / name)
     done = call("show", "bowl", cwd=tmp_path)
     assert done.code == 2 and "bowl-1, bowl-2" in done.err
-    assert call("show", tmp_path / "runs" / "bowl-1", "--json", cwd=finished).json["status"] == "exact", "a path will do"
+    assert call("show", tmp_path / "runs" / "bowl-1", "--json", cwd=finished).json["status"] == "exact", (
+        "a path will do"
+    )
 
 
 def test_an_empty_folder_of_runs_says_how_to_begin(tmp_path: Path) -> None:
@@ -288,7 +298,9 @@ def test_control_characters_never_reach_the_terminal(tmp_path: Path) -> None:
             raise ValueError(EVIL)
         return {{"loss": abs(candidate["n"] - 7), "feedback": EVIL}}
     """
-    text = TOML + f"""
+    text = (
+        TOML
+        + f"""
 [space.word]
 type = "categorical"
 choices = ["plain", {json.dumps(ESCAPE)}]
@@ -296,14 +308,25 @@ choices = ["plain", {json.dumps(ESCAPE)}]
 type = "text"
 default = {json.dumps("first" + ESCAPE)}
 """
+    )
     toml = text.replace('name = "loss"', 'name = "loss"\nunit = "\\u001b[5mms"')
     folder(tmp_path / "p", toml, evaluate)
     ran = call("run", "p", "--evaluations", 20, "--set", 'proposer.name="random"', cwd=tmp_path)
     assert ran.code == 0, ran.err
     assert calm(ran.out, ran.err) and "EXACT" in ran.out
     said = ""
-    for arguments in (["show", "last", "--all"], ["show", "last", "0"], ["show", "last", "1"], ["show", "last", "verdict"],
-                      ["diff"], ["diff", "last", "0", "1"], ["events"], ["export"], ["list"], ["replay"]):  # fmt: skip
+    for arguments in (
+        ["show", "last", "--all"],
+        ["show", "last", "0"],
+        ["show", "last", "1"],
+        ["show", "last", "verdict"],
+        ["diff"],
+        ["diff", "last", "0", "1"],
+        ["events"],
+        ["export"],
+        ["list"],
+        ["replay"],
+    ):
         done = call(*arguments, cwd=tmp_path)
         assert done.code == 0, done.err
         assert calm(done.out, done.err), arguments

@@ -78,8 +78,24 @@ def test_a_run_ends_with_what_was_gained_what_it_cost_and_what_to_do_next(tmp_pa
 
 def test_options_replace_keys_of_the_problem_file(tmp_path: Path) -> None:
     folder(tmp_path / "bowl")
-    done = call("run", "bowl", "--proposer", "random", "--evaluations", 5, "--seed", 7, "--workers", 2,
-                "--set", "gate.race_longest=4", "--set", "space.x.default=0.5", "--json", cwd=tmp_path)  # fmt: skip
+    done = call(
+        "run",
+        "bowl",
+        "--proposer",
+        "random",
+        "--evaluations",
+        5,
+        "--seed",
+        7,
+        "--workers",
+        2,
+        "--set",
+        "gate.race_longest=4",
+        "--set",
+        "space.x.default=0.5",
+        "--json",
+        cwd=tmp_path,
+    )
     assert done.json["spent"]["evaluations"] == 5 and done.json["initial"]["x"] == 0.5
     started = entries(only_run(tmp_path / "runs"))[0].event
     assert started.seed == 7  # type: ignore[attr-defined]
@@ -124,7 +140,9 @@ def test_a_missing_key_ends_with_69_names_the_variable_and_leaves_no_run(tmp_pat
 
 def test_a_command_that_measures(tmp_path: Path) -> None:
     script = "import json, sys\nc = json.load(open(sys.argv[1]))['candidate']\nprint('a log')\nprint(json.dumps({'loss': abs(c['x'])}))\n"
-    folder(tmp_path / "bowl", TOML.replace('function = "evaluate:measure"', 'command = ["python3", "evaluate.py"]'), script)
+    folder(
+        tmp_path / "bowl", TOML.replace('function = "evaluate:measure"', 'command = ["python3", "evaluate.py"]'), script
+    )
     done = call("run", "bowl", "--evaluations", 4, "--json", cwd=tmp_path)
     assert done.code == 0 and done.json["status"] == "exact"
 
@@ -288,7 +306,11 @@ def watch(*arguments: object, cwd: Path, **env: str) -> tuple[int, str]:
     """A command on a pseudo-terminal: exit code and everything that was drawn on stderr."""
     ours, theirs = pty.openpty()
     process = subprocess.Popen(
-        command(*arguments), cwd=cwd, env=environment(TERM="xterm-256color", **env), stdout=subprocess.PIPE, stderr=theirs
+        command(*arguments),
+        cwd=cwd,
+        env=environment(TERM="xterm-256color", **env),
+        stdout=subprocess.PIPE,
+        stderr=theirs,
     )
     os.close(theirs)
     drawn = b""

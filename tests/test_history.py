@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from agent import history as history_module
 from agent.events import (
     CandidateAdmitted,
     CandidateRejected,
@@ -18,7 +19,7 @@ from agent.events import (
     ProposalEnded,
     RaceDecided,
 )
-from agent.history import REMEMBERED, History, Measuring, Unit
+from agent.history import REMEMBERED, History, Measuring, Trial, Trials, Unit
 from agent.problem import Objective
 from agent.space import Candidate
 
@@ -213,6 +214,19 @@ def test_a_view_that_is_changed_changes_nothing_else() -> None:
     assert snapshot(known) == before == snapshot(other)
 
 
+def test_a_view_does_not_know_what_was_admitted_later_there_or_elsewhere() -> None:
+    known = history(A)
+    early, other = known.freeze(), known.freeze()
+    known.apply(CandidateAdmitted(2, B.id, B.values_json, "test"))
+    other.apply(CandidateAdmitted(2, C.id, C.values_json, "test"))
+    for view, has, lacks in [(early, [A], [B, C]), (known, [A, B], [C]), (other, [A, C], [B])]:
+        assert all(item.id in view and view[item.id].candidate == item for item in has)
+        for item in lacks:
+            assert item.id not in view
+            with pytest.raises(KeyError):
+                view[item.id]
+
+
 def test_nothing_is_copied_while_nobody_holds_a_view() -> None:
     known = history(A, B)
     view = known.freeze()
@@ -227,3 +241,35 @@ def test_nothing_is_copied_while_nobody_holds_a_view() -> None:
     gc.collect()
     known.measured(unit(A, 2.0), True)
     assert known.trials is copied
+
+
+@settings(deadline=None, max_examples=150)
+@given(
+    st.integers(1, 4),
+    st.lists(st.tuples(st.sampled_from(["append", "set", "copy", "back"]), st.integers(0, 99)), max_size=40),
+)
+def test_copies_of_the_list_of_trials_never_see_each_others_changes(block: int, steps: list[tuple[str, int]]) -> None:
+    """Against plain lists, with blocks so small that every border is met."""
+    first = Trial(INITIAL, 0, 0, "first")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(history_module, "BLOCK", block)
+        pairs = [(Trials([first]), [first])]
+        now = 0
+        for number, (step, place) in enumerate(steps):
+            trials, plain = pairs[now]
+            trial = replace(first, number=number, reason=step)
+            if step == "append":
+                trials.append(trial)
+                plain.append(trial)
+            elif step == "set":
+                trials[place % len(plain)] = trial
+                plain[place % len(plain)] = trial
+            elif step == "copy":
+                pairs.append((trials.copy(), list(plain)))
+                now = len(pairs) - 1
+            else:
+                now = place % len(pairs)
+            for one, other in pairs:
+                assert list(one) == other and len(one) == len(other)
+                assert [one[i] for i in range(-len(other), len(other))] == other + other
+                assert one[1:3] == other[1:3]

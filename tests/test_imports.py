@@ -13,7 +13,19 @@ import pytest
 from tests.cli_helpers import cli, environment, folder
 
 ROOT = Path(__file__).parents[1] / "agent"
-HEAVY = ("openai", "anthropic", "httpx2", "httpx", "numpy", "pydantic", "rich", "jinja2", "sklearn", "cmaes", "tenacity")
+HEAVY = (
+    "openai",
+    "anthropic",
+    "httpx2",
+    "httpx",
+    "numpy",
+    "pydantic",
+    "rich",
+    "jinja2",
+    "sklearn",
+    "cmaes",
+    "tenacity",
+)
 
 SPY = """
 import sys
@@ -35,8 +47,21 @@ def loaded(*arguments: str, cwd: Path) -> set[str]:
     return set(json.loads(done.stderr.splitlines()[-1]))
 
 
-@pytest.mark.parametrize("arguments", [("--help",), ("--version",), ("list",), ("show",), ("show", "last", "--json"),
-                                       ("diff",), ("events",), ("run", "--help"), ("doctor", "--help")], ids=" ".join)  # fmt: skip
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--help",),
+        ("--version",),
+        ("list",),
+        ("show",),
+        ("show", "last", "--json"),
+        ("diff",),
+        ("events",),
+        ("run", "--help"),
+        ("doctor", "--help"),
+    ],
+    ids=" ".join,
+)
 def test_reading_commands_load_no_sdk_and_nothing_numeric(tmp_path: Path, arguments: tuple[str, ...]) -> None:
     if arguments[0] in ("show", "diff", "events"):
         assert cli("run", folder(tmp_path / "p"), "--evaluations", 5, cwd=tmp_path).code == 0
@@ -146,7 +171,7 @@ def test_nothing_imports_a_package_that_is_not_a_dependency() -> None:
     import tomllib
 
     project = tomllib.loads((ROOT.parent / "pyproject.toml").read_text())["project"]
-    listed = [*project["dependencies"], *(item for extra in project["optional-dependencies"].values() for item in extra)]
+    listed = [*project["dependencies"], *(i for extra in project["optional-dependencies"].values() for i in extra)]
     allowed = {item.split(">")[0].split("[")[0].replace("-", "_") for item in listed}
     allowed |= {"agent", "httpx2", "sklearn"} | set(sys.stdlib_module_names)  # httpx2 comes with both SDKs
     found: dict[str, str] = {}

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from agent.cli.common import json_option, locate, run_argument, runs_option
-from agent.cli.run import BUDGET, budget_options, overrides, report, session_of, watched
+from agent.cli.run import BUDGET, budget_options, ending_options, exit_code, overrides, report, session_of, watched
 
 
 @click.command("resume", help="Go on with a RUN that was cut off, interrupted, or ended at a limit that you raise here.")
@@ -19,6 +19,7 @@ from agent.cli.run import BUDGET, budget_options, overrides, report, session_of,
 @click.option("--accept-change", is_flag=True, help="Go on from the champion although evaluator, data or problem changed.")
 @click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="As it was given to run.")
 @budget_options
+@ending_options
 @runs_option
 @json_option
 @click.pass_context
@@ -59,4 +60,6 @@ def command(
     def go(display: Any) -> Any:
         return session_of(setup, display).resume(folder, changes=changes, accept_change=accept_change)
 
-    ctx.exit(report(watched(go, as_json), as_json))
+    result = watched(go, as_json)
+    report(result, as_json)
+    ctx.exit(exit_code(result, given["strict"], given["wants_gain"]))

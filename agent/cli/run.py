@@ -49,6 +49,23 @@ def problem_options(function: F) -> F:
     return budget_options(function)
 
 
+def ending_options(function: F) -> F:
+    """Exit codes that scripts may ask for."""
+    function = click.option(
+        "--fail-if-no-improvement", "wants_gain", is_flag=True, help="Exit with 5 when no gain was shown."
+    )(function)
+    return click.option("--strict", is_flag=True, help="Exit with 4 when the gate could not decide (unproven).")(function)
+
+
+def exit_code(result: Result, strict: bool, wants_gain: bool) -> int:
+    """What the process ends with; a search without a gain is a success unless the caller says otherwise."""
+    if result.exit_code == 0 and strict and result.status == "unproven":
+        return 4
+    if result.exit_code == 0 and wants_gain and result.status in ("initial", "unproven"):
+        return 5
+    return result.exit_code
+
+
 def overrides(given: dict[str, Any]) -> dict[str, Any]:
     """Dotted keys of problem.toml that the command line replaces.
 
@@ -105,13 +122,13 @@ def watched(make: Callable[[Display], Any], as_json: bool) -> Result:
     return result
 
 
-def report(result: Result, as_json: bool) -> int:
+def report(result: Result, as_json: bool) -> None:
     """The last lines: what was gained with its interval, what it cost, and the next command."""
     from agent.result import spent_line
 
     if as_json:
         emit(result.to_json())
-        return result.exit_code
+        return
     changes = result.problem.space.diff(result.initial, result.best)
     click.echo("")
     if changes:
@@ -121,19 +138,20 @@ def report(result: Result, as_json: bool) -> int:
     click.echo(f"Spent: {spent_line(result.spent)}.")
     name = result.run
     if result.status == "open" or result.reason == "provider":
-        click.echo(f"Stopped: {plain(result.detail or result.reason)}")
+        stopped = result.reason in ("interrupted", "terminated")
+        click.echo("Stopped; everything that was measured is saved." if stopped else f"Stopped: {plain(result.detail)}")
         click.echo(f"Next: truegain resume {name}")
     elif result.reason == "evaluator":
         click.echo("Next: mend the evaluator so that it can score the initial candidate, then run again")
     else:
         click.echo(f"Best and summary: {result.folder}")
         click.echo(f"Next: truegain show {name}   truegain diff {name}   truegain export {name} --to FOLDER")
-    return result.exit_code
 
 
 @click.command("run", help="Optimize the problem in a folder with a problem.toml.")
 @click.argument("problem", type=click.Path(path_type=Path))
 @problem_options
+@ending_options
 @runs_option
 @json_option
 @click.pass_context
@@ -143,4 +161,6 @@ def command(ctx: click.Context, /, problem: Path, runs: str | None, as_json: boo
 
     setup = load(problem, overrides(given))
     folder = new_run(runs_folder(setup.problem.folder, runs), setup.problem.name)
-    ctx.exit(report(watched(lambda display: session_of(setup, display).run(folder), as_json), as_json))
+    result = watched(lambda display: session_of(setup, display).run(folder), as_json)
+    report(result, as_json)
+    ctx.exit(exit_code(result, given["strict"], given["wants_gain"]))

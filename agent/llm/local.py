@@ -141,7 +141,7 @@ class _Chat(OpenAIChat):
         if self._compact and request.schema is not None and not request.tools:
             grammar = compact_grammar(request.schema)
             if grammar is not None:
-                del body["response_format"]
+                body.pop("response_format", None)
                 body["extra_body"] = {"grammar": grammar}
         return body
 

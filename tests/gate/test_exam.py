@@ -172,7 +172,7 @@ def test_the_verdict_says_the_effect_and_its_interval_in_words() -> None:
     assert "3 times higher, 95 % interval 3 to 3" in twice.sentence
     assert "3 times lower" in held(problem("minimize"), [3.0] * 12, [9.0] * 12).sentence
     worse = held(problem(unit="ms"), [8.0] * 12, [5.0] * 12)
-    assert "3 ms worse, 95 % interval 3 to 3 ms" in worse.sentence and "Not shown" in worse.sentence
+    assert "(3 ms worse, 95 % interval 3 to 3 ms" in worse.sentence and "Not shown" in worse.sentence
     few = held(problem(), [4.0] * 3, [5.0] * 3)
     assert few.interval is None and "interval" not in few.sentence and "3 of 3 pairs" in few.sentence
 
@@ -199,7 +199,7 @@ def test_without_noise_the_comparison_is_exact(direction: Direction) -> None:
     found = verdict(1.0)
     assert (found.effect, found.interval, found.pairs, found.p, found.kind) == (1.0, (1.0, 1.0), 0, None, "exact")
     assert "went from 5 to " in found.sentence and "1 ms better" in found.sentence and "exactly" in found.sentence
-    assert "1 ms worse" in verdict(-1.0).sentence and "Not shown" in verdict(-1.0).sentence
+    assert "(1 ms worse" in verdict(-1.0).sentence and "Not shown" in verdict(-1.0).sentence
     json.dumps(found.to_json(), allow_nan=False)
 
 

@@ -155,7 +155,9 @@ def test_a_bin_that_its_coordinate_does_not_have_is_recorded() -> None:
     space = Space({"x": Float(0, 1), "kind": Categorical(("a", "b"))})
     started = search(space, None)
     started.run()
-    context, proposals = after(started, Model([2, 0]))  # coordinates of few bins come first; the schema has one limit for all
+    context, proposals = after(
+        started, Model([2, 0])
+    )  # coordinates of few bins come first; the schema has one limit for all
     assert [rejection["reason"] for rejection in context.rejections] == ["2 is outside 0 to 1"]
     assert {proposal.source for proposal in proposals} == {"evollm:fallback"}
 
@@ -194,6 +196,17 @@ def test_until_two_are_measured_the_generation_is_random_and_nothing_is_asked() 
     proposals = asyncio.run(EvoLLM().propose(context, 1))
     assert len(proposals) == 4 and {proposal.source for proposal in proposals} == {"evollm:random"}
     assert model.requests == []
+    assert len(asyncio.run(EvoLLM().propose(context, 7))) == 7
+
+
+def test_the_draws_of_a_generation_differ_from_each_other_and_from_all_before() -> None:
+    space = Space({"n": Int(0, 4), "kind": Categorical(("a", "b"))})
+    started = search(space, None, budget=5)
+    started.run()
+    context, proposals = after(started, Model([1, 2]), n=9)
+    ids = [context.problem.space.candidate(proposal.values).id for proposal in proposals]
+    assert len(set(ids)) == len(ids) >= 3
+    assert not any(candidate in context.history for candidate in ids)
 
 
 def test_a_limit_ends_the_generation_as_documented(warm: Search) -> None:
