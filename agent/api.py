@@ -64,7 +64,7 @@ def make_session(
         ("space", space, isinstance(space, (Space, Mapping)), "a Space or a mapping of names to parameters"),
         ("data", data, isinstance(data, Sequence) and not isinstance(data, (str, bytes)), "a list of rows"),
         ("constraints", constraints, _all(constraints, Constraint), "a list of Constraint"),
-        ("budget", budget, budget is None or _whole(budget) or isinstance(budget, Budget), "a number of evaluations, or a Budget"),
+        ("budget", budget, _whole(budget) or isinstance(budget, Budget | None), "a number of evaluations, or a Budget"),
         ("seed", seed, _whole(seed), "a whole number"),
         ("options", options, options is None or isinstance(options, Mapping), "a mapping of settings"),
         ("limits", limits, limits is None or isinstance(limits, Limits), "Limits"),

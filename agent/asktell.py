@@ -102,7 +102,10 @@ class Study:
 
     def _drive(self) -> None:
         async def main() -> Result:
-            work = self._session.resume(self._folder, changes=self._changes) if self._resume else self._session.run(self._folder)
+            if self._resume:
+                work = self._session.resume(self._folder, changes=self._changes)
+            else:
+                work = self._session.run(self._folder)
             self._task = asyncio.ensure_future(work)
             return await self._task
 

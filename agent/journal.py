@@ -243,14 +243,18 @@ class Journal:
         """Whether something was appended that is not durable yet."""
         return self._durable < self._seq
 
-    def commit(self) -> None:
+    def commit(self, last: int | None = None) -> None:
         """Make what was appended so far durable, and block until it is.
+
+        Args:
+            last: The place of the last event to commit; None means all.
 
         Raises:
             StoreError: The disk is full or broken. What was committed before is safe.
         """
         with self._guard:
-            group, self._buffer = self._buffer, []
+            count = len(self._buffer) if last is None else max(0, last - self._durable)
+            group, self._buffer = self._buffer[:count], self._buffer[count:]
         if not group:
             return
         try:
@@ -273,7 +277,9 @@ class Journal:
         target = self._seq
         while self._durable < target:
             if self._group is None or self._group.done():
-                self._group = asyncio.get_running_loop().run_in_executor(self._thread, self.commit)
+                # Up to here, and not to wherever the event loop is when the thread begins: that may be between
+                # an event and those that follow from it, and a run is to be cut off only after them.
+                self._group = asyncio.get_running_loop().run_in_executor(self._thread, self.commit, self._seq)
                 self._group.add_done_callback(self._done)
             await asyncio.shield(self._group)
 

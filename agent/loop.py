@@ -129,8 +129,8 @@ class Run:
                 self._append(event)
         self._wake.set()
 
-    def _append(self, event: Event) -> None:
-        now = self.clock()
+    def _append(self, event: Event, time: float | None = None) -> None:
+        now = self.clock() if time is None else time
         event = self.journal.append(event, now)
         self.state.apply(event, now)
         if isinstance(event, ProposalStarted):
@@ -164,6 +164,9 @@ class Run:
         for started in self.state.proposals.values():
             self._launch.append((started, moments[started.id]))
         self._launch.extend((started, None) for started in self.state.evaluations.values())
+        while following := decide(self.state):  # what the journal, if it was cut off in between, does not have yet
+            for due in following:
+                self._append(due, self.state.last)  # the time between two sessions is nobody's work
         for extra in (event, *more):
             if extra is not None:
                 self._append(extra)

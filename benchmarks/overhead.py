@@ -132,13 +132,13 @@ def run(folder: Path, what: Problem, executor: Executor, evaluations: int, worke
     return ticks
 
 
-def timed(journal: Journal, took: list[float]) -> Callable[[], None]:
+def timed(journal: Journal, took: list[float]) -> Callable[[int | None], None]:
     """The journal's `commit`, with a note of how long each took that wrote something."""
     commit = journal.commit
 
-    def commit_timed() -> None:
+    def commit_timed(last: int | None = None) -> None:
         before, begun = journal.commits, time.perf_counter()
-        commit()
+        commit(last)
         if journal.commits > before:
             took.append(time.perf_counter() - begun)
 

@@ -139,7 +139,12 @@ def test_a_missing_key_ends_with_69_names_the_variable_and_leaves_no_run(tmp_pat
 
 
 def test_a_command_that_measures(tmp_path: Path) -> None:
-    script = "import json, sys\nc = json.load(open(sys.argv[1]))['candidate']\nprint('a log')\nprint(json.dumps({'loss': abs(c['x'])}))\n"
+    script = """
+    import json, sys
+    candidate = json.load(open(sys.argv[1]))["candidate"]
+    print("a log")
+    print(json.dumps({"loss": abs(candidate["x"])}))
+    """
     folder(
         tmp_path / "bowl", TOML.replace('function = "evaluate:measure"', 'command = ["python3", "evaluate.py"]'), script
     )

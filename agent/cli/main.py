@@ -76,6 +76,9 @@ def cli() -> None:
 
 def fail(error: dict[str, Any], as_json: bool) -> None:
     """Print an error: one JSON document on stdout, or two lines for people on stderr."""
+    from agent.redact import redact
+
+    error = redact(error)
     if as_json:
         emit({"error": error})
         return
