@@ -15,9 +15,9 @@ _PUBLIC = {
     "Float": "agent.parameters",
     "Int": "agent.parameters",
     "Categorical": "agent.parameters",
-    "Text": "agent.parameters",
-    "Code": "agent.parameters",
-    "Demos": "agent.parameters",
+    "Text": "agent.texts",
+    "Code": "agent.texts",
+    "Demos": "agent.texts",
     "Space": "agent.space",
     "Candidate": "agent.space",
     "Objective": "agent.problem",
@@ -31,9 +31,16 @@ _PUBLIC = {
     "Settings": "agent.settings",
     "Result": "agent.result",
     "AgentError": "agent.errors",
+    "ConfigError": "agent.errors",
+    "PrerequisiteError": "agent.errors",
+    "ProviderError": "agent.errors",
+    "EvaluatorError": "agent.errors",
+    "StoreError": "agent.errors",
+    "RunChanged": "agent.errors",
+    "RunLocked": "agent.errors",
 }
 
-__all__ = list(_PUBLIC)  # noqa: PLE0604
+__all__ = list(_PUBLIC)
 
 
 def __getattr__(name: str) -> Any:

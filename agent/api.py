@@ -1,10 +1,10 @@
 """The Python API: `optimize`, its async twin, and ask/tell below them.
 
-    from agent import Float, optimize
+from agent import Float, optimize
 
-    result = optimize(lambda x: (x["a"] - 0.3) ** 2, space={"a": Float(0, 1)},
-                      objectives="minimize", budget=60, deterministic=True, model=None)
-    print(result.best["a"], result.sentence)
+result = optimize(lambda x: (x["a"] - 0.3) ** 2, space={"a": Float(0, 1)},
+                  objectives="minimize", budget=60, deterministic=True, model=None)
+print(result.best["a"], result.sentence)
 """
 
 from __future__ import annotations
@@ -86,7 +86,6 @@ def make_session(
         limits=limits or Limits(),
     )
     given = dict(options or {})
-    base_url = given.pop("base_url", None)
     settings: dict[str, Any] = {"models": {}, **given}
     scripted = None
     if isinstance(model, str):
@@ -111,7 +110,6 @@ def make_session(
         settings=Settings.from_json(settings),
         budget=budget if isinstance(budget, Budget) else Budget(evaluations=EVALUATIONS if budget is None else budget),
         seed=seed,
-        base_url=base_url,
         model=scripted,
         observers=tuple(observers),
     )
@@ -123,7 +121,9 @@ def _objectives(given: str | Objective | Sequence[Objective]) -> tuple[Objective
     if isinstance(given, str):
         return (Objective("value", given),)  # type: ignore[arg-type]
     if not given or not _all(given, Objective):
-        raise ConfigError(f"objectives: found {given!r}, allowed is minimize, maximize, an Objective, or a list of them")
+        raise ConfigError(
+            f"objectives: found {given!r}, allowed is minimize, maximize, an Objective, or a list of them"
+        )
     return tuple(given)
 
 
@@ -223,7 +223,7 @@ def optimize(
         budget: Evaluations, or a `Budget` with limits on calls, tokens, dollars and seconds too; 100
             evaluations unless you say otherwise, and what it was when a run is resumed.
         seed: Of the run's random numbers.
-        options: Fields of `Settings` (proposer, workers, exam_pairs …), and base_url.
+        options: Fields of `Settings` (proposer, workers, exam_pairs, base_url …).
         more: constraints, deterministic (measuring twice gives the same number), exclusive, limits,
             description, name, folder, observers; runs (where run folders go); resume (a run to
             continue) and accept_change.
@@ -289,5 +289,3 @@ def in_thread(work: Coroutine[Any, Any, T]) -> T:
         raise box["error"]
     value: T = box["value"]
     return value
-
-

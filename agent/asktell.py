@@ -1,9 +1,9 @@
 """Ask and tell: the loop turned inside out, for programs that measure in their own way.
 
-    with Study(space={"a": Float(0, 1)}, budget=40) as study:
-        while (request := study.ask()) is not None:
-            study.tell(request, (request.candidate["a"] - 0.3) ** 2)
-    print(study.result.best)
+with Study(space={"a": Float(0, 1)}, budget=40) as study:
+    while (request := study.ask()) is not None:
+        study.tell(request, (request.candidate["a"] - 0.3) ** 2)
+print(study.result.best)
 """
 
 from __future__ import annotations
@@ -127,7 +127,7 @@ class Study:
         return request
 
     def tell(self, request: Request, value: Any) -> None:
-        """What a request gave: an `Output`, or whatever an evaluator may return. NaN and the like are recorded as failures.
+        """What a request gave: an `Output`, or what an evaluator may return. NaN and the like are failures.
 
         Raises:
             AgentError: The request is not open.

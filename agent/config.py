@@ -142,14 +142,13 @@ class Setup:
         settings: Who proposes, how much at once, how strict.
         budget: Limits.
         seed: Of the run.
-        base_url: Another server for OpenAI-compatible models, or None.
+        env: Environment variables for the evaluator's processes.
     """
 
     problem: Problem
     settings: Settings
     budget: Budget
     seed: int
-    base_url: str | None = None
     env: Mapping[str, str] | None = None
 
 
@@ -207,26 +206,33 @@ def _build(parsed: ProblemConfig, folder: Path) -> Setup:
     )
     models = {role: name for role, name in parsed.models.model_dump().items() if name and role != "base_url"}
     settings = _section(
-        "gate",
+        SECTIONS,
         lambda: Settings(
             proposer=parsed.proposer.name,
             models=models,
             workers=parsed.run.workers,
             executor=chosen.executor,
             isolate=chosen.isolate,
+            base_url=parsed.models.base_url,
             options=parsed.proposer.options,
             **parsed.gate.model_dump(),
         ),
     )
     budget = Budget(**parsed.budget.model_dump())
-    return Setup(problem, settings, budget, parsed.run.seed, parsed.models.base_url, chosen.env or None)
+    return Setup(problem, settings, budget, parsed.run.seed, chosen.env or None)
 
 
-def _section(name: str, make: Any) -> Any:
+SECTIONS = {"options": "proposer", "base_url": "models", "workers": "run", "executor": "evaluator"}
+"""Where a setting stands that is not in [gate]."""
+
+
+def _section(name: str | Mapping[str, str], make: Any) -> Any:
     try:
         return make()
     except ConfigError as error:
-        raise ConfigError(f"{name}.{error.message}", hint=error.hint) from None
+        key = error.message.replace(":", " ").split()[0]
+        where = name if isinstance(name, str) else name.get(key, "gate")
+        raise ConfigError(f"{where}.{error.message}", hint=error.hint) from None
 
 
 def _evaluator(chosen: EvaluatorConfig, folder: Path, names: list[str]) -> Evaluator:

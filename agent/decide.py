@@ -59,7 +59,9 @@ def _check(state: State) -> Event:
         return CandidateRejected(number, "", f"not allowed: {error}", source)
     if candidate.id in state.history:
         trial = state.history[candidate.id]
-        return CandidateRejected(number, candidate.id, f"seen before, as candidate {trial.number} ({trial.state})", source)
+        return CandidateRejected(
+            number, candidate.id, f"seen before, as candidate {trial.number} ({trial.state})", source
+        )
     return CandidateAdmitted(
         proposal=number,
         candidate=candidate.id,
@@ -193,7 +195,9 @@ def _stopping(state: State) -> list[Event]:
         return [_end(state)]
     plan = exam.plan(state.problem, state.settings.exam_pairs, state.settings.level * exam.share(number))
     if plan is None:
-        verdict = exam.compare(state.problem, champion, _champion(state) or {}, released, state.history[released].values)
+        verdict = exam.compare(
+            state.problem, champion, _champion(state) or {}, released, state.history[released].values
+        )
         return [VerdictReached(verdict.to_json())]
     return [ExamStarted(number, champion, released, plan.pairs, plan.level)]
 

@@ -58,7 +58,7 @@ def find(runs: Path, name: str) -> Path:
         return direct.resolve()
     known = list(folders(runs))
     if name == "last" and known:
-        return max(known, key=lambda folder: (folder / FILE).stat().st_mtime)
+        return max(known, key=_written)
     hits = [folder for folder in known if folder.name == name] or [f for f in known if f.name.startswith(name)]
     if len(hits) == 1:
         return hits[0]
@@ -70,6 +70,11 @@ def find(runs: Path, name: str) -> Path:
         f"there is no run {name!r} in {runs}",
         hint="truegain list shows the runs; --runs FOLDER looks elsewhere",
     )
+
+
+def _written(folder: Path) -> float:
+    """When the journal was last written: what is not folded back yet is in the write-ahead log beside it."""
+    return max(path.stat().st_mtime for path in (folder / FILE, folder / f"{FILE}-wal") if path.exists())
 
 
 def folders(runs: Path) -> Iterator[Path]:
@@ -127,10 +132,10 @@ def listing(folder: Path) -> Listing:
 
 def prune(runs: Path, *, days: float | None, keep: int | None, now: float) -> list[Path]:
     """Which runs would be removed: older than `days`, and not among the newest `keep`; never a running one."""
-    known = sorted(folders(runs), key=lambda folder: (folder / FILE).stat().st_mtime, reverse=True)
+    known = sorted(folders(runs), key=_written, reverse=True)
     out = []
     for place, folder in enumerate(known):
-        old = days is None or now - (folder / FILE).stat().st_mtime > days * 86400
+        old = days is None or now - _written(folder) > days * 86400
         if old and (keep is None or place >= keep) and not is_locked(folder):
             out.append(folder)
     return out

@@ -70,7 +70,9 @@ class Forecast:
             out.append(("new candidates", f"{low} to {high}", "fewer when many have to be measured in pairs"))
         if self.calls is not None:
             price = "price unknown" if self.usd is None else "free" if self.usd == 0 else f"at most ${self.usd:.4f}"
-            out.append(("model calls", f"at most {self.calls}", f"{self.model}: at most {self.tokens:,} tokens, {price}"))
+            out.append(
+                ("model calls", f"at most {self.calls}", f"{self.model}: at most {self.tokens:,} tokens, {price}")
+            )
         if self.seconds_each is not None:
             out.append(("one evaluation", f"{self.seconds_each:.2g} s", "measured just now, once"))
         if self.seconds is not None:
@@ -108,17 +110,15 @@ async def forecast(session: Session, measure: bool, progress: Callable[[str], No
 
         calls, heard, said = proposer.forecast(problem, candidates[1], settings.options)
         tokens = heard + said
-        usd = Prices(problem.prices).worst(model, heard, said, base_url=session.base_url)
-    out = Forecast(
-        {"initial": initial, "search": search, "exam": held}, candidates, calls, tokens, usd, model, each
-    )
+        usd = Prices(problem.prices).worst(model, heard, said, base_url=settings.base_url)
+    out = Forecast({"initial": initial, "search": search, "exam": held}, candidates, calls, tokens, usd, model, each)
     if each is not None and total is not None and math.isfinite(total):
         out.seconds = total * each / workers
     if search is None:
         out.notes.append("only a limit on time is set; --measure tells how many evaluations fit into it")
     if candidates is not None and candidates[0] < 2 * len(problem.space):
         out.notes.append(
-            f"{candidates[0]} candidates are few for {len(problem.space)} parameters: even one look at each change takes more"
+            f"{candidates[0]} candidates are few for {len(problem.space)} parameters: one look at each change takes more"
         )
     if not problem.deterministic and problem.data:
         out.notes.append("each measurement covers all rows of the data")

@@ -230,5 +230,3 @@ class Ledger:
             "by_model": {model: account.to_json() for model, account in self.by_model.items()},
             "limits": self.budget.to_json(),
         }
-
-

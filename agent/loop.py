@@ -150,15 +150,14 @@ class Run:
         for observer in self.observers:
             observer(started, self.state)
 
-    def resume(self, event: RunResumed | None, entries: Iterable[Entry] | None = None, *more: Event) -> None:
+    def resume(self, event: RunResumed, *more: Event) -> None:
         """Fold the journal and take up what was in flight; `event` says what the user changed.
 
         Args:
-            event: Recorded first; None continues without a trace, for tests of the fold itself.
-            entries: The journal so far, read from the file when not given.
+            event: Recorded first.
             more: Recorded after it, such as the start of a new epoch.
         """
-        known = list(self.journal.entries() if entries is None else entries)
+        known = list(self.journal.entries())
         self.state, moments = fold(known)
         self._replies = replies(known)
         for started in self.state.proposals.values():
@@ -168,10 +167,9 @@ class Run:
             for due in following:
                 self._append(due, self.state.last)  # the time between two sessions is nobody's work
         for extra in (event, *more):
-            if extra is not None:
-                self._append(extra)
-                if extra.type == "epoch.started":
-                    self._launch.clear()
+            self._append(extra)
+            if extra.type == "epoch.started":
+                self._launch.clear()
 
     async def prepare(self) -> None:
         """Find out what would stop the run before anything is measured: missing packages, keys, weights, prices.

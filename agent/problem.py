@@ -87,7 +87,10 @@ class Constraint:
         return (self.max is None or value <= self.max) and (self.min is None or value >= self.min)
 
     def __str__(self) -> str:
-        parts = [f"at most {self.max:g}" if self.max is not None else "", f"at least {self.min:g}" if self.min is not None else ""]
+        parts = [
+            f"at most {self.max:g}" if self.max is not None else "",
+            f"at least {self.min:g}" if self.min is not None else "",
+        ]
         return f"{self.name} {' and '.join(p for p in parts if p)}{' ' + self.unit if self.unit else ''}"
 
 
@@ -127,7 +130,7 @@ class Problem:
     deterministic: bool = False
     description: str = ""
     folder: Path = field(default_factory=Path.cwd)
-    limits: Limits = Limits()
+    limits: Limits = field(default_factory=Limits)
     prices: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -199,7 +202,7 @@ class Problem:
     def fingerprints(self) -> dict[str, str]:
         """Hashes that a resume compares: the evaluator's source, the data, and everything else of the problem."""
         plain = self.to_json()
-        for key in ("description", "folder", "evaluator"):  # these may change without changing what is measured
+        for key in ("name", "description", "folder", "evaluator"):  # these may change without changing what is measured
             plain.pop(key)
         return {
             "evaluator": self.evaluator.fingerprint,
@@ -236,7 +239,9 @@ def examples(rows: Sequence[Any]) -> tuple[Example, ...]:
         try:
             canonical(row)
         except (TypeError, ValueError) as error:
-            raise ConfigError(f"data row {number} is not JSON: {error}", hint="use strings, numbers, lists and mappings") from None
+            raise ConfigError(
+                f"data row {number} is not JSON: {error}", hint="use strings, numbers, lists and mappings"
+            ) from None
         own = row.get("id") if isinstance(row, Mapping) else None
         out.append(Example(str(own) if own is not None else digest(row), row))
     return tuple(out)

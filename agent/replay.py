@@ -159,14 +159,13 @@ class Replay(Run):
         recorded = self._next()
         if isinstance(event, CallStarted) and isinstance(recorded, CallStarted) and event.request == recorded.request:
             event = recorded  # with what was reserved at the prices of its time
-        if isinstance(event, CallEnded):
-            if isinstance(recorded, CallEnded) and _words(recorded) == _words(event):
-                event = recorded  # with its own timing and bill
+        if isinstance(event, CallEnded) and isinstance(recorded, CallEnded) and _words(recorded) == _words(event):
+            event = recorded  # with its own timing and bill
         super().record(event)
         self._moved.set()
 
-    def _append(self, event: Event) -> None:
-        super()._append(event)
+    def _append(self, event: Event, time: float | None = None) -> None:
+        super()._append(event, time)
         if isinstance(event, ProposalStarted):
             self._moments[event.id] = Moment.of(self.state)
 
@@ -308,5 +307,3 @@ async def replay(folder: Path, workers: int = 1) -> tuple[int, Difference | None
     entries = list(read(folder))
     events = await Replay(entries, workers).replayed()
     return len(entries), compare(entries, events)
-
-

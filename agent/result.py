@@ -12,10 +12,10 @@ from agent.errors import StoreError
 from agent.events import RunStarted
 from agent.history import Trial
 from agent.journal import Entry, read
-from agent.parameters import Code, Text
 from agent.problem import Problem
 from agent.space import Candidate
 from agent.state import State
+from agent.texts import Code, Text
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,9 @@ class Result:
             best=history[best].candidate,
             released=history[released].candidate,
             initial=history[history.initial].candidate,
-            verdict=(state.verdict or state.proof) if ended else None,  # while a run is open only the gate's bit is shown
+            verdict=(state.verdict or state.proof)
+            if ended
+            else None,  # while a run is open only the gate's bit is shown
             reason=ended.reason if ended else halt.reason if halt else "open",
             detail=ended.detail if ended else halt.detail if halt else "",
             exit_code=ended.exit_code if ended else codes.get(halt.reason, 1) if halt else 0,

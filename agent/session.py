@@ -1,4 +1,4 @@
-"""Puts a run together: journal, executor, proposer and models around a problem. The API and the command line use this."""
+"""Puts a run together: journal, executor, proposer and models. The API and the command line use this."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import shutil
 import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,7 +42,6 @@ class Session:
         settings: Who proposes, how much at once, how strict.
         budget: Limits.
         seed: Of all random numbers.
-        base_url: Another server for OpenAI-compatible models.
         model: A model object to use instead of `settings.models`, as `agent.llm.scripted` gives one.
         executor: An executor to use instead of what fits the evaluator.
         observers: Told of every event.
@@ -54,7 +53,6 @@ class Session:
     settings: Settings = field(default_factory=Settings)
     budget: Budget = field(default_factory=Budget)
     seed: int = 0
-    base_url: str | None = None
     model: Any = None
     executor: Executor | None = None
     observers: tuple[Observer, ...] = ()
@@ -67,9 +65,10 @@ class Session:
         Raises:
             ConfigError: No limit at all, or a budget that cannot pay for the baseline and the exam.
         """
-        if not any((self.budget.evaluations, self.budget.seconds, self.budget.calls, self.budget.usd, self.budget.tokens)):
+        if self.budget.evaluations is None and self.budget.seconds is None:
+            # Limits on the model alone do not end a search: the classical proposers go on without it.
             raise ConfigError(
-                "no limit is set, so the search would never end",
+                "neither evaluations nor seconds are limited, so the search would never end",
                 hint="set budget.evaluations or budget.seconds (on the command line: --evaluations 100)",
             )
         if self.budget.evaluations is not None:
@@ -79,11 +78,9 @@ class Session:
             need = held + baseline + rows
             if self.budget.evaluations < need:
                 raise ConfigError(
-                    f"{self.budget.evaluations} evaluations cannot pay for a run: the initial candidate takes {baseline}"
-                    + (f", the final exam {held}" if held else "")
-                    + f", and one new candidate {rows}",
-                    hint=f"allow at least {need} evaluations"
-                    + (", or lower gate.exam_pairs" if held else ""),
+                    f"{self.budget.evaluations} evaluations cannot pay for a run: the initial candidate takes"
+                    f" {baseline}" + (f", the final exam {held}" if held else "") + f", and one new candidate {rows}",
+                    hint=f"allow at least {need} evaluations" + (", or lower gate.exam_pairs" if held else ""),
                 )
         load(self.settings.proposer)
         if self.settings.proposer in TABLE and not self.problem.space.numeric:
@@ -173,8 +170,10 @@ class Session:
         if changed:
             more.append(EpochStarted(before.epoch + 1, self.problem.fingerprints, self.problem.to_json(), changed))
         with self._journal(folder) as journal:
-            run = self._make(journal, before.settings, before.seed)
-            run.resume(RunResumed(dict(changes or {})), None, *more)
+            # The journal holds a server's address without its credentials; what the caller gives goes first.
+            server = self.settings.base_url or before.settings.base_url
+            run = self._make(journal, replace(before.settings, base_url=server), before.seed)
+            run.resume(RunResumed(dict(changes or {})), *more)
             await run.prepare()
             return await self._drive(run, folder, hold)
 
@@ -209,8 +208,8 @@ class Session:
 
             if name.startswith("local:"):
                 return by_name(name, options={"progress": self.progress})
-            mine = self.base_url is not None and name.startswith("openai")
-            return by_name(name, options={"base_url": self.base_url} if mine else {})
+            mine = settings.base_url is not None and name.startswith("openai")
+            return by_name(name, options={"base_url": settings.base_url} if mine else {})
 
         def make(run: Run) -> Llm:
             from agent.llm.gateway import Llm

@@ -29,6 +29,7 @@ class Settings:
         race_longest: Pairs at which the race must decide.
         exam_pairs: Pairs of the final exam on a noisy problem; held back from the budget.
         level: Error level of the final exam.
+        base_url: Another server for OpenAI-compatible models.
         options: The proposer's own options.
     """
 
@@ -42,6 +43,7 @@ class Settings:
     race_longest: int = 10
     exam_pairs: int = PAIRS
     level: float = LEVEL
+    base_url: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -58,6 +60,12 @@ class Settings:
                 f"options: found {dict(self.options)!r}, which is not JSON: {error}",
                 hint="use strings, finite numbers, booleans, lists and mappings",
             ) from None
+        foreign = [name for name in self.models.values() if name.startswith("anthropic")]
+        if self.base_url is not None and foreign:
+            raise ConfigError(
+                f"base_url is for OpenAI-compatible models and would not reach {foreign[0]}",
+                hint="for another Anthropic server set ANTHROPIC_BASE_URL",
+            )
         need = pairs_needed(self.level)
         if isinstance(self.exam_pairs, bool) or not isinstance(self.exam_pairs, int) or self.exam_pairs < need:
             raise ConfigError(

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from agent.errors import ConfigError
-from agent.parameters import Numeric, Parameter, Value, parameter
+from agent.parameters import Numeric, Parameter, Value
+from agent.texts import parameter
 
 RESOLUTION = 1000
 """Integer bins of a continuous parameter, as in EvoLLM (Lange et al. 2024, section 3)."""
@@ -181,9 +182,7 @@ class Space(Mapping[str, Parameter]):
         """The candidate's integer bins, in the order of `numeric`."""
         return [self._numeric(name).to_bin(candidate[name], resolution) for name in self.numeric]
 
-    def from_bins(
-        self, bins: Sequence[int], base: Mapping[str, Value], resolution: int = RESOLUTION
-    ) -> Candidate:
+    def from_bins(self, bins: Sequence[int], base: Mapping[str, Value], resolution: int = RESOLUTION) -> Candidate:
         """The candidate in the middle of the given bins.
 
         Raises:

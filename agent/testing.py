@@ -42,12 +42,13 @@ from agent.history import History
 from agent.ledger import KINDS
 from agent.llm.structured import Shape
 from agent.llm.types import Completion, ModelRequest
-from agent.parameters import Categorical, Float, Int, Text
+from agent.parameters import Categorical, Float, Int
 from agent.problem import Constraint, Direction, Objective, Problem
 from agent.proposers.base import Ask, Context, Proposal, Proposer
 from agent.settings import Settings
 from agent.space import Candidate, Space
 from agent.state import State
+from agent.texts import Text
 
 NO_LIMITS = Limits()
 PATIENCE = 60.0

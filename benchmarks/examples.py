@@ -88,7 +88,9 @@ def main() -> None:
     for key in dict.fromkeys((row["example"], row["proposer"]) for row in rows):
         group = [row for row in rows if (row["example"], row["proposer"]) == key]
         cells = [spread([row[name] for row in group]) for name in ("value", "ratio", "heldout")]
-        statuses = ", ".join(f"{sum(r['status'] == s for r in group)} {s}" for s in sorted({r["status"] for r in group}))
+        statuses = ", ".join(
+            f"{sum(r['status'] == s for r in group)} {s}" for s in sorted({r["status"] for r in group})
+        )
         tail = [spread([row[name] for row in group], 3) for name in ("calls", "seconds")]
         print("| " + " | ".join([*key, *cells, statuses, *tail]) + " |")
 

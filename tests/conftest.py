@@ -10,7 +10,14 @@ import pytest
 ALLOWED = Path(__file__).with_name("allowed_skips.txt")
 """Reasons for which a test may be skipped in CI, one a line; a skip whose reason begins with one passes."""
 
-KEYS = ("OPENAI_API_KEY", "OPENAI_BASE_URL", "ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL", "TRUEGAIN_RUNS", "TRUEGAIN_WEIGHTS")
+KEYS = (
+    "OPENAI_API_KEY",
+    "OPENAI_BASE_URL",
+    "ANTHROPIC_API_KEY",
+    "ANTHROPIC_BASE_URL",
+    "TRUEGAIN_RUNS",
+    "TRUEGAIN_WEIGHTS",
+)
 
 _skipped: list[tuple[str, str]] = []
 

@@ -84,7 +84,9 @@ def thinker(request: Any) -> str:
 def session(folder: Path | None = None, **given: Any) -> Session:
     """A session on the bowl; keywords go to `Session`, or to `Settings` when it knows them."""
     chosen = given.pop("problem", None) or problem()
-    known = {name: given.pop(name) for name in list(given) if name in Settings.__dataclass_fields__ and name != "executor"}
+    known = {
+        name: given.pop(name) for name in list(given) if name in Settings.__dataclass_fields__ and name != "executor"
+    }
     given.setdefault("budget", Budget(evaluations=60))
     given.setdefault("model", Scripted(thinker))
     given.setdefault("executor", Direct(chosen))

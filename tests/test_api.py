@@ -255,7 +255,7 @@ def test_one_seed_gives_equal_events(quick: Callable[..., Result]) -> None:
         ({"bugdet": 3}, "budget"),
         ({"budget": "many"}, "number of evaluations"),
         ({"budget": True}, "number of evaluations"),
-        ({"budget": 0}, "no limit"),
+        ({"budget": 0}, "cannot pay"),
         ({"budget": -5}, "at least 0"),
         ({"budget": 1}, "at least 2"),
         ({"space": {}}, "parameter"),

@@ -9,7 +9,8 @@ import pytest
 
 from agent.config import Setup, load
 from agent.errors import ConfigError
-from agent.parameters import Categorical, Float, Int, Text
+from agent.parameters import Categorical, Float, Int
+from agent.texts import Text
 
 GOOD = """
 name = "bowl"
@@ -140,14 +141,14 @@ def test_every_section_is_read(folder: Path) -> None:
     assert settings.models == {"propose": "openai:small", "judge": "local:tiny"}
     assert (settings.workers, settings.executor, settings.isolate) == (2, "subprocess", True)
     assert (settings.level, settings.exam_pairs) == (0.1, 8)
-    assert (setup.seed, setup.base_url, setup.env) == (7, "http://localhost:1", {"MODE": "fast"})
+    assert (setup.seed, settings.base_url, setup.env) == (7, "http://localhost:1", {"MODE": "fast"})
 
 
 def test_a_short_file_gets_defaults_and_the_name_of_its_folder(folder: Path) -> None:
     setup = load(write(folder, MINIMAL) / "problem.toml")
     assert setup.problem.name == folder.name
     assert setup.settings.models == {"propose": "local:smollm2-135m"}
-    assert setup.budget.to_json() == {} and setup.seed == 0 and setup.base_url is None
+    assert setup.budget.to_json() == {} and setup.seed == 0 and setup.settings.base_url is None
 
 
 def test_a_command_can_measure(folder: Path) -> None:
@@ -231,8 +232,9 @@ def test_an_unknown_key_names_what_is_allowed_there(folder: Path, key: str, leve
         ('judge = "local:tiny"', "judge = 3", ["models.judge", "found 3", "string"]),
         ("input = 1", "input = -1", ["prices.openai:small.input", "found -1"]),
         ("output = 2.5\n", "", ["prices.openai:small.output", "missing"]),
-        ("population = 3", "population = nan", ["options", "nan", "JSON"]),
-        ("population = 3", "population = 1979-05-27", ["options", "1979", "JSON"]),
+        ("population = 3", "population = nan", ["proposer.options", "nan", "JSON"]),
+        ("population = 3", "population = 1979-05-27", ["proposer.options", "1979", "JSON"]),
+        ('propose = "openai:small"', 'propose = "anthropic:x"', ["models.base_url", "anthropic:x"]),
         ("low = 0\n", "", ["space.x", "low, high", "found high"]),
         ('type = "float"', 'type = "flot"', ["space.x", "'flot'", "float, int, categorical"]),
         ("[space.n]", '[space."n m"]', ["space", "'n m'", "name"]),

@@ -107,7 +107,9 @@ async def test_failing_candidates_are_recorded_and_the_run_goes_on(tmp_path: Pat
             raise ValueError("c is not supported")
         return float("nan") if candidate["n"] > 7 else abs(candidate["x"])
 
-    result = await session(problem=problem(picky), budget=Budget(evaluations=80), proposer="random").run(tmp_path / "run")
+    result = await session(problem=problem(picky), budget=Budget(evaluations=80), proposer="random").run(
+        tmp_path / "run"
+    )
     assert result.status == "exact"
     failed = [t for t in result.trials if t.state == "failed"]
     assert any("c is not supported" in t.failure for t in failed)
@@ -123,7 +125,14 @@ async def test_an_infeasible_candidate_never_wins(tmp_path: Path) -> None:
     from agent.space import Space
 
     names = ("value", "size")
-    chosen = Problem("p", Space(SPACE), FunctionEvaluator(measured, names=names), (Objective("value"),), (Constraint("size", max=3),), deterministic=True)
+    chosen = Problem(
+        "p",
+        Space(SPACE),
+        FunctionEvaluator(measured, names=names),
+        (Objective("value"),),
+        (Constraint("size", max=3),),
+        deterministic=True,
+    )
     result = await session(problem=chosen, budget=Budget(evaluations=100), proposer="random").run(tmp_path / "run")
     assert result.best["n"] <= 3
     assert any(not t.feasible and "size" in t.reason for t in result.trials)
@@ -138,7 +147,9 @@ async def test_data_rows_are_averaged_and_one_bad_row_without_a_floor_fails_its_
         return (candidate["x"] - row["goal"]) ** 2
 
     rows = examples([{"id": f"r{i}", "goal": i / 10} for i in range(5)])
-    result = await session(problem=problem(judged, data=rows), budget=Budget(evaluations=300), workers=3).run(tmp_path / "run")
+    result = await session(problem=problem(judged, data=rows), budget=Budget(evaluations=300), workers=3).run(
+        tmp_path / "run"
+    )
     assert abs(result.best["x"] - 0.2) < 0.05
     assert {t.state for t in result.trials if t.candidate["kind"] == "c"} <= {"failed", "queued"}
 
@@ -195,6 +206,7 @@ async def test_a_run_cut_off_at_any_event_goes_on_exactly(tmp_path: Path, determ
         await run.drive()
         got = list(journal.entries())
         journal.close()
+        assert compare(got, await Replay(got).replayed()) is None, f"cut at {cut}: the resumed run replays too"
         assert _without_calls(bodies(got, skip=("run.resumed",))) == _without_calls(bodies(whole)), f"cut at {cut}"
         done = sum(e.event.type == "call.ended" for e in whole[:cut])
         assert len(again.model.requests) == len(chosen.model.requests) - done, "what was paid for is not paid again"
@@ -250,7 +262,11 @@ async def test_a_refusing_provider_rests_the_run_and_a_resume_pays_only_for_the_
     def failing(request: object) -> object:
         nonlocal calls
         calls += 1
-        return ProviderError("the key was revoked", fatal=True, hint="set OPENAI_API_KEY") if calls == 4 else thinker(request)
+        return (
+            ProviderError("the key was revoked", fatal=True, hint="set OPENAI_API_KEY")
+            if calls == 4
+            else thinker(request)
+        )
 
     result = await session(model=Scripted(failing)).run(tmp_path / "run")  # type: ignore[arg-type]
     assert result.exit_code == 69 and "key was revoked" in result.detail and "OPENAI_API_KEY" in result.detail

@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.errors import ConfigError
-from agent.parameters import Categorical, Code, Demos, Float, Int, Numeric, Parameter, Text, parameter
+from agent.parameters import Categorical, Float, Int, Numeric, Parameter
+from agent.texts import Code, Demos, Text, parameter
 
 law = settings(deadline=None, max_examples=150)
 UNIT = st.floats(0, 1)

@@ -13,9 +13,10 @@ import pytest
 
 from agent.errors import ConfigError
 from agent.evaluation import Output, Request, Score
-from agent.parameters import Float, Int, Text
+from agent.parameters import Float, Int
 from agent.problem import Constraint, Example, Objective, Problem, examples
 from agent.space import Space
+from agent.texts import Text
 
 
 class Nothing:

@@ -18,8 +18,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.errors import ConfigError
-from agent.parameters import Categorical, Code, Demos, Float, Int, Text
+from agent.parameters import Categorical, Float, Int
 from agent.space import Candidate, Change, Space, canonical, digest
+from agent.texts import Code, Demos, Text
 
 law = settings(deadline=None, max_examples=100)
 

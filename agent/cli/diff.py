@@ -17,8 +17,8 @@ from agent.cli.common import brief, emit, json_option, locate, plain, run_argume
 @json_option
 def command(run: str, before: str, after: str, runs: str | None, as_json: bool) -> None:
     from agent.cli.show import pick
-    from agent.parameters import Code, Text
     from agent.result import load_result
+    from agent.texts import Code, Text
 
     result = load_result(locate(run, runs))
     old, new = pick(result, before), pick(result, after)

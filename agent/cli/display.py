@@ -25,6 +25,7 @@ from agent.events import (
     RunStarted,
     StopRequested,
 )
+from agent.proposers.base import load
 
 if TYPE_CHECKING:
     from agent.state import State
@@ -102,8 +103,10 @@ class Display:
         goal = state.problem.objective
         history = state.history
         if isinstance(event, RunStarted):
-            models = ", ".join(state.settings.models.values()) or "no model"
-            return f"run {event.run}: {len(state.problem.space)} parameters, {models}, seed {event.seed}", "bold"
+            who = state.settings.proposer
+            if load(who).needs_model:
+                who += " with " + (", ".join(state.settings.models.values()) or "no model")
+            return f"run {event.run}: {len(state.problem.space)} parameters, proposer {who}, seed {event.seed}", "bold"
         if isinstance(event, RunResumed):
             return f"resumed at {state.ledger.evaluations} evaluations, {state.ledger.total.calls} model calls", "bold"
         if isinstance(event, EvaluationEnded) and event.purpose == "search":
@@ -129,7 +132,10 @@ class Display:
         if isinstance(event, ExamStarted):
             return f"exam: the best candidate against the initial one, {event.pairs} fresh pairs", ""
         if isinstance(event, ExamDecided):
-            return f"gate: {'accepted' if event.accepted else 'not accepted'}", "bold green" if event.accepted else "bold"
+            return (
+                f"gate: {'accepted' if event.accepted else 'not accepted'}",
+                "bold green" if event.accepted else "bold",
+            )
         return "", ""
 
     def _baseline(self, event: EvaluationEnded, state: State) -> tuple[str, str]:
@@ -165,5 +171,13 @@ def _standing(state: State) -> str:
         f"{ledger.total.calls} model calls",
         f"{ledger.seconds:.0f} s",
     ]
-    doing = "the model is writing" if state.calls else "examining" if state.exam else "measuring" if state.evaluations else ""
+    doing = (
+        "the model is writing"
+        if state.calls
+        else "examining"
+        if state.exam
+        else "measuring"
+        if state.evaluations
+        else ""
+    )
     return " · ".join([*parts, doing] if doing else parts)

@@ -32,7 +32,9 @@ class Row:
         return {"check": self.name, "ok": self.good, "found": self.found, "fix": self.fix, "needed": self.needed}
 
 
-@click.command("doctor", help="Check this machine and, when given, a PROBLEM's folder. Every failing row prints its fix.")
+@click.command(
+    "doctor", help="Check this machine and, when given, a PROBLEM's folder. Every failing row prints its fix."
+)
 @click.argument("problem", required=False, type=click.Path(path_type=Path))
 @click.option("--fetch", is_flag=True, help="Fetch the embedded model's weights now, to prepare an image.")
 @runs_option
@@ -84,9 +86,16 @@ def _folder(problem: Path | None, runs: str | None) -> Row:
     present = next(place for place in (where, *where.parents) if place.exists())
     kind = filesystem(present)
     if kind in NETWORK:
-        return Row("runs folder", False, f"{where} is on a network mount ({kind})", "--runs FOLDER or TRUEGAIN_RUNS on a local disk")
+        return Row(
+            "runs folder",
+            False,
+            f"{where} is on a network mount ({kind})",
+            "--runs FOLDER or TRUEGAIN_RUNS on a local disk",
+        )
     good = os.access(present, os.W_OK | os.X_OK)
-    return Row("runs folder", good, str(where) + ("" if good else " cannot be written"), "--runs FOLDER, or set TRUEGAIN_RUNS")
+    return Row(
+        "runs folder", good, str(where) + ("" if good else " cannot be written"), "--runs FOLDER, or set TRUEGAIN_RUNS"
+    )
 
 
 def _model(problem: Path | None) -> str:
@@ -137,7 +146,13 @@ def _certificates(wanted: str) -> Row:
     paths = ssl.get_default_verify_paths()
     good = bool(os.environ.get("SSL_CERT_FILE") or (paths.cafile and Path(paths.cafile).exists()) or paths.capath)
     found = os.environ.get("SSL_CERT_FILE") or paths.cafile or paths.capath or "none"
-    return Row("CA certificates", good, str(found), "install ca-certificates, or set SSL_CERT_FILE", not wanted.startswith("local:"))
+    return Row(
+        "CA certificates",
+        good,
+        str(found),
+        "install ca-certificates, or set SSL_CERT_FILE",
+        not wanted.startswith("local:"),
+    )
 
 
 def _problem(problem: Path) -> Iterator[Row]:

@@ -11,7 +11,9 @@ from agent.cli.common import emit, json_option, table
 from agent.cli.run import overrides, problem_options, session_of
 
 
-@click.command("estimate", help="What the budget buys, before anything is spent. --measure measures the initial candidate once.")
+@click.command(
+    "estimate", help="What the budget buys, before anything is spent. --measure measures the initial candidate once."
+)
 @click.argument("problem", type=click.Path(path_type=Path))
 @click.option("--measure", is_flag=True, help="Measure the initial candidate once, to tell the time.")
 @problem_options
@@ -28,7 +30,9 @@ def command(problem: Path, measure: bool, as_json: bool, **given: Any) -> None:
     if as_json:
         emit(found.to_json())
         return
-    click.echo(f"{session.problem.name}: {len(session.problem.space)} parameters, proposer {session.settings.proposer}\n")
+    click.echo(
+        f"{session.problem.name}: {len(session.problem.space)} parameters, proposer {session.settings.proposer}\n"
+    )
     table(found.rows(), ("WHAT", "AMOUNT", "NOTE"))
     for note in found.notes:
         click.echo(f"\nNote: {note}")

@@ -9,7 +9,9 @@ import click
 from agent.cli.common import emit, json_option, locate, plain, run_argument, runs_option
 
 
-@click.command("events", help="The journal of a RUN, oldest first. While a run is open, the gate's events are left out.")
+@click.command(
+    "events", help="The journal of a RUN, oldest first. While a run is open, the gate's events are left out."
+)
 @run_argument
 @runs_option
 @click.option("--after", default=0, metavar="N", help="Only events behind number N.")

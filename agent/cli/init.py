@@ -32,7 +32,9 @@ def example_folder(name: str) -> Path:
     for folder in (package / "examples" / name, package.parent / "examples" / CHECKOUT.get(name, name)):
         if (folder / "problem.toml").is_file():
             return folder
-    raise ConfigError(f"the files of the example {name!r} are missing from this installation", hint="pip install -U truegain")
+    raise ConfigError(
+        f"the files of the example {name!r} are missing from this installation", hint="pip install -U truegain"
+    )
 
 
 @click.command("init", help="Write a working problem FOLDER to start from; --list shows the examples.")

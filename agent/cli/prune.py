@@ -9,7 +9,9 @@ import click
 from agent.cli.common import emit, json_option, runs_option
 
 
-@click.command("prune", help="Remove runs older than --days, or all but the newest --keep; running ones are never touched.")
+@click.command(
+    "prune", help="Remove runs older than --days, or all but the newest --keep; running ones are never touched."
+)
 @runs_option
 @click.option("--days", type=click.FloatRange(min=0), help="Remove runs not written to for this many days.")
 @click.option("--keep", type=click.IntRange(min=0), help="Keep the newest N whatever their age.")
@@ -26,7 +28,12 @@ def command(runs: str | None, days: float | None, keep: int | None, dry_run: boo
         for folder in old:
             remove(folder)
     if as_json:
-        emit({"removed": [] if dry_run else [f.name for f in old], "would_remove": [f.name for f in old] if dry_run else []})
+        emit(
+            {
+                "removed": [] if dry_run else [f.name for f in old],
+                "would_remove": [f.name for f in old] if dry_run else [],
+            }
+        )
         return
     for folder in old:
         click.echo(f"{'would remove' if dry_run else 'removed'} {folder.name}")

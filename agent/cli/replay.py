@@ -11,7 +11,7 @@ from agent.cli.common import emit, json_option, locate, plain, run_argument, run
 
 @click.command(
     "replay",
-    help="Decide a RUN again from its recorded replies and outputs. Nothing is measured or paid; the events must be equal.",
+    help="Decide a RUN again from its recorded replies and outputs. Nothing is measured; the events must be equal.",
 )
 @run_argument
 @click.option("--workers", type=click.IntRange(min=1), default=1, help="Outputs and replies carried at once.")

@@ -12,11 +12,15 @@ from agent.cli.common import json_option, locate, run_argument, runs_option
 from agent.cli.run import BUDGET, budget_options, ending_options, exit_code, overrides, report, session_of, watched
 
 
-@click.command("resume", help="Go on with a RUN that was cut off, interrupted, or ended at a limit that you raise here.")
+@click.command(
+    "resume", help="Go on with a RUN that was cut off, interrupted, or ended at a limit that you raise here."
+)
 @run_argument
 @click.option("--problem", type=click.Path(path_type=Path), help="The problem's folder, if it moved.")
 @click.option("--workers", type=click.IntRange(min=1), help="Evaluations in flight from now on.")
-@click.option("--accept-change", is_flag=True, help="Go on from the champion although evaluator, data or problem changed.")
+@click.option(
+    "--accept-change", is_flag=True, help="Go on from the champion although evaluator, data or problem changed."
+)
 @click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="As it was given to run.")
 @budget_options
 @ending_options
@@ -53,9 +57,8 @@ def command(
         changes["budget"] = {**state.ledger.budget.to_json(), **limits}
     if workers is not None:
         changes["workers"] = workers
-    # A problem without a name has its folder's, and a folder may be renamed.
-    named = replace(setup.problem, name=state.problem.name)
-    setup = replace(setup, problem=named, settings=state.settings, seed=state.seed)
+    server = setup.settings.base_url or state.settings.base_url
+    setup = replace(setup, settings=replace(state.settings, base_url=server), seed=state.seed)
 
     def go(display: Any) -> Any:
         return session_of(setup, display).resume(folder, changes=changes, accept_change=accept_change)

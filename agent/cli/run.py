@@ -38,11 +38,19 @@ def problem_options(function: F) -> F:
     """What replaces keys of the problem file."""
     for option in reversed(
         [
-            click.option("--model", metavar="PROVIDER:MODEL", help="Who proposes, such as openai:… or local:smollm2-135m."),
+            click.option(
+                "--model", metavar="PROVIDER:MODEL", help="Who proposes, such as openai:… or local:smollm2-135m."
+            ),
             click.option("--proposer", metavar="NAME", help="default, evollm, coordinate, random, or module:attr."),
             click.option("--seed", type=int, help="Seed of all random numbers of the run."),
             click.option("--workers", type=click.IntRange(min=1), help="Evaluations in flight."),
-            click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="Any key of problem.toml, such as gate.exam_pairs=8."),
+            click.option(
+                "--set",
+                "sets",
+                multiple=True,
+                metavar="KEY=VALUE",
+                help="Any key of problem.toml, such as gate.exam_pairs=8.",
+            ),
         ]
     ):
         function = option(function)
@@ -54,7 +62,9 @@ def ending_options(function: F) -> F:
     function = click.option(
         "--fail-if-no-improvement", "wants_gain", is_flag=True, help="Exit with 5 when no gain was shown."
     )(function)
-    return click.option("--strict", is_flag=True, help="Exit with 4 when the gate could not decide (unproven).")(function)
+    return click.option("--strict", is_flag=True, help="Exit with 4 when the gate could not decide (unproven).")(
+        function
+    )
 
 
 def exit_code(result: Result, strict: bool, wants_gain: bool) -> int:
@@ -100,7 +110,6 @@ def session_of(setup: Setup, display: Display | None = None) -> Session:
         settings=setup.settings,
         budget=setup.budget,
         seed=setup.seed,
-        base_url=setup.base_url,
         observers=(display,) if display is not None else (),
         progress=display.progress if display is not None else None,
         env=setup.env,

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 @run_argument
 @click.argument("what", required=False)
 @runs_option
-@click.option("--all", "everything", is_flag=True, help="Every candidate, not only the best ones and the promoted ones.")
+@click.option(
+    "--all", "everything", is_flag=True, help="Every candidate, not only the best ones and the promoted ones."
+)
 @json_option
 def command(run: str, what: str | None, runs: str | None, everything: bool, as_json: bool) -> None:
     from agent.result import load_result
@@ -28,7 +30,12 @@ def command(run: str, what: str | None, runs: str | None, everything: bool, as_j
     elif what is not None:
         _candidate(result, pick(result, what), as_json)
     elif as_json:
-        emit({**result.to_json(), "trials": [_json(trial) for trial in result.trials] if everything else len(result.trials)})
+        emit(
+            {
+                **result.to_json(),
+                "trials": [_json(trial) for trial in result.trials] if everything else len(result.trials),
+            }
+        )
     else:
         _run(result, everything)
 
@@ -83,7 +90,9 @@ def _run(result: Result, everything: bool) -> None:
     click.echo(f"{result.run}: {result.status}" + (f" ({result.reason})" if result.reason else ""))
     click.echo(plain(result.sentence))
     click.echo(f"Spent: {spent_line(result.spent)}.\n")
-    shown = [t for t in result.trials if everything or t.state == "champion" or t.reason.startswith(("better", "first"))]
+    shown = [
+        t for t in result.trials if everything or t.state == "champion" or t.reason.startswith(("better", "first"))
+    ]
     rows = []
     for trial in [result.trials[0], *(t for t in shown if t.number)]:
         value = amount(trial.values[goal.name] if trial.values else None, goal.unit)

@@ -17,7 +17,7 @@ def _environment() -> jinja2.Environment:
     return jinja2.Environment(
         loader=jinja2.FunctionLoader(lambda name: (files("agent.prompts") / name).read_text(encoding="utf-8")),
         undefined=jinja2.StrictUndefined,
-        autoescape=False,  # noqa: S701 - prompts are plain text, not markup
+        autoescape=False,
         trim_blocks=True,
         lstrip_blocks=True,
     )

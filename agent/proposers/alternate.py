@@ -24,7 +24,7 @@ class Alternate:
     needs_model = True
 
     async def propose(self, context: Context, n: int) -> list[Proposal]:
-        """The proposals of the arm whose turn it is; the classical arm's when a limit keeps the other from its model."""
+        """The proposals of the arm whose turn it is; the classical one's when a limit bars the other's model."""
         memory = dict(context.memory or {"turn": 0, "arms": {}})
         turn = memory["turn"]
         memory["turn"] = 1 if turn == 0 else turn + n if turn + n <= TURN else 0

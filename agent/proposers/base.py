@@ -158,7 +158,9 @@ def load(name: str) -> Proposer:
     target = TABLE.get(name, name)
     module, _, attribute = target.partition(":")
     if not attribute:
-        raise ConfigError(f"there is no proposer {name!r}", hint=f"choose one of {', '.join(sorted(TABLE))}, or give module:attr")
+        raise ConfigError(
+            f"there is no proposer {name!r}", hint=f"choose one of {', '.join(sorted(TABLE))}, or give module:attr"
+        )
     try:
         made = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError) as error:

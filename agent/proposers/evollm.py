@@ -225,7 +225,9 @@ def select(history: Any, options: Options) -> list[Trial]:
 
 def adapted(history: Any, decision: int, sigma: float) -> float:
     """The spread after the generation that `decision` proposed: wider when many improved, narrower when few did."""
-    members = [t for t in history.trials if t.proposal == decision and t.source.startswith(SOURCE) and t.state != "queued"]
+    members = [
+        t for t in history.trials if t.proposal == decision and t.source.startswith(SOURCE) and t.state != "queued"
+    ]
     if not members or not decision:
         return sigma
     improved = sum(t.state == "champion" or t.reason.startswith("better") for t in members) / len(members)
@@ -248,9 +250,7 @@ def _schema(counts: list[int]) -> dict[str, Any]:
     items = {"type": "integer", "minimum": 0, "maximum": max(counts) - 1}
     return {
         "type": "object",
-        "properties": {
-            "solution": {"type": "array", "items": items, "minItems": len(counts), "maxItems": len(counts)}
-        },
+        "properties": {"solution": {"type": "array", "items": items, "minItems": len(counts), "maxItems": len(counts)}},
         "required": ["solution"],
         "additionalProperties": False,
     }

@@ -61,7 +61,7 @@ QUERIES = {
 CHOICES = dict.fromkeys(INDEXES, ("off", "on")) | {
     "page_size": (1024, 2048, 4096, 8192, 16384, 32768),
     "cache_mb": range(1, 257),
-    "mmap_mb": range(0, 257),
+    "mmap_mb": range(257),
     "temp_store": ("default", "file", "memory"),
 }
 DEFAULTS = dict.fromkeys(INDEXES, "off")

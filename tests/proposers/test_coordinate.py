@@ -10,11 +10,12 @@ from itertools import product
 import pytest
 
 from agent.errors import ConfigError
-from agent.parameters import Categorical, Float, Int, Text
+from agent.parameters import Categorical, Float, Int
 from agent.proposers.base import Context, Proposal
 from agent.proposers.coordinate import Coordinate
 from agent.space import Candidate, Space
 from agent.testing import SPACES, Search, bowl, bowl_at
+from agent.texts import Text
 
 
 def propose(context: Context, n: int) -> list[Proposal]:

@@ -24,9 +24,7 @@ def model(candidate):
 def measure(candidate):
     """Return `cv_accuracy`, the mean accuracy of five folds of the 455 training rows."""
     x, _, y, _ = data()
-    folds = cross_validate(
-        model(candidate), x, y, cv=5, n_jobs=1, return_train_score=True, error_score="raise"
-    )
+    folds = cross_validate(model(candidate), x, y, cv=5, n_jobs=1, return_train_score=True, error_score="raise")
     return {
         "cv_accuracy": float(folds["test_score"].mean()),
         "feedback": f"mean accuracy on the rows fitted: {folds['train_score'].mean():.3f}; "

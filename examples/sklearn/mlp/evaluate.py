@@ -36,9 +36,7 @@ def measure(candidate):
     """Return `cv_accuracy`, the mean accuracy of five folds of the 1437 training rows."""
     x, _, y, _ = data()
     with steady():
-        folds = cross_validate(
-            model(candidate), x, y, cv=5, n_jobs=1, return_train_score=True, error_score="raise"
-        )
+        folds = cross_validate(model(candidate), x, y, cv=5, n_jobs=1, return_train_score=True, error_score="raise")
     return {
         "cv_accuracy": float(folds["test_score"].mean()),
         "feedback": f"mean accuracy on the rows fitted: {folds['train_score'].mean():.3f}; "
