@@ -168,16 +168,16 @@ def _nothing_left(state: State) -> str:
 
 def _propose(state: State) -> list[Event]:
     """Ask for more candidates early enough that the slots stay busy, and not earlier: later proposals know more."""
+    if state.proposals:
+        return []  # one at a time: side by side they would share their memory and make the same candidates
     waiting = len(state.asks) // len(state.rows)
     if state.problem.evaluator.exclusive:
-        ready = state.evaluations or state.proposals or waiting
-        wanted = 0 if ready else 1
+        wanted = 0 if state.evaluations or waiting else 1
     else:
-        asked = sum(proposal.n for proposal in state.proposals.values())
-        wanted = state.workers - waiting - asked
+        wanted = state.workers - waiting
     if wanted < 1 or waiting >= search_left(state):
         return []
-    return [ProposalStarted(state.next_proposal, min(wanted, state.workers), state.settings.proposer)]
+    return [ProposalStarted(state.next_proposal, wanted, state.settings.proposer)]
 
 
 def _stopping(state: State) -> list[Event]:
@@ -210,10 +210,23 @@ def _examining(state: State) -> list[Event]:
         if following or state.evaluations:
             return following
         # The budget is spent: the verdict is reached on the pairs there are.
-    means = [_exam_mean(state, candidate) for candidate in (started.champion, started.released)]
+    champion, released = _exam_mean(state, started.champion), _exam_mean(state, started.released)
     plan = exam.Plan(started.pairs, started.level)
-    verdict = exam.examine(state.problem, pairs, plan, *means)
+    verdict = exam.examine(state.problem, pairs, plan, champion, released, _mended(state))
     return [VerdictReached(verdict.to_json())]
+
+
+def _mended(state: State) -> tuple[int, int]:
+    """Pairs of the exam in which only the champion kept every constraint, and only the released candidate did."""
+    assert state.exam is not None
+    kept = {
+        (unit.candidate, unit.pair): unit.values is not None and not state.problem.violated(unit.values)
+        for units in state.exam_units.values()
+        for unit in units
+    }
+    champion, released = state.exam.champion, state.exam.released
+    both = [(kept[champion, n], kept[released, n]) for c, n in kept if c == champion and (released, n) in kept]
+    return sum(new and not old for new, old in both), sum(old and not new for new, old in both)
 
 
 def _exam_mean(state: State, candidate: str) -> dict[str, float] | None:

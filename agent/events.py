@@ -149,6 +149,17 @@ class CallStarted(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class CallRefused(Event):
+    """A model call was not made, because it could have passed a limit. Nothing was sent."""
+
+    scope: str
+    key: str
+    ordinal: int
+    reason: str
+    type: ClassVar[str] = "call.refused"
+
+
+@dataclass(frozen=True, slots=True)
 class CallRetried(Event):
     """An attempt of a call failed and will be made again after `wait` seconds."""
 

@@ -73,8 +73,16 @@ def find(runs: Path, name: str) -> Path:
 
 
 def _written(folder: Path) -> float:
-    """When the journal was last written: what is not folded back yet is in the write-ahead log beside it."""
-    return max(path.stat().st_mtime for path in (folder / FILE, folder / f"{FILE}-wal") if path.exists())
+    """When the journal was last written: what is not folded back yet is in the write-ahead log beside it.
+
+    A reader leaves an empty log behind, which says nothing.
+    """
+    journal = (folder / FILE).stat()
+    try:
+        log = (folder / f"{FILE}-wal").stat()
+    except FileNotFoundError:
+        return journal.st_mtime
+    return max(journal.st_mtime, log.st_mtime if log.st_size else 0.0)
 
 
 def folders(runs: Path) -> Iterator[Path]:

@@ -118,7 +118,7 @@ async def forecast(session: Session, measure: bool, progress: Callable[[str], No
         out.notes.append("only a limit on time is set; --measure tells how many evaluations fit into it")
     if candidates is not None and candidates[0] < 2 * len(problem.space):
         out.notes.append(
-            f"{candidates[0]} candidates are few for {len(problem.space)} parameters: one look at each change takes more"
+            f"{candidates[0]} candidates are few for {len(problem.space)} parameters; one look at each takes more"
         )
     if not problem.deterministic and problem.data:
         out.notes.append("each measurement covers all rows of the data")

@@ -145,10 +145,11 @@ class Run:
     def start(self, started: RunStarted) -> None:
         """Begin a new run."""
         now = self.clock()
-        self.state = State(started, now)
-        self.journal.append(started, now)
+        stored = self.journal.append(started, now)
+        assert isinstance(stored, RunStarted)
+        self.state = State(stored, now)
         for observer in self.observers:
-            observer(started, self.state)
+            observer(stored, self.state)
 
     def resume(self, event: RunResumed, *more: Event) -> None:
         """Fold the journal and take up what was in flight; `event` says what the user changed.
@@ -309,6 +310,7 @@ class Run:
             memory=copy.deepcopy(moment.memory),  # a proposer may change its memory in place; the journal's stays
             options=self.state.settings.options,
         )
+        moment_memory = moment.memory
         del moment
         error = ""
         proposals = []
@@ -330,6 +332,11 @@ class Run:
         except Exception as caught:  # a proposer of the user's own may do anything; the run goes on and says so
             error = f"{type(caught).__name__}: {caught}"
         ended = ProposalEnded(started.id, proposals, context.rejections, context.memory, error, context.exhausted)
+        try:
+            ended.body()
+        except (TypeError, ValueError) as caught:
+            reason = f"what it proposed, rejected or remembers is not JSON: {caught}"
+            ended = ProposalEnded(started.id, [], [], moment_memory, reason)
         del context
         await self.turn("proposal.ended", started.id)
         self.record(ended)

@@ -18,6 +18,7 @@ from agent.decide import decide
 from agent.evaluation import Output, Request
 from agent.events import (
     CallEnded,
+    CallRefused,
     CallRetried,
     CallStarted,
     EpochStarted,
@@ -262,8 +263,8 @@ class _Recorded:
 
 
 def _identity(event: Event | None) -> tuple[object, ...]:
-    if isinstance(event, CallStarted):
-        return event.type, event.scope, event.key, event.ordinal
+    if isinstance(event, (CallStarted, CallRefused)):
+        return "call.started", event.scope, event.key, event.ordinal
     if isinstance(event, (CallEnded, EvaluationEnded, ProposalEnded)):
         return event.type, event.id
     if isinstance(event, StopRequested):

@@ -23,6 +23,7 @@ from agent.ledger import Budget
 from agent.loop import Observer, Run
 from agent.problem import Problem
 from agent.proposers.base import TABLE, load
+from agent.redact import redact
 from agent.result import Result, load_state
 from agent.settings import Settings
 
@@ -82,6 +83,12 @@ class Session:
                     f" {baseline}" + (f", the final exam {held}" if held else "") + f", and one new candidate {rows}",
                     hint=f"allow at least {need} evaluations" + (", or lower gate.exam_pairs" if held else ""),
                 )
+        initial = self.problem.initial().values_json
+        if redact(initial) != initial:
+            raise ConfigError(
+                "the initial candidate holds what looks like a key or a credential, and the journal would mask it",
+                hint="take it out of the space: the evaluator can read it from its environment",
+            )
         load(self.settings.proposer)
         if self.settings.proposer in TABLE and not self.problem.space.numeric:
             raise ConfigError(

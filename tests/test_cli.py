@@ -354,7 +354,8 @@ def test_prune_removes_what_is_old_and_says_so_first_with_dry_run(finished: Path
         copy = tmp_path / "runs" / name
         shutil.copytree(finished / "runs" / name_of(finished), copy)
         when = (copy / "journal.sqlite").stat().st_mtime - 86400 * 10 * age
-        os.utime(copy / "journal.sqlite", (when, when))
+        for path in copy.glob("journal.sqlite*"):
+            os.utime(path, (when, when))
     (tmp_path / "runs" / "notes").mkdir()
     dry = call("prune", "--days", 5, "--keep", 2, "--dry-run", "--json", cwd=tmp_path)
     assert dry.json == {"removed": [], "would_remove": ["older"]}

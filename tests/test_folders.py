@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -76,6 +77,20 @@ def test_a_run_is_found_by_name_beginning_path_or_as_the_last(tmp_path: Path, mo
         with pytest.raises(ConfigError, match=f"no run '{name}'") as caught:
             find(tmp_path / "elsewhere", name)
         assert "truegain list" in caught.value.hint
+
+
+def test_the_last_run_is_the_last_written_one_and_not_the_last_one_read(tmp_path: Path) -> None:
+    long_ago, now = make(tmp_path / "a", age=90, now=time.time()), time.time()
+    recent = make(tmp_path / "b", age=30, now=now)
+    assert listing(long_ago).state == "interrupted"  # reading leaves files behind
+    assert find(tmp_path, "last") == recent
+    assert prune(tmp_path, days=60 / 86_400, keep=None, now=now) == [long_ago]
+    live = Journal(long_ago)
+    live.append(RunEnded("finished", "proven", "a", "a", 0), 101.0)
+    live.commit()  # what is written is in the log now, and the journal's own time is the old one
+    os.utime(long_ago / FILE, (now - 90, now - 90))
+    assert find(tmp_path, "last") == long_ago
+    live.close()
 
 
 def test_the_list_shows_what_state_each_run_is_in(tmp_path: Path) -> None:

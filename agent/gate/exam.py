@@ -139,6 +139,7 @@ def examine(
     plan: Plan,
     champion: Mapping[str, float] | None,
     released: Mapping[str, float] | None,
+    mended: tuple[int, int] = (0, 0),
 ) -> Verdict:
     """The paired exam: an exact one-sided sign test on the pairs, and intervals from order statistics.
 
@@ -148,6 +149,8 @@ def examine(
         plan: How many pairs, at which level.
         champion: Its mean values over the exam, for the constraints; None when it never had any.
         released: The same for the released candidate.
+        mended: Pairs in which only the champion kept every constraint, and in which only the other one did.
+            Enough of the former, by the same test, accept a champion that gains nothing else.
     """
     goal = problem.objective
     evidence = race.evidence(problem)
@@ -158,7 +161,8 @@ def examine(
     repaired = released is None or bool(problem.violated(released))
     p = sign_test(evidence.wins, evidence.losses)
     sound = not failed and champion is not None and not problem.violated(champion)
-    accepted = sound and (p <= plan.level or (repaired and len(evidence) >= pairs_needed(plan.level)))
+    repaired = repaired and sign_test(*mended) <= plan.level
+    accepted = sound and (p <= plan.level or repaired)
     effect = median(evidence.gains) if halves else None
     interval = _finite(median_interval(evidence.gains)) if halves else None
     ratios = [_ratio(goal.sign, o, n) for o, n in zip(old, new, strict=True)]

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from agent.errors import AgentError, BudgetExceeded, ProviderError
-from agent.events import CallEnded, CallRetried, CallStarted
+from agent.events import CallEnded, CallRefused, CallRetried, CallStarted
 from agent.llm.estimate import input_bound
 from agent.llm.failures import CallFailed, error_json, failure
 from agent.llm.jsontext import sound
@@ -125,7 +125,12 @@ class Call:
         who = self._identity
         await self._recorder.turn("call.started", who.scope, who.key, who.ordinal)
         # No await between check and record: calls in parallel see each other's reservations.
-        self._recorder.ledger.check(calls=1, tokens=self._tokens, usd=self._usd)
+        try:
+            self._recorder.ledger.check(calls=1, tokens=self._tokens, usd=self._usd)
+        except BudgetExceeded as error:
+            # In the journal because it depends on the moment: what else was reserved just then.
+            self._recorder.record(CallRefused(who.scope, who.key, who.ordinal, error.message))
+            raise
         self._number = self._recorder.next_call()
         self._recorder.record(
             CallStarted(

@@ -15,8 +15,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-from agent.errors import ConfigError, OutputInvalid
+from agent.errors import BudgetExceeded, ConfigError, OutputInvalid
 from agent.history import Trial
+from agent.parameters import Numeric
 from agent.problem import Problem
 from agent.proposers.base import Context, Proposal, numeric
 from agent.space import Candidate
@@ -134,8 +135,8 @@ class EvoLLM:
         """The model's point; where its answer cannot be used, the best point, recorded as a fallback."""
         space = context.problem.space
         best = shown[-1].candidate
-        bins = space.to_bins(best, options.resolution)
-        size, block = len(bins), min(options.block, len(bins))
+        values = best.values_json
+        size, block = len(space.numeric), min(options.block, len(space.numeric))
         # Coordinates of about as many bins share a call: the schema's one range then fits all of them.
         counts = space.bins(options.resolution)
         order = sorted(range(size), key=lambda place: counts[place])
@@ -143,14 +144,22 @@ class EvoLLM:
         for _ in range(min(options.calls, -(-size // block))):
             block_at = [order[(memory["next"] + i) % size] for i in range(block)]
             memory["next"] = (memory["next"] + block) % size
-            answer = await self._ask(context, options, shown, block_at, memory["generation"])
+            try:
+                answer = await self._ask(context, options, shown, block_at, memory["generation"])
+            except BudgetExceeded as error:
+                if not usable:
+                    raise
+                context.reject(f"no further call was made: {error.message}", f"{SOURCE}:llm")
+                break
             if answer is not None:
                 usable = True
                 for place, index in zip(block_at, answer, strict=True):
-                    bins[place] = index
+                    parameter = space[space.numeric[place]]
+                    assert isinstance(parameter, Numeric)
+                    values[space.numeric[place]] = parameter.from_bin(index, options.resolution)
         if not usable:
             return best, f"{SOURCE}:fallback"
-        mean = space.from_bins(bins, best, options.resolution)
+        mean = Candidate(values)
         if mean.id in context.history:
             trial = context.history[mean.id]
             context.reject(f"the model repeated candidate {trial.number}", f"{SOURCE}:llm")
