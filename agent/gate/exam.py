@@ -170,6 +170,8 @@ def examine(
     ratio = median(known) if known and len(known) == len(ratios) else None
     ratio_interval = _finite(median_interval(known)) if ratio is not None else None
     basis = f"better in {evidence.wins} of {len(evidence)} pairs, p = {p:.2g}"
+    if repaired and p > plan.level:
+        basis = f"it alone did so in {mended[0]} of {race.complete} pairs, p = {sign_test(*mended):.2g}"
     if failed:
         basis += "; it failed during the exam"
     elif not sound:

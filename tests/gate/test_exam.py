@@ -44,13 +44,14 @@ def held(
     level: float = LEVEL,
     champion: Mapping[str, float] | None = FINE,
     released: Mapping[str, float] | None = FINE,
+    mended: tuple[int, int] = (0, 0),
 ) -> Verdict:
     """The verdict on these pairs."""
     race = Race("new", "old", len(after), len(after))
     for number, (new, old) in enumerate(zip(after, before, strict=True)):
         race.add(number, "new", new)
         race.add(number, "old", old)
-    return examine(which, race, Plan(len(after), level), champion, released)
+    return examine(which, race, Plan(len(after), level), champion, released, mended)
 
 
 def accepted(
@@ -154,10 +155,21 @@ def test_pairs_in_which_the_released_candidate_failed_prove_nothing() -> None:
 
 def test_a_candidate_that_alone_keeps_every_constraint_needs_no_gain_but_enough_pairs() -> None:
     worse: list[float | None] = [6.0] * 12
-    verdict = held(problem(), worse, [5.0] * 12, released=BROKEN)
+    verdict = held(problem(), worse, [5.0] * 12, released=BROKEN, mended=(12, 0))
     assert verdict.accepted and "only the new candidate keeps every constraint" in verdict.sentence
-    assert not held(problem(), worse[:4], [5.0] * 4, released=BROKEN).accepted
-    assert not held(problem(), [*worse, None], [5.0] * 13, released=BROKEN).accepted
+    assert not held(problem(), worse[:4], [5.0] * 4, released=BROKEN, mended=(4, 0)).accepted
+    assert not held(problem(), [*worse, None], [5.0] * 13, released=BROKEN, mended=(12, 0)).accepted
+
+
+def test_a_constraint_at_its_bound_is_not_mended_by_chance() -> None:
+    """Two equal candidates whose constraint holds half of the time: the better average is luck."""
+    rng, worlds, count = random.Random(3), 1500, 0
+    for _ in range(worlds):
+        sizes = [(rng.gauss(1, 0.1) <= 1, rng.gauss(1, 0.1) <= 1) for _ in range(PAIRS)]
+        mended = sum(new and not old for new, old in sizes), sum(old and not new for new, old in sizes)
+        equal: list[float | None] = [5.0] * PAIRS
+        count += held(problem(), equal, equal, released=BROKEN, mended=mended).accepted
+    assert count / worlds <= LEVEL + 3 * math.sqrt(LEVEL * (1 - LEVEL) / worlds)
 
 
 def test_the_verdict_says_the_effect_and_its_interval_in_words() -> None:

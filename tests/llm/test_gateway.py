@@ -322,11 +322,14 @@ async def test_limits_on_tokens_and_dollars_hold_with_twenty_in_flight(provider:
         assert desk.ledger.total.usd <= (budget.usd or 1)
 
 
-async def test_a_refused_call_leaves_no_trace(provider: FakeProvider, make: Make) -> None:
+async def test_a_refused_call_is_journalled_and_nothing_is_sent(provider: FakeProvider, make: Make) -> None:
     desk = Desk(Budget(tokens=10))
     with pytest.raises(BudgetExceeded):
         await ask(make(desk))
-    assert (provider.calls, desk.events) == (0, [])
+    assert provider.calls == 0
+    assert [(event.type, event.reason) for event in desk.events] == [
+        ("call.refused", "the limit of 10 tokens is reached (0 spent or reserved)")
+    ]
 
 
 async def test_a_limit_in_dollars_with_an_unknown_price_is_refused_with_the_fix(
