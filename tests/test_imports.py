@@ -88,7 +88,7 @@ FLOORS = (
     ("state", "decide", "loop", "result", "folders", "replay"),
     ("config", "session", "forecast"),
     ("api",),
-    ("asktell", "testing"),
+    ("asktell", "testing", "testing_proposers"),
     ("cli", "__main__"),
 )
 

@@ -97,7 +97,7 @@ class Context:
 
 
 class Proposer(Protocol):
-    """Makes candidates. `agent.testing.ProposerContract` holds what every one must do.
+    """Makes candidates. `agent.testing_proposers.ProposerContract` holds what every one must do.
 
     Attributes:
         name: As in the table.

@@ -14,7 +14,7 @@ from agent.llm.types import Completion, ModelRequest
 from agent.proposers.alternate import Alternate
 from agent.proposers.base import TABLE, load
 from agent.proposers.coordinate import Coordinate
-from agent.testing import SPACES, Search, adviser, bowl
+from agent.testing_proposers import SPACES, Search, adviser, bowl
 
 SPACE = SPACES["wide"]
 

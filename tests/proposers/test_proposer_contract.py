@@ -9,7 +9,7 @@ from agent.proposers.base import Proposer
 from agent.proposers.coordinate import Coordinate
 from agent.proposers.evollm import EvoLLM
 from agent.proposers.random import Random
-from agent.testing import ProposerContract
+from agent.testing_proposers import ProposerContract
 
 
 class TestRandom(ProposerContract):

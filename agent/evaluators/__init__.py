@@ -1,0 +1,1 @@
+"""What measures a candidate: a Python callable or a command."""

@@ -1,0 +1,1 @@
+"""Where requests are measured: in this process or in worker processes."""

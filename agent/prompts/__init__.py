@@ -1,0 +1,1 @@
+"""The templates that the LLM reads, one file per template."""
