@@ -60,6 +60,7 @@ def test_an_event_of_an_older_version_still_reads(kind: type[Event]) -> None:
 def test_the_names_of_events_are_a_contract() -> None:
     assert sorted(events.TYPES) == [
         "call.ended",
+        "call.refused",
         "call.retried",
         "call.started",
         "candidate.admitted",

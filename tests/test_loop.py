@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
 from pathlib import Path
 
 import pytest
@@ -45,14 +46,17 @@ async def test_a_noisy_run_ends_with_an_exam_on_fresh_pairs(tmp_path: Path) -> N
     assert all(len(set(seeds)) == 1 for seeds in pairs.values()), "both halves of a pair get one seed"
 
 
-async def test_where_nothing_is_better_nothing_is_claimed(tmp_path: Path) -> None:
-    def flat(candidate: object, seed: int, replicate: int) -> float:
-        return noisy({"x": 0.3, "n": 6, "kind": "b"}, seed, hash(str(candidate)) % 1000 + replicate)
+async def test_where_nothing_is_better_hardly_anything_is_claimed(tmp_path: Path) -> None:
+    def flat(candidate: dict, seed: int, replicate: int) -> float:  # type: ignore[type-arg]
+        return random.Random(f"{sorted(candidate.items())} {seed} {replicate}").gauss(0, 1)
 
-    chosen = session(problem=problem(flat, deterministic=False), budget=Budget(evaluations=150), seed=3)
-    result = await chosen.run(tmp_path / "run")
-    assert result.status in ("initial", "unproven")
-    assert result.released == result.initial
+    claims = 0
+    for seed in range(1000, 1020):
+        chosen = session(problem=problem(flat, deterministic=False), budget=Budget(evaluations=100), seed=seed)
+        result = await chosen.run(tmp_path / f"run{seed}")
+        claims += result.status == "proven"
+        assert result.status == "proven" or result.released == result.initial
+    assert claims <= 3, "the exam errs in 3.75 % of such runs"
 
 
 @pytest.mark.parametrize("workers", [1, 8])
