@@ -9,7 +9,7 @@ from typing import Any
 
 from agent.errors import ConfigError
 from agent.gate.evidence import pairs_needed
-from agent.gate.exam import LEVEL, PAIRS
+from agent.gate.exam import GAIN, LEVEL, PAIRS, share
 
 DEFAULT_MODEL = "local:smollm2-135m"
 
@@ -66,7 +66,7 @@ class Settings:
                 f"base_url is for OpenAI-compatible models and would not reach {foreign[0]}",
                 hint="for another Anthropic server set ANTHROPIC_BASE_URL",
             )
-        need = pairs_needed(self.level)
+        need = pairs_needed(self.level * share(1) * GAIN)
         if isinstance(self.exam_pairs, bool) or not isinstance(self.exam_pairs, int) or self.exam_pairs < need:
             raise ConfigError(
                 f"exam_pairs: found {self.exam_pairs!r}, allowed is a whole number of at least {need}",

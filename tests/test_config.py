@@ -227,7 +227,7 @@ def test_an_unknown_key_names_what_is_allowed_there(folder: Path, key: str, leve
         ("max = 3", "max = 3\nmin = 4", ["constraint size", "min (4", "max (3"]),
         ('name = "size"', 'name = "time"', ["declared twice", "time"]),
         ("level = 0.1", "level = 1", ["gate.level", "found 1", "less than 1"]),
-        ("exam_pairs = 8", "exam_pairs = 3", ["gate.exam_pairs", "found 3", "at least 4"]),
+        ("exam_pairs = 8", "exam_pairs = 3", ["gate.exam_pairs", "found 3", "at least 5"]),
         ("workers = 2", "workers = 0", ["run.workers", "found 0", "greater than or equal to 1"]),
         ('judge = "local:tiny"', "judge = 3", ["models.judge", "found 3", "string"]),
         ("input = 1", "input = -1", ["prices.openai:small.input", "found -1"]),

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from agent.evaluators.function import FunctionEvaluator
 from agent.gate.evidence import pairs_needed
-from agent.gate.exam import LEVEL, PAIRS, Plan, Verdict, compare, examine, plan, reserve, share
+from agent.gate.exam import GAIN, LEVEL, PAIRS, Plan, Verdict, compare, examine, plan, reserve, share
 from agent.gate.race import Race
 from agent.parameters import Float
 from agent.problem import Constraint, Direction, Example, Objective, Problem
@@ -234,7 +234,7 @@ def test_the_plan_has_enough_pairs_for_its_level_and_is_held_back() -> None:
     assert plan(problem(), 12) == Plan(12, LEVEL)
     for level in (0.05, 0.001, 1e-6):
         chosen = plan(problem(), 1, level)
-        assert chosen is not None and chosen.pairs == pairs_needed(level)
+        assert chosen is not None and chosen.pairs == pairs_needed(GAIN * level)
     assert plan(problem(deterministic=True), 12) is None
     assert [reserve(problem(), 12), reserve(problem(rows=5), 12), reserve(problem(deterministic=True), 12)] == [
         24,
