@@ -1,8 +1,9 @@
 """Coordinate hill climbing: change one parameter of the champion at a time.
 
 Each sweep visits the numeric and categorical parameters in a fresh random order. A category is
-replaced by each of its alternatives; a number moves one step up and one step down, and a sweep
-that improves nothing halves the steps (pattern search: Hooke and Jeeves 1961, J. ACM 8, section 2).
+replaced by each of its alternatives; a number moves one step up and one step down. A sweep that
+improves nothing halves the steps (pattern search: Hooke and Jeeves 1961, J. ACM 8, section 2), and the
+next one begins with exchanges of two choices at once.
 """
 
 from __future__ import annotations
@@ -21,6 +22,9 @@ SMALLEST = 1e-3
 """Steps below this are not taken; then two parameters change at once, at random, and more when that is all known."""
 JUMPS = 200
 """Jumps in a row to candidates that are all known, after which a finite space counts as used up."""
+
+EXCHANGE = ""
+"""Stands in a sweep for a change of two choices at once."""
 
 
 class Coordinate:
@@ -50,7 +54,10 @@ class Coordinate:
             local = bool(memory["sweep"])
             if local:
                 name, move = memory["sweep"].pop(0)
-                candidate, what = self._step(context, name, move, memory["step"])
+                exchange = name == EXCHANGE
+                candidate, what = (
+                    self._exchange(context) if exchange else self._step(context, name, move, memory["step"])
+                )
             else:
                 candidate, what = self._jump(context, 2 + jumps // 20)
                 jumps += 1
@@ -70,6 +77,7 @@ class Coordinate:
 
     def _sweep(self, context: Context, memory: dict[str, Any]) -> None:
         """Begin a sweep, with half the step when the last one improved nothing; none when the step is too small."""
+        stuck = not memory["moved"] and len(_choices(context)) > 1
         if not memory["moved"] and memory["step"] >= SMALLEST:
             memory["step"] /= 2
         memory["moved"] = False
@@ -77,6 +85,9 @@ class Coordinate:
             names = list(context.problem.space.numeric)
             context.rng.shuffle(names)
             memory["sweep"] = [move for name in names for move in self._moves(context, name)]
+            if stuck:
+                # No single choice helps any more: where two hold each other in place, they have to change together.
+                memory["sweep"] = [[EXCHANGE, 0]] * len(_choices(context)) + memory["sweep"]
 
     def _step(self, context: Context, name: str, move: int, step: float) -> tuple[Candidate, str]:
         values = context.champion.values_json
@@ -98,6 +109,16 @@ class Coordinate:
         first = context.rng.choice((1, -1))
         return [[name, first], [name, -first]]
 
+    def _exchange(self, context: Context) -> tuple[Candidate, str]:
+        space, values = context.problem.space, context.champion.values_json
+        chosen = context.rng.sample(_choices(context), 2)
+        for name in chosen:
+            parameter = space[name]
+            assert isinstance(parameter, Categorical)
+            current = parameter.to_bin(values[name], parameter.levels)
+            values[name] = parameter.choices[context.rng.choice([i for i in range(parameter.levels) if i != current])]
+        return Candidate(values), ", ".join(f"{name}: {context.champion[name]} → {values[name]}" for name in chosen)
+
     def _jump(self, context: Context, width: int) -> tuple[Candidate, str]:
         space = context.problem.space
         values = context.champion.values_json
@@ -105,6 +126,10 @@ class Coordinate:
         for name in chosen:
             values[name] = space[name].sample(context.rng)
         return Candidate(values), "a jump in " + " and ".join(chosen)
+
+
+def _choices(context: Context) -> list[str]:
+    return [name for name, parameter in context.problem.space.items() if isinstance(parameter, Categorical)]
 
 
 def _stepped(parameter: Numeric, value: Any, step: float) -> Any:
