@@ -17,6 +17,8 @@ from agent.space import Candidate
 from agent.state import State
 from agent.texts import Code, Text
 
+SUMMARY = "summary.json"
+
 
 @dataclass(frozen=True)
 class Result:
@@ -118,13 +120,24 @@ class Result:
         """
         try:
             write_best(self.folder / "best", self)
-            (self.folder / "summary.json").write_text(json.dumps(self.to_json(), indent=1, ensure_ascii=False) + "\n")
             (self.folder / "summary.md").write_text(self.markdown(), encoding="utf-8")
+            (self.folder / SUMMARY).write_text(self._summary(), encoding="utf-8")  # last: see `saved`
         except OSError as error:
             raise StoreError(
                 f"cannot write the summary of {self.folder.name}: {error}",
                 hint=f"the journal is safe; free some space, then: truegain export {self.folder.name}",
             ) from None
+
+    @property
+    def saved(self) -> bool:
+        """Whether the run folder holds what `save` writes of this result."""
+        try:
+            return (self.folder / SUMMARY).read_text(encoding="utf-8") == self._summary()
+        except (OSError, UnicodeDecodeError):
+            return False
+
+    def _summary(self) -> str:
+        return json.dumps(self.to_json(), indent=1, ensure_ascii=False) + "\n"
 
     def markdown(self) -> str:
         """The summary for people."""

@@ -169,6 +169,10 @@ class Session:
                 "or resume with --accept-change to go on from the champion",
             )
         if before.ended is not None and not changed and not (changes or {}).get("budget"):
+            result = Result.of(before, folder)
+            if not result.saved:  # it was cut off between its last event and its summary
+                result.save()
+                return result
             raise ConfigError(
                 f"the run has ended ({before.ended.reason})",
                 hint=f"truegain show {folder.name} shows what it found; more budget continues it: --evaluations N",

@@ -27,6 +27,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from agent.errors import ConfigError
 from agent.evaluators.function import FunctionEvaluator
 from agent.journal import FILE
 from agent.ledger import Budget
@@ -34,6 +35,7 @@ from agent.llm.scripted import Scripted
 from agent.llm.types import Completion, ModelRequest
 from agent.loop import Run
 from agent.problem import Objective, Problem
+from agent.result import load_result
 from agent.session import Session
 from agent.settings import Settings
 from agent.space import Candidate, Space
@@ -102,7 +104,12 @@ async def live(life: Mapping[str, Any], mark: int) -> int:
         os.write(mark, b"drive\n")
 
     folder, chosen = Path(life["folder"]), session(life)
-    result = await (chosen.resume(folder, hold=hold) if begun(folder) else chosen.run(folder, hold))
+    try:
+        result = await (chosen.resume(folder, hold=hold) if begun(folder) else chosen.run(folder, hold))
+    except ConfigError as error:
+        result = load_result(folder)
+        if "has ended" not in error.message or not result.saved:  # otherwise the life before was killed at its very end
+            raise
     return result.exit_code
 
 

@@ -27,7 +27,7 @@ from agent.events import CallEnded, CallStarted, EvaluationEnded, EvaluationStar
 from agent.journal import FILE, read
 from agent.llm.gateway import wire_seed
 from agent.replay import replay
-from agent.result import load_state
+from agent.result import load_result, load_state
 from tests.kill_worker import ASKED, EXECUTED, LIFE
 
 ROOT = Path(__file__).parents[1]
@@ -167,7 +167,8 @@ def test_killing_at_random_moments_loses_nothing(launcher: Launcher, tmp_path: P
                 break
             kills += 1
             grown += len(watch.stored) > before
-        assert ending["code"] == 0, lines(folder.parent / LIFE)[-20:]
+        assert ending["code"] == 0, "\n".join(lines(folder.parent / LIFE)[-40:])
+        assert load_result(folder).saved, "a run that ended has its summary, wherever it was killed"
         cut += finished_well(folder, life)
         lost = load_state(folder).ledger.lost_evaluations
         assert watch.executed <= life["evaluations"] + lost, "only what was cut off was executed again"

@@ -294,6 +294,20 @@ async def test_more_budget_continues_a_run_that_ended(tmp_path: Path) -> None:
     assert (await replay(tmp_path / "run"))[1] is None
 
 
+async def test_a_run_that_was_cut_off_before_its_summary_gets_it_on_resume(tmp_path: Path) -> None:
+    chosen = session(budget=Budget(evaluations=40))
+    first = await chosen.run(tmp_path / "run")
+    assert first.saved
+    before = (tmp_path / "run" / "summary.json").read_text()
+    (tmp_path / "run" / "summary.json").unlink()
+    assert not first.saved
+    again = await chosen.resume(tmp_path / "run")
+    assert again.saved and again.to_json() == first.to_json()
+    assert (tmp_path / "run" / "summary.json").read_text() == before
+    with pytest.raises(ConfigError, match="has ended"):
+        await chosen.resume(tmp_path / "run")
+
+
 async def test_a_changed_problem_is_refused_unless_accepted(tmp_path: Path) -> None:
     await session(budget=Budget(evaluations=40)).run(tmp_path / "run")
     best = load_result(tmp_path / "run").best
