@@ -13,6 +13,7 @@ from agent.evaluation import LARGEST, Evaluator, Limits, Output, Request, Score
 from agent.space import Candidate, Space, canonical, digest
 
 Direction = Literal["minimize", "maximize"]
+Split = Literal["train", "val", "test"]
 
 
 def _number(value: Any) -> bool:
@@ -96,10 +97,24 @@ class Constraint:
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One row of data: an id and JSON content."""
+    """One row of data.
+
+    Args:
+        id: Unique among the rows.
+        row: JSON content, as the evaluator gets it.
+        cluster: What the row belongs to (a user, a document, a repository); rows of one cluster are
+            no independent evidence. "" means that it stands alone.
+        split: train (the search sees it), val (the gate alone reads it) or test (opened after the end).
+        answer: What a candidate must not contain when the row is held out; None when there is none.
+        anchor: Whether no champion may do worse on it than the one before.
+    """
 
     id: str
     row: Any
+    cluster: str = ""
+    split: Split = "train"
+    answer: Any = None
+    anchor: bool = False
 
 
 @dataclass(frozen=True)
