@@ -12,17 +12,20 @@ from __future__ import annotations
 import asyncio
 import inspect
 import threading
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from agent.data import Dataset, load, load_splits
 from agent.errors import ConfigError
 from agent.evaluation import Evaluator, Limits
 from agent.folders import find, new_run, runs_folder
+from agent.gate.checks import user_check
+from agent.goals import Constraint, Objective
 from agent.ledger import Budget
 from agent.loop import Observer
 from agent.parameters import Parameter
-from agent.problem import Constraint, Objective, Problem, examples
+from agent.problem import Problem
 from agent.result import Result
 from agent.session import Session
 from agent.settings import Settings
@@ -43,7 +46,10 @@ def make_session(
     evaluate: Callable[..., Any] | str | Evaluator,
     *,
     space: Space | Mapping[str, Parameter],
-    data: Sequence[Any] = (),
+    data: Any = (),
+    target: str = "population",
+    claim: str = "primary",
+    checks: Sequence[Callable[..., Any]] = (),
     objectives: str | Objective | Sequence[Objective] = "minimize",
     constraints: Sequence[Constraint] = (),
     model: Any = DEFAULT,
@@ -62,7 +68,7 @@ def make_session(
     goals = _objectives(objectives)
     for what, value, right, allowed in (
         ("space", space, isinstance(space, (Space, Mapping)), "a Space or a mapping of names to parameters"),
-        ("data", data, isinstance(data, Sequence) and not isinstance(data, (str, bytes)), "a list of rows"),
+        ("checks", checks, isinstance(checks, Sequence) and all(map(callable, checks)), "a list of functions"),
         ("constraints", constraints, _all(constraints, Constraint), "a list of Constraint"),
         ("budget", budget, _whole(budget) or isinstance(budget, Budget | None), "a number of evaluations, or a Budget"),
         ("seed", seed, _whole(seed), "a whole number"),
@@ -73,14 +79,18 @@ def make_session(
             raise ConfigError(f"{what}: found {value!r}, allowed is {allowed}")
     names = [item.name for item in goals] + [item.name for item in constraints]
     where = Path(folder) if folder is not None else _folder_of(evaluate)
+    rows = _dataset(data)
     problem = Problem(
         name=name or _name_of(evaluate),
         space=space if isinstance(space, Space) else Space(space),
         evaluator=_evaluator(evaluate, where, names, exclusive),
         objectives=goals,
         constraints=tuple(constraints),
-        data=examples(data),
+        data=rows.examples if rows is not None else (),
         deterministic=deterministic,
+        target=target if rows is not None else "suite",  # type: ignore[arg-type]
+        claim=claim,  # type: ignore[arg-type]
+        labels=rows.labels if rows is not None else ("id",),
         description=description or _words_of(evaluate),
         folder=where,
         limits=limits or Limits(),
@@ -112,7 +122,26 @@ def make_session(
         seed=seed,
         model=scripted,
         observers=tuple(observers),
+        checks=tuple(user_check(check) for check in checks),
     )
+
+
+def _dataset(data: Any) -> Dataset | None:
+    """The rows: a `Dataset`, a path, a list or an iterator, or {"train": …, "val": …, "test": …}."""
+    if isinstance(data, Sequence) and not isinstance(data, str) and not data:
+        return None
+    if not isinstance(data, (str, Path, Mapping, Iterable, Dataset)) or isinstance(data, bytes):
+        raise ConfigError(
+            f"data: found {data!r}, allowed is a list of rows, a path, an iterator or a mapping of splits"
+        )
+    if isinstance(data, Dataset):
+        return data
+    if not isinstance(data, Mapping):
+        return load(data)
+    unknown = [name for name in data if name not in ("train", "val", "test")]
+    if unknown or "train" not in data:
+        raise ConfigError(f"data: found the splits {', '.join(map(str, data))}, allowed are train, val and test")
+    return load_splits(**data)
 
 
 def _objectives(given: str | Objective | Sequence[Objective]) -> tuple[Objective, ...]:
@@ -201,7 +230,7 @@ def optimize(
     evaluate: Callable[..., Any] | str | Evaluator,
     *,
     space: Space | Mapping[str, Parameter],
-    data: Sequence[Any] = (),
+    data: Any = (),
     objectives: str | Objective | Sequence[Objective] = "minimize",
     model: Any = DEFAULT,
     budget: int | Budget | None = None,
@@ -216,7 +245,8 @@ def optimize(
             or an `Evaluator`. It returns a number, `(number, feedback)`, a mapping of names to
             numbers, or a `Score`. With `data` it is called as `evaluate(candidate, row)`.
         space: Parameters by name.
-        data: Rows; a candidate's value is the mean over all of them.
+        data: Rows: a list, an iterator, the path of a .jsonl, .json or .csv file, {"train": …, "val": …, "test": …},
+            or an `agent.data.Dataset` with clusters and answers.
         objectives: "minimize" or "maximize" for a function that returns a number; otherwise `Objective`s,
             of which the first is compared and the others are recorded.
         model: `provider:model` for proposals, a mapping by role, a model object, or None for no model.
@@ -224,9 +254,11 @@ def optimize(
             evaluations unless you say otherwise, and what it was when a run is resumed.
         seed: Of the run's random numbers.
         options: Fields of `Settings` (proposer, workers, exam_pairs, base_url …).
-        more: constraints, deterministic (measuring twice gives the same number), exclusive, limits,
-            description, name, folder, observers; runs (where run folders go); resume (a run to
-            continue) and accept_change.
+        more: target ("population": the rows are a sample, and a part of them is held back to prove gains with;
+            "suite": they are the goal itself), claim (what several objectives claim: primary, sum or
+            dominance), checks (functions that may refuse a candidate before it is measured), constraints,
+            deterministic (measuring twice gives the same number), exclusive, limits, description, name,
+            folder, observers; runs (where run folders go); resume (a run to continue) and accept_change.
 
     Returns:
         The result; its status says whether the gain is proven, exact, unproven, or not there.

@@ -5,22 +5,26 @@ Every error names file, key, what was found and what is allowed.
 
 from __future__ import annotations
 
-import json
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from agent.errors import ConfigError
 from agent.evaluation import Evaluator, Limits
+from agent.gate.checks import Check, load_check
+from agent.goals import Constraint, Objective
 from agent.ledger import Budget
-from agent.problem import Constraint, Objective, Problem, examples
+from agent.problem import Problem
 from agent.settings import DEFAULT_MODEL, Settings
 from agent.space import Space
+
+if TYPE_CHECKING:
+    from agent.data import Dataset
 
 FILE = "problem.toml"
 
@@ -52,6 +56,9 @@ class ObjectiveConfig(_Strict):
     min_effect: float = Field(default=0.0, ge=0)
     min_effect_relative: float = Field(default=0.0, ge=0)
     floor: float | None = None
+    low: float | None = None
+    high: float | None = None
+    weight: float = Field(default=1.0, gt=0)
 
 
 class ConstraintConfig(_Strict):
@@ -61,6 +68,30 @@ class ConstraintConfig(_Strict):
     max: float | None = None
     min: float | None = None
     unit: str = ""
+    kind: Literal["bound", "limit", "noninferior", "alarm"] = "bound"
+    direction: Literal["minimize", "maximize"] = "maximize"
+    margin: float = Field(default=0.0, ge=0)
+    low: float | None = None
+    high: float | None = None
+
+
+class DataConfig(_Strict):
+    """[data]: one file, or one for each split."""
+
+    file: str | None = None
+    train: str | None = None
+    val: str | None = None
+    test: str | None = None
+    target: Literal["population", "suite"] = "population"
+    id: str | None = None
+    cluster: str | None = None
+    answer: str | None = None
+    split: str | None = None
+    anchor: str | None = None
+    ignore: list[str] = []
+    skip_bad: bool = False
+    val_share: float | None = Field(default=None, ge=0)
+    test_share: float | None = Field(default=None, ge=0)
 
 
 class BudgetConfig(_Strict):
@@ -98,6 +129,14 @@ class GateConfig(_Strict):
     race_longest: int = Field(default=10, ge=1)
     exam_pairs: int = Field(default=12, ge=1)
     level: float = Field(default=0.05, gt=0, lt=1)
+    null: Literal["mean", "exchangeable"] = "mean"
+    noise: Literal["any", "gaussian"] = "any"
+    interim: bool = True
+    sequential: bool = False
+    smallest_gain: float = Field(default=0.08, gt=0, le=1)
+    report: bool = True
+    claim: Literal["primary", "sum", "dominance"] = "primary"
+    checks: list[str] = []
 
 
 class RunConfig(_Strict):
@@ -124,7 +163,7 @@ class ProblemConfig(_Strict):
     space: dict[str, dict[str, Any]]
     objectives: list[ObjectiveConfig] = Field(min_length=1)
     constraints: list[ConstraintConfig] = []
-    data: str | None = None
+    data: str | DataConfig | None = None
     budget: BudgetConfig = BudgetConfig()
     models: ModelsConfig = ModelsConfig()
     proposer: ProposerConfig = ProposerConfig()
@@ -143,6 +182,9 @@ class Setup:
         budget: Limits.
         seed: Of the run.
         env: Environment variables for the evaluator's processes.
+        checks: The user's own.
+        shares: For val and test, where they are given.
+        notes: What was found in the data, one sentence each.
     """
 
     problem: Problem
@@ -150,6 +192,9 @@ class Setup:
     budget: Budget
     seed: int
     env: Mapping[str, str] | None = None
+    checks: tuple[Check, ...] = ()
+    shares: Mapping[str, float] | None = None
+    notes: tuple[str, ...] = ()
 
 
 def load(folder: Path, overrides: Mapping[str, Any] | None = None) -> Setup:
@@ -191,14 +236,19 @@ def _build(parsed: ProblemConfig, folder: Path) -> Setup:
     constraints = tuple(Constraint(**item.model_dump()) for item in parsed.constraints)
     names = [item.name for item in objectives] + [item.name for item in constraints]
     chosen = parsed.evaluator
+    given = DataConfig(file=parsed.data) if isinstance(parsed.data, str) else parsed.data
+    data = _data(given, folder) if given is not None else None
     problem = Problem(
         name=parsed.name or folder.name,
         space=_section("space", lambda: Space.from_spec(parsed.space)),
         evaluator=_evaluator(chosen, folder, names),
         objectives=objectives,
         constraints=constraints,
-        data=examples(_rows(folder / parsed.data)) if parsed.data else (),
+        data=data.examples if data is not None else (),
         deterministic=chosen.deterministic,
+        target=given.target if given is not None else "suite",
+        claim=parsed.gate.claim,
+        labels=data.labels if data is not None else ("id",),
         description=parsed.description.strip(),
         folder=folder,
         limits=Limits(chosen.timeout, chosen.memory_mb),
@@ -215,11 +265,52 @@ def _build(parsed: ProblemConfig, folder: Path) -> Setup:
             isolate=chosen.isolate,
             base_url=parsed.models.base_url,
             options=parsed.proposer.options,
-            **parsed.gate.model_dump(),
+            **parsed.gate.model_dump(exclude={"claim", "checks"}),
         ),
     )
     budget = Budget(**parsed.budget.model_dump())
-    return Setup(problem, settings, budget, parsed.run.seed, chosen.env or None)
+    return Setup(
+        problem,
+        settings,
+        budget,
+        parsed.run.seed,
+        chosen.env or None,
+        checks=tuple(_section("gate.checks", partial(load_check, name, folder)) for name in parsed.gate.checks),
+        shares=_shares(given),
+        notes=tuple(data.report.sentences()) if data is not None else (),
+    )
+
+
+def _shares(given: DataConfig | None) -> dict[str, float] | None:
+    if given is None:
+        return None
+    found = {"val": given.val_share, "test": given.test_share}
+    return {name: share for name, share in found.items() if share is not None} or None
+
+
+def _data(given: DataConfig, folder: Path) -> Dataset:
+    """The rows that [data] names."""
+    try:
+        return _rows(given, folder)
+    except ConfigError as error:
+        raise ConfigError(f"data: {error.message}", hint=error.hint.replace("True", "true")) from None
+
+
+def _rows(given: DataConfig, folder: Path) -> Dataset:
+    from agent.data import load as load_rows
+    from agent.data import load_splits
+
+    fields: dict[str, Any] = {name: getattr(given, name) for name in ("id", "cluster", "answer", "anchor")}
+    fields |= {"ignore": tuple(given.ignore), "skip_bad": given.skip_bad}
+    parts = {name: getattr(given, name) for name in ("train", "val", "test")}
+    if given.file is not None:
+        if any(parts.values()):
+            raise ConfigError("file: names all rows, so train, val and test cannot be given too")
+        return load_rows(folder / given.file, split=given.split, **fields)
+    if parts["train"] is None:
+        raise ConfigError("file: missing", hint='[data] file = "rows.jsonl", or train = … and val = …')
+    paths = {name: folder / file for name, file in parts.items() if file is not None}
+    return load_splits(shares=_shares(given), **paths, **fields)
 
 
 SECTIONS = {"options": "proposer", "base_url": "models", "workers": "run", "executor": "evaluator"}
@@ -250,24 +341,6 @@ def _evaluator(chosen: EvaluatorConfig, folder: Path, names: list[str]) -> Evalu
     return CommandEvaluator(
         chosen.command or [], cwd=folder, names=names, exclusive=chosen.exclusive, env=chosen.env or None
     )
-
-
-def _rows(path: Path) -> list[Any]:
-    """The rows of a JSON-lines file; full data sets come with splits in `agent.data`."""
-    rows = []
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"data: cannot read {path}: {error}", hint="the file must be UTF-8 JSON lines") from None
-    for number, line in enumerate(lines, 1):
-        if line.strip():
-            try:
-                rows.append(json.loads(line))
-            except ValueError as error:
-                raise ConfigError(f"data: {path}, line {number} is not JSON: {error}") from None
-    if not rows:
-        raise ConfigError(f"data: {path} has no rows")
-    return rows
 
 
 def _set(raw: dict[str, Any], key: str, value: Any, path: Path) -> None:

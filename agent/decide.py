@@ -9,21 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from agent import decide_gate
 from agent.events import (
     CandidateAdmitted,
     CandidateRejected,
+    CheckStarted,
     EvaluationStarted,
     Event,
-    ExamDecided,
-    ExamStarted,
     ProposalStarted,
     RaceDecided,
     RaceStarted,
     RunEnded,
     StopRequested,
-    VerdictReached,
 )
-from agent.gate import exam, race
+from agent.gate import race
 from agent.space import digest
 from agent.state import State
 
@@ -38,19 +37,23 @@ def decide(state: State) -> list[Event]:
     if state.ended is not None:
         return []
     if state.unchecked:
-        return [_check(state)]
-    if state.looks:
-        return [_look(state)]
-    if state.race is not None:
-        ruling = _race(state)
-        if ruling is not None:
-            return [ruling]
+        found = _check(state)
+        return [found] if found is not None else []
+    if state.noise_found is None:
+        told = decide_gate.noise(state)
+        if told is not None:
+            return [told]
+    ruling = _ruling(state)
+    if ruling is not None:
+        return [ruling]
     if state.halt is not None:
         return []
-    return _stopping(state) if state.stop is not None else _searching(state)
+    return decide_gate.stopping(state, _measure) if state.stop is not None else _searching(state)
 
 
-def _check(state: State) -> Event:
+def _check(state: State) -> Event | None:
+    if state.checking is not None and "checked" not in state.unchecked[0][1]:
+        return None
     number, proposal = state.unchecked[0]
     source = str(proposal.get("source", ""))
     try:
@@ -62,6 +65,12 @@ def _check(state: State) -> Event:
         return CandidateRejected(
             number, candidate.id, f"seen before, as candidate {trial.number} ({trial.state})", source
         )
+    if state.more_checks:
+        if "checked" not in proposal:
+            return CheckStarted(number, candidate.id)
+        name, reason = proposal["checked"]
+        if reason:
+            return CandidateRejected(number, candidate.id, f"{name}: {reason}", source)
     return CandidateAdmitted(
         proposal=number,
         candidate=candidate.id,
@@ -70,6 +79,7 @@ def _check(state: State) -> Event:
         rationale=str(proposal.get("rationale", "")),
         parents=list(proposal.get("parents", [])),
         claim=proposal.get("claim"),
+        read=list(proposal.get("read", [])),
     )
 
 
@@ -88,11 +98,35 @@ def _look(state: State) -> Event:
     return _decided(state, trial.id, race.look(state.problem, trial.values, _champion(state)))
 
 
-def _race(state: State) -> Event | None:
-    current = state.race
-    assert current is not None
-    ruling = current.update(state.problem)
-    return None if ruling.decision == "continue" else _decided(state, current.challenger, ruling)
+def _ruling(state: State) -> Event | None:
+    """The race's next word, where it has one."""
+    if state.arena is not None:
+        return _row_ruling(state)
+    if state.looks:
+        return _look(state)
+    if state.race is None:
+        return None
+    ruling = state.race.update(state.problem)
+    return None if ruling.decision == "continue" else _decided(state, state.race.challenger, ruling)
+
+
+def _row_ruling(state: State) -> Event | None:
+    arena, history = state.arena, state.history
+    assert arena is not None
+    for candidate, failure in state.broken.items():
+        if candidate in arena.lanes:
+            return _decided(state, candidate, race.Ruling("drop", f"failed: {failure}"))
+    found = arena.ruling()
+    if found is None:
+        return None
+    challenger, ruling = found
+    trial, champion = history[challenger], history[history.champion]
+    if not trial.feasible and ruling.decision == "promote":
+        broken = ", ".join(str(item) for item in state.problem.violated(trial.values or {}))
+        ruling = race.Ruling("drop", f"infeasible: {broken} does not hold", ruling.evidence)
+    elif ruling.decision == "drop" and trial.feasible and trial.values and not champion.feasible:
+        ruling = race.Ruling("promote", "first to keep every constraint", ruling.evidence)
+    return _decided(state, challenger, ruling)
 
 
 def seed_for(state: State, example: str | None, key: str) -> int:
@@ -104,10 +138,9 @@ def _measure(state: State) -> list[Event]:
     """Fill the free slots; a race or an exam goes before first looks."""
     if len(state.evaluations) >= state.workers or (state.problem.evaluator.exclusive and state.proposals):
         return []
-    queue = state.urgent or state.asks
-    if not queue or state.ledger.left("evaluations") < 1:
+    ask = state.next_ask() if state.ledger.left("evaluations") >= 1 else None
+    if ask is None:
         return []
-    ask = queue[0]
     key = f"pair {ask.pair}" if ask.pair >= 0 else f"replicate {ask.replicate}"
     return [
         EvaluationStarted(
@@ -118,37 +151,56 @@ def _measure(state: State) -> list[Event]:
             replicate=ask.replicate,
             purpose=ask.purpose,
             pair=ask.pair,
+            stage=ask.stage,
         )
     ]
 
 
 def search_left(state: State) -> float:
-    """Evaluations that the search may still start; what the final exam needs is held back."""
-    return state.ledger.left("evaluations") - exam.reserve(state.problem, state.settings.exam_pairs)
+    """Evaluations that the search may still start; what the last exam and the report need is held back."""
+    return state.ledger.left("evaluations") - decide_gate.reserve(state)
 
 
 def _searching(state: State) -> list[Event]:
-    initial = state.history[state.history.initial]
-    if initial.failure and not initial.count:
-        return [RunEnded("evaluator", "initial", initial.id, initial.id, 3, initial.failure)]
+    if state.gate.open:
+        return decide_gate.examining(state, _measure)
+    failed = _unusable(state)
+    if failed is not None:
+        return [failed]
     if len(state.errors) >= ERRORS:
         return [StopRequested("proposer", f"the proposer failed {ERRORS} times in a row: {state.errors[-1]}")]
     if search_left(state) < 1:
         return [] if state.evaluations else [StopRequested("evaluations", "the search's share of the budget is spent")]
-    if initial.count < state.baseline or (state.urgent or state.asks):
-        started = _measure(state)
-        if started:
-            return started
-    if initial.count < state.baseline:
+    if decide_gate.due(state):  # what is in flight comes home first, so that the exam tells nobody when it ends
+        planned = decide_gate.interim(state)
+        return [planned] if planned is not None else []
+    started = _measure(state)
+    if started:
+        return started
+    if not state.ready:
         return []
-    if state.race is None and state.contenders:
+    if state.arena is None and state.race is None and state.contenders:
         return [_contend(state)]
     spent = _nothing_left(state)
     if not spent:
         return _propose(state)
-    if state.idle and not state.asks and state.race is None:
+    racing = state.race is not None or bool(state.arena is not None and state.arena.lanes)
+    if state.idle and not state.asks and not racing:
         return [StopRequested("exhausted", spent)]
     return []
+
+
+def _unusable(state: State) -> Event | None:
+    """The end of a run whose initial candidate cannot be scored, or whose declaration is wrong."""
+    initial = state.history[state.history.initial]
+    failure = state.broken.get(initial.id, "")
+    if not initial.count and (state.arena is None or state.noise_found is not None):
+        failure = failure or initial.failure  # on rows, a failure on one of the first is no reason to give up
+    if failure:
+        return RunEnded("evaluator", "initial", initial.id, initial.id, 3, failure)
+    if state.noise_found is not None and state.noise_found.wrong:
+        return RunEnded("evaluator", "initial", initial.id, initial.id, 3, state.noise_found.sentence)
+    return None
 
 
 def _contend(state: State) -> Event:
@@ -170,7 +222,7 @@ def _propose(state: State) -> list[Event]:
     """Ask for more candidates early enough that the slots stay busy, and not earlier: later proposals know more."""
     if state.proposals:
         return []  # one at a time: side by side they would share their memory and make the same candidates
-    waiting = len(state.asks) // len(state.rows)
+    waiting = state.waiting
     if state.problem.evaluator.exclusive:
         wanted = 0 if state.evaluations or waiting else 1
     else:
@@ -178,70 +230,3 @@ def _propose(state: State) -> list[Event]:
     if wanted < 1 or waiting >= search_left(state):
         return []
     return [ProposalStarted(state.next_proposal, wanted, state.settings.proposer)]
-
-
-def _stopping(state: State) -> list[Event]:
-    champion, released = state.history.champion, state.released
-    if state.accepted is not None:
-        return [_end(state)]
-    number = state.exams + 1
-    if state.verdict is not None:
-        return [ExamDecided(number, state.verdict["accepted"])]
-    if state.exam is not None:
-        return _examining(state)
-    if state.evaluations:
-        return []
-    if champion == released:
-        return [_end(state)]
-    plan = exam.plan(state.problem, state.settings.exam_pairs, state.settings.level * exam.share(number))
-    if plan is None:
-        verdict = exam.compare(
-            state.problem, champion, _champion(state) or {}, released, state.history[released].values
-        )
-        return [VerdictReached(verdict.to_json())]
-    return [ExamStarted(number, champion, released, plan.pairs, plan.level)]
-
-
-def _examining(state: State) -> list[Event]:
-    started, pairs = state.exam, state.exam_race
-    assert started is not None and pairs is not None
-    if pairs.complete < started.pairs:
-        following = _measure(state)
-        if following or state.evaluations:
-            return following
-        # The budget is spent: the verdict is reached on the pairs there are.
-    champion, released = _exam_mean(state, started.champion), _exam_mean(state, started.released)
-    plan = exam.Plan(started.pairs, started.level)
-    verdict = exam.examine(state.problem, pairs, plan, champion, released, _mended(state))
-    return [VerdictReached(verdict.to_json())]
-
-
-def _mended(state: State) -> tuple[int, int]:
-    """Pairs of the exam in which only the champion kept every constraint, and only the released candidate did."""
-    assert state.exam is not None
-    kept = {
-        (unit.candidate, unit.pair): unit.values is not None and not state.problem.violated(unit.values)
-        for units in state.exam_units.values()
-        for unit in units
-    }
-    champion, released = state.exam.champion, state.exam.released
-    both = [(kept[champion, n], kept[released, n]) for c, n in kept if c == champion and (released, n) in kept]
-    return sum(new and not old for new, old in both), sum(old and not new for new, old in both)
-
-
-def _exam_mean(state: State, candidate: str) -> dict[str, float] | None:
-    values = [unit.values for unit in state.exam_units.get(candidate, []) if unit.values is not None]
-    return {name: sum(v[name] for v in values) / len(values) for name in values[0]} if values else None
-
-
-def _end(state: State) -> Event:
-    champion, released, initial = state.history.champion, state.released, state.history.initial
-    reason = state.stop.reason if state.stop is not None else "finished"
-    detail = state.stop.detail if state.stop is not None else ""
-    code = 1 if reason == "proposer" else 0
-    shown = "initial" if state.proof is None else "exact" if state.proof["kind"] == "exact" else "proven"
-    effect = (state.verdict or {}).get("effect")
-    if champion != released and effect is not None and effect > 0:
-        return RunEnded(reason, "unproven", champion, released, code, detail)
-    # The champion is the released candidate, or the exam put it below: nothing better than released is known.
-    return RunEnded(reason, shown if released != initial else "initial", released, released, code, detail)

@@ -53,6 +53,7 @@ class RunStarted(Event):
         settings: Workers, proposer, models and the gate's settings.
         initial: Values of the initial candidate.
         versions: Versions of Python and the packages that matter.
+        checks: Names of the checks that need more than a candidate and the space.
     """
 
     run: str
@@ -63,6 +64,7 @@ class RunStarted(Event):
     settings: JSON
     initial: JSON
     versions: JSON = field(default_factory=dict)
+    checks: list[str] = field(default_factory=list)
     type: ClassVar[str] = "run.started"
 
 
@@ -100,12 +102,28 @@ class ProposalStarted(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class RowRead(Event):
+    """A proposer read a row of train; what it proposes in this decision was made with it.
+
+    Args:
+        proposal: The decision.
+        example: Id of the row.
+        row: Its content, as it was told.
+    """
+
+    proposal: int
+    example: str
+    row: Any
+    type: ClassVar[str] = "row.read"
+
+
+@dataclass(frozen=True, slots=True)
 class ProposalEnded(Event):
     """What a proposer came up with.
 
     Args:
         id: The decision.
-        proposals: As the proposer gave them: values, source, rationale, parents, claim. The checks decide
+        proposals: As the proposer gave them: values, source, rationale, parents, claim, read. The checks decide
             about each in an event of its own.
         rejections: Replies or values that could not be used, each with reason, source and detail.
         state: What the proposer wants to be given back next time, as JSON.
@@ -202,6 +220,7 @@ class CandidateAdmitted(Event):
         rationale: The proposer's words for it.
         parents: Ids of the candidates it was made from.
         claim: What the proposer expects the objective to be, or None.
+        read: Examples whose content the proposer read for it; they say nothing for it in the race.
     """
 
     proposal: int
@@ -211,6 +230,7 @@ class CandidateAdmitted(Event):
     rationale: str = ""
     parents: list[str] = field(default_factory=list)
     claim: float | None = None
+    read: list[str] = field(default_factory=list)
     type: ClassVar[str] = "candidate.admitted"
 
 
@@ -309,15 +329,80 @@ class StopRequested(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class HoldoutFixed(Event):
+    """The rows that the gate and the final report keep for themselves.
+
+    Args:
+        val: Id and cluster of each row of the gate, in the order in which exams use them.
+        test: The same of the final report's rows.
+        standing: The run's name in the rows' account, and what is left of that: id, tests, accepts, run.
+    """
+
+    val: list[list[str]]
+    test: list[list[str]]
+    standing: JSON = field(default_factory=dict)
+    default_audience: ClassVar[str] = "gate"
+    type: ClassVar[str] = "holdout.fixed"
+
+
+@dataclass(frozen=True, slots=True)
+class NoiseMeasured(Event):
+    """The initial candidate was measured against itself, before anything was spent on the search.
+
+    Args:
+        pairs: Repeated measurements that were compared.
+        sd: Standard deviation of one measurement's noise, in the objective's unit.
+        discordance: Share of the pairs whose two halves differ.
+        sentence: What it means for this run.
+        wrong: The problem is declared deterministic, and is not.
+    """
+
+    pairs: int
+    sd: float
+    discordance: float
+    sentence: str
+    wrong: bool = False
+    type: ClassVar[str] = "noise.measured"
+
+
+@dataclass(frozen=True, slots=True)
+class ExamPlanned(Event):
+    """The search has found something to examine; what the exam may err is asked of the rows' account.
+
+    Args:
+        id: Number of the exam in this run, from 1.
+        champion: The candidate to examine.
+        released: What it is compared with.
+        pairs: Rows that will be measured with both.
+        last: Whether this is the exam at the end of the search.
+        plan: `agent.gate.planning.Plan.to_json()`, worked out from search evidence alone.
+    """
+
+    id: int
+    champion: str
+    released: str
+    pairs: int
+    last: bool
+    plan: JSON
+    default_audience: ClassVar[str] = "report"
+    type: ClassVar[str] = "exam.planned"
+
+
+@dataclass(frozen=True, slots=True)
 class ExamStarted(Event):
-    """The gate begins an exam of the champion against the released candidate."""
+    """The gate begins an exam of the champion against the released candidate.
+
+    Args:
+        account: What the level was worked out from; empty where no rows are used twice.
+    """
 
     id: int
     champion: str
     released: str
     pairs: int
     level: float
-    default_audience: ClassVar[str] = "gate"
+    account: JSON = field(default_factory=dict)
+    default_audience: ClassVar[str] = "report"
     type: ClassVar[str] = "exam.started"
 
 
@@ -337,6 +422,54 @@ class VerdictReached(Event):
     verdict: JSON
     default_audience: ClassVar[str] = "report"
     type: ClassVar[str] = "verdict.reached"
+
+
+@dataclass(frozen=True, slots=True)
+class ReportPlanned(Event):
+    """The search and the gate are done; the test rows are opened for the candidates that matter."""
+
+    candidates: list[str]
+    rows: int
+    default_audience: ClassVar[str] = "report"
+    type: ClassVar[str] = "report.planned"
+
+
+@dataclass(frozen=True, slots=True)
+class ReportStarted(Event):
+    """Which opening of these test rows it is, and the error level that leaves for its intervals."""
+
+    opening: int
+    level: float
+    default_audience: ClassVar[str] = "report"
+    type: ClassVar[str] = "report.started"
+
+
+@dataclass(frozen=True, slots=True)
+class ReportReached(Event):
+    """The final report: each candidate's mean on the test rows and its gain over the initial one, with intervals."""
+
+    report: JSON
+    default_audience: ClassVar[str] = "report"
+    type: ClassVar[str] = "report.reached"
+
+
+@dataclass(frozen=True, slots=True)
+class CheckStarted(Event):
+    """Checks that need more than the candidate (held-out answers, the user's own code) look at a proposal."""
+
+    id: int
+    candidate: str
+    type: ClassVar[str] = "check.started"
+
+
+@dataclass(frozen=True, slots=True)
+class CheckEnded(Event):
+    """What those checks said: the name of the check that refuses and its reason, or two empty words."""
+
+    id: int
+    check: str
+    reason: str
+    type: ClassVar[str] = "check.ended"
 
 
 @dataclass(frozen=True, slots=True)

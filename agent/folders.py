@@ -13,7 +13,8 @@ from typing import Any
 
 from agent.errors import ConfigError, StoreError
 from agent.events import RunEnded, RunStarted
-from agent.journal import FILE, holder, is_locked, last, read
+from agent.journal import FILE, last, read
+from agent.lock import holder, is_locked
 
 VARIABLE = "TRUEGAIN_RUNS"
 PROJECT = (".git", "pyproject.toml")

@@ -3,20 +3,33 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agent.errors import EvaluatorError
 from agent.evaluation import Request
-from agent.gate import exam
+from agent.gate import levels, standing
+from agent.gate.noise import Noise, smallest_gain
+from agent.gate.outlook import clusters
+from agent.gate.planning import RESERVE
+from agent.gate.preview import copied
 from agent.proposers.base import load
+from agent.space import digest
+from agent.state import COMPARED, REPEATED
 
 if TYPE_CHECKING:
+    from agent.problem import Example, Problem, Split
     from agent.session import Session
 
 WORTHWHILE = 0.2
 """Share of candidates that look better at first and are measured in pairs; a guess that suits local search."""
+PAIRED = "fewer when many have to be measured in pairs"
+NOT_PAID = "nothing can be proven: the budget pays for no gate example"
+SPLITS: tuple[Split, ...] = ("train", "val", "test")
+SHORT_RACE, LONG_RACE = 5, 40
+"""Rows on which most candidates are measured in a race on rows: as long as a clear loser and a tie take."""
 
 
 @dataclass
@@ -31,6 +44,10 @@ class Forecast:
         usd: Of those tokens; None when a price is unknown.
         seconds_each: Seconds of one evaluation, when it was measured.
         seconds: Of the whole run without the model's time, when that can be told.
+        notes: Sentences on the data and the budget.
+        data: Rows by split; None without rows.
+        proof: What this budget and these data could prove, in one sentence.
+        noise: sd, discordance and pairs of the initial candidate against itself, when it was measured.
     """
 
     evaluations: dict[str, int | None]
@@ -42,6 +59,9 @@ class Forecast:
     seconds_each: float | None = None
     seconds: float | None = None
     notes: list[str] = field(default_factory=list)
+    data: dict[str, int] | None = None
+    proof: str = ""
+    noise: dict[str, float] | None = None
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -55,52 +75,72 @@ class Forecast:
             "seconds_per_evaluation": self.seconds_each,
             "seconds_of_measuring": self.seconds,
             "notes": self.notes,
+            "data": self.data,
+            "proof": self.proof,
+            "noise": self.noise,
         }
 
     def rows(self) -> list[tuple[str, str, str]]:
         """Lines of a table: what, amount, note."""
         search = self.evaluations["search"]
-        out = [
+        out = []
+        if self.data is not None:
+            rows = ", ".join(f"{count} {name}" for name, count in self.data.items())
+            held = self.data["val"] + self.data["test"]
+            out.append(("data", f"{rows} rows", "val and test are held out" if held else "all are searched on"))
+        out += [
             ("initial candidate", f"{self.evaluations['initial']} evaluations", "must succeed, or the run stops"),
             ("search", f"{search} evaluations" if search is not None else "until the time is up", ""),
-            ("final exam", f"{self.evaluations['exam']} evaluations", "held back from the start"),
+            ("final exam", f"{self.evaluations['exam']} evaluations", self._held()),
         ]
         if self.candidates:
             low, high = self.candidates
-            out.append(("new candidates", f"{low} to {high}", "fewer when many have to be measured in pairs"))
+            why = f"each takes about {SHORT_RACE} to {LONG_RACE} rows" if self.by_rows else PAIRED
+            out.append(("new candidates", f"{low} to {high}", why))
         if self.calls is not None:
             price = "price unknown" if self.usd is None else "free" if self.usd == 0 else f"at most ${self.usd:.4f}"
             out.append(
                 ("model calls", f"at most {self.calls}", f"{self.model}: at most {self.tokens:,} tokens, {price}")
             )
         if self.seconds_each is not None:
-            out.append(("one evaluation", f"{self.seconds_each:.2g} s", "measured just now, once"))
+            out.append(("one evaluation", f"{self.seconds_each:.2g} s", "measured just now"))
         if self.seconds is not None:
             out.append(("measuring", f"{self.seconds:.0f} s", "without the time the model takes"))
         return out
 
+    @property
+    def by_rows(self) -> bool:
+        """Whether candidates race row by row."""
+        return self.data is not None
 
-async def forecast(session: Session, measure: bool, progress: Callable[[str], None] = lambda _: None) -> Forecast:
-    """Work it out; with `measure`, measure the initial candidate once.
+    def _held(self) -> str:
+        test = self.data is not None and self.data["test"]
+        return "held back from the start, for the exam and the report" if test else "held back from the start"
+
+
+async def forecast(session: Session, measure: bool, runs: Path | None = None) -> Forecast:
+    """Work it out; with `measure`, measure the initial candidate against itself a few times.
+
+    Args:
+        session: Whose rows are divided here, as the next run's will be.
+        measure: Whether to measure: it tells the time of an evaluation and the noise.
+        runs: The runs folder whose accounts know what was held out before; None for rows that are new.
 
     Raises:
+        ConfigError: The budget cannot pay for a run.
         EvaluatorError: The initial candidate cannot be scored.
     """
+    known = _divide(session, runs)
+    session.check()
     problem, settings, budget = session.problem, session.settings, session.budget
-    rows = max(1, len(problem.data))
-    initial = rows * (1 if problem.deterministic else settings.baseline)
-    held = exam.reserve(problem, settings.exam_pairs)
-    each = await measured(session) if measure else None
+    held, initial, rows = session.floor(budget.evaluations or math.inf)
+    each, noise = await measured(session) if measure else (None, None)
     workers = 1 if problem.evaluator.exclusive else settings.workers
     total: float | None = budget.evaluations
     if each and budget.seconds is not None:
         total = min(total or math.inf, budget.seconds / each * workers)
     search = max(0, int(total) - initial - held) if total is not None else None
-    candidates = None
-    if search is not None:
-        high = search // rows
-        per_race = 0 if problem.deterministic else 2 * settings.race_shortest * WORTHWHILE
-        candidates = (int(high / (1 + per_race)), high)
+    candidates = _candidates(session, search, rows) if search is not None else None
     proposer = load(settings.proposer)
     calls = tokens = None
     usd: float | None = 0.0
@@ -114,40 +154,152 @@ async def forecast(session: Session, measure: bool, progress: Callable[[str], No
     out = Forecast({"initial": initial, "search": search, "exam": held}, candidates, calls, tokens, usd, model, each)
     if each is not None and total is not None and math.isfinite(total):
         out.seconds = total * each / workers
-    if search is None:
-        out.notes.append("only a limit on time is set; --measure tells how many evaluations fit into it")
-    if candidates is not None and candidates[0] < 2 * len(problem.space):
-        out.notes.append(
-            f"{candidates[0]} candidates are few for {len(problem.space)} parameters; one look at each takes more"
-        )
-    if not problem.deterministic and problem.data:
-        out.notes.append("each measurement covers all rows of the data")
+    if problem.by_rows:
+        out.data = {name: len(problem.split(name)) for name in SPLITS}
+    out.proof = _proof(session, known, noise, total or math.inf)
+    out.notes = list(_notes(session, out, known, noise))
+    if noise is not None:
+        out.noise = {"sd": noise.sd, "discordance": noise.discordance, "pairs": noise.pairs}
     return out
 
 
-async def measured(session: Session) -> float:
-    """Seconds of measuring the initial candidate, in a worker that has been started.
+def _divide(session: Session, runs: Path | None) -> dict[str, Any]:
+    """Divide the rows as the next run would, without writing to the accounts; returns what they know of the gate."""
+    if runs is None or not session.problem.by_rows:
+        session.divide()
+        return {}
+    with copied(runs) as place:
+        session.divide(place / "estimate")
+        assert session.custody is not None
+        found = dict(session.custody.fixed().standing)
+        gate = session.custody.val
+        found["opened"] = bool(gate and session.custody.accounts.standing(gate, session.settings.level).opened)
+        session.custody = None
+    return found
+
+
+def _candidates(session: Session, search: int, rows: int) -> tuple[int, int]:
+    """How many new candidates the search can look at."""
+    if session.problem.by_rows:
+        train = max(1, len(session.problem.split("train")))
+        return search // min(LONG_RACE, train), search // min(SHORT_RACE, train)
+    high = search // rows
+    per_race = 0 if session.problem.deterministic else 2 * session.settings.race_shortest * WORTHWHILE
+    return int(high / (1 + per_race)), high
+
+
+def _level(session: Session, known: dict[str, Any]) -> float:
+    """Of the last exam on rows, if no other comes before."""
+    return levels.level(
+        session.settings.level,
+        accepts=known.get("accepts", 0),
+        tests=known.get("tests", 0),
+        run=known.get("run", 1),
+        taken=0,
+        last=True,
+    )
+
+
+def _proof(session: Session, known: dict[str, Any], noise: Noise | None, total: float) -> str:
+    """What this budget and these data could prove."""
+    problem, settings = session.problem, session.settings
+    if problem.exact:
+        return "comparisons are exact: every gain can be shown, and the exam costs nothing"
+    if not problem.by_rows:
+        if noise is not None:
+            return noise.sentence(problem, settings, 0, settings.level)
+        least = smallest_gain(settings.exam_pairs, settings.level * levels.weight(1), 1.0)
+        return (
+            f"gains under {least:.2g} standard deviations of one measurement cannot be shown with"
+            f" {settings.exam_pairs} pairs; --measure tells how much that is"
+        )
+    gate = problem.split("val")
+    units = clusters(gate)
+    paid = units
+    if gate and math.isfinite(total):
+        paid = int(units * min(1.0, RESERVE * total / 2 / len(gate)))
+    if noise is None:  # without a measurement nothing is said about repeats
+        noise, problem = Noise(0, 0.0, 0.0, None), replace(problem, deterministic=True)
+    text = noise.sentence(problem, settings, paid, _level(session, known)) if paid or not units else NOT_PAID
+    if paid < units:
+        text += (
+            f" (there are {units}, but at most {RESERVE:.0%} of the budget is held back for the exam;"
+            f" {math.ceil(2 * len(gate) / RESERVE)} evaluations would pay for all)"
+        )
+    return text
+
+
+def _notes(session: Session, found: Forecast, known: dict[str, Any], noise: Noise | None) -> Iterable[str]:
+    problem, candidates = session.problem, found.candidates
+    if noise is not None and problem.deterministic and noise.differ:
+        yield noise.contradiction(problem)
+    if found.evaluations["search"] is None:
+        yield "only a limit on time is set; --measure tells how many evaluations fit into it"
+    if candidates is not None and candidates[0] < 2 * len(problem.space):
+        yield f"{candidates[0]} candidates are few for {len(problem.space)} parameters; one look at each takes more"
+    if problem.data and not problem.by_rows:
+        yield f"each measurement covers all {len(problem.data)} rows of the data"
+    yield from (note.rstrip(".") for note in session.notes)
+    units = clusters(problem.split("val")) if problem.by_rows else 0
+    if standing.exhausted(units, _level(session, known)):
+        yield standing.exhausted_sentence(units, _level(session, known))
+    if known.get("opened"):
+        yield "the gate's rows were opened for reading, so what it accepts is unproven; truegain gate new makes another"
+
+
+async def measured(session: Session) -> tuple[float, Noise]:
+    """Seconds of one evaluation in a worker that has been started, and the initial candidate against itself.
 
     Raises:
         EvaluatorError: It cannot be scored.
     """
     problem = session.problem
     executor = session.make_executor(session.settings)
+    rows: list[Example | None] = [*problem.split("train")] or [None]
+    rows = rows[: REPEATED if problem.deterministic else COMPARED]
+    repeats = 2 if problem.deterministic or rows != [None] else max(2, session.settings.baseline)
+    groups: list[list[float | None]] = []
+    seconds: list[float] = []
+    failure = ""
     try:
-        example = problem.data[0] if problem.data else None
-        request = Request(
-            problem.initial(),
-            example=example.id if example else None,
-            row=example.row if example else None,
-            limits=problem.limits,
-        )
-        await executor.submit(request)  # the first one starts the worker
-        output = await executor.submit(request)
+        for row in rows:
+            groups.append([])
+            for replicate in range(repeats):
+                request = _request(problem, row, replicate, session.seed)
+                output = await executor.submit(request)
+                seconds.append(output.seconds)
+                value = None
+                if output.failure is not None:
+                    failure = f"{output.failure.kind}: {output.failure.message}"
+                else:
+                    try:
+                        value = problem.compared(problem.evaluator.score(output).values)
+                    except (ValueError, TypeError, KeyError) as error:
+                        failure = f"invalid: {error}"
+                if value is None and (not problem.by_rows or problem.failure is None):
+                    break
+                groups[-1].append(value)
     finally:
         await executor.close()
-    if output.failure is not None:
+    if failure and (not problem.by_rows or all(value is None for group in groups for value in group)):
         raise EvaluatorError(
-            f"the initial candidate cannot be scored: {output.failure.kind}: {output.failure.message}",
+            f"the initial candidate cannot be scored: {failure}",
             hint="mend the evaluator: it must score the defaults of the space",
         )
-    return max(output.seconds, 1e-6)
+    found = Noise.of(groups, problem, 1.0)
+    if not problem.by_rows and problem.data:  # a measurement is the mean over the rows
+        found = replace(found, sd=found.sd / math.sqrt(len(problem.data)))
+    warm = seconds[1:] or seconds  # the first one starts the worker
+    return max(math.fsum(warm) / len(warm), 1e-6), found
+
+
+def _request(problem: Problem, row: Example | None, replicate: int, seed: int) -> Request:
+    name = row.id if row is not None else None
+    return Request(
+        problem.initial(),
+        example=name,
+        row=row.row if row is not None else None,
+        seed=int(digest([seed, name, f"replicate {replicate}"], 8), 16),
+        replicate=replicate,
+        limits=problem.limits,
+    )

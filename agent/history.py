@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import weakref
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Any, Literal, overload
 
@@ -18,7 +18,7 @@ from agent.events import (
     ProposalEnded,
     RaceDecided,
 )
-from agent.problem import Objective
+from agent.goals import Objective
 from agent.space import Candidate
 
 TrialState = Literal["queued", "measured", "racing", "champion", "dropped", "failed"]
@@ -45,6 +45,9 @@ class Trial:
         feedback: The evaluator's words at the last measurement.
         failure: Why it has no value: kind and message.
         reason: Why the race promoted or dropped it.
+        read: Examples that were read when it or one of its ancestors was made.
+        rows: Where candidates are measured row by row: by example, the primary objective (None where it failed)
+            and the evaluator's words.
     """
 
     candidate: Candidate
@@ -61,6 +64,8 @@ class Trial:
     feedback: str = ""
     failure: str = ""
     reason: str = ""
+    read: frozenset[str] = frozenset()
+    rows: Mapping[str, tuple[float | None, str]] = field(default_factory=dict)
 
     @property
     def id(self) -> str:
@@ -79,6 +84,7 @@ class Unit:
     failure: str = ""
     feedback: str = ""
     seconds: float = 0.0
+    example: str | None = None
 
 
 class Measuring:
@@ -96,16 +102,14 @@ class Measuring:
 
     def add(self, started: EvaluationStarted, ended: EvaluationEnded) -> Unit | None:
         """The unit that this evaluation completes, if it does."""
-        key = (started.candidate, started.replicate)
-        part = self._part(ended)
         if self._rows <= 1:
-            parts = [part]
-        else:
-            parts = self._open.setdefault(key, [])
-            parts.append(part)
-            if len(parts) < self._rows:
-                return None
-            del self._open[key]
+            return self.alone(started, ended)
+        key = (started.candidate, started.replicate)
+        parts = self._open.setdefault(key, [])
+        parts.append(self._part(ended))
+        if len(parts) < self._rows:
+            return None
+        del self._open[key]
         failure = next((text for values, text, _, _ in parts if values is None), "")
         values = None
         if not failure:
@@ -120,6 +124,21 @@ class Measuring:
             failure=failure,
             feedback="\n".join(words[:5]),
             seconds=sum(seconds for _, _, _, seconds in parts),
+        )
+
+    def alone(self, started: EvaluationStarted, ended: EvaluationEnded) -> Unit:
+        """A unit of one row by itself."""
+        values, failure, feedback, seconds = self._part(ended)
+        return Unit(
+            candidate=started.candidate,
+            replicate=started.replicate,
+            pair=started.pair,
+            purpose=started.purpose,
+            values=values,
+            failure=failure,
+            feedback=feedback,
+            seconds=seconds,
+            example=started.example,
         )
 
     def _part(self, ended: EvaluationEnded) -> tuple[dict[str, float] | None, str, str, float]:
@@ -257,6 +276,7 @@ class History:
                     rationale=event.rationale,
                     parents=tuple(event.parents),
                     claim=event.claim,
+                    read=frozenset(event.read).union(*(self[name].read for name in event.parents if name in self)),
                 )
             )
         elif isinstance(event, CandidateRejected):
@@ -278,11 +298,18 @@ class History:
     def measured(self, unit: Unit, feasible: bool) -> None:
         """Fold a search measurement. `feasible` says whether the constraints hold on the new mean."""
         trial = self[unit.candidate]
+        if unit.example is not None:
+            value = unit.values[self.objective.name] if unit.values is not None else None
+            trial = replace(trial, rows={**trial.rows, unit.example: (value, unit.feedback or unit.failure)})
+            self._put(trial)
+            if unit.values is None and trial.count:
+                return
         if unit.values is None:
             if trial.values is None:
                 self._put(replace(trial, state="failed", failure=unit.failure))
             return
-        state = "measured" if trial.state == "queued" else trial.state
+        failed_before = trial.state == "failed" and unit.example is not None  # on another row
+        state = "measured" if trial.state == "queued" or failed_before else trial.state
         self._put(
             replace(
                 trial,

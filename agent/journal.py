@@ -1,38 +1,38 @@
-"""The run store: one SQLite file, append-only, one writer, any number of readers.
+"""The run store: append-only, one writer, any number of readers.
 
 Events are appended in order and committed in groups; `flush` returns when everything appended so
 far is on the disk. A group that was cut off is gone as a whole, so what is on the disk is always a
 prefix of what happened.
+
+What the search may read is in `journal.sqlite`. What belongs to the gate and to the final report is
+in `gate.sqlite` beside it, a file that nothing but the writer opens while a run is open: `read`
+shows the first file alone, and `agent.wall` decides who sees more.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
-import re
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from agent.errors import RunLocked, StoreError
+from agent.errors import StoreError
 from agent.events import Event, from_json
+from agent.lock import Lock, is_locked, local
 from agent.redact import redact
 
 if TYPE_CHECKING:  # readers such as `truegain list` must start fast, and never flush
     import asyncio
 
 FILE = "journal.sqlite"
-LOCK = "lock"
-NETWORK = {"nfs", "nfs4", "cifs", "smb2", "smb3", "9p", "afs", "ceph", "glusterfs", "lustre", "fuse.sshfs", "fuse.s3fs"}
-
-
-_ESCAPED = re.compile(r"\\([0-7]{3})")
-"""A blank in a mount point, as the kernel writes it."""
+GATE = "gate.sqlite"
+PRIVATE = ("gate", "report")
+"""Audiences whose events are in the gate's file."""
 
 
 def _m001_events(db: sqlite3.Connection) -> None:
@@ -47,13 +47,28 @@ def _m001_events(db: sqlite3.Connection) -> None:
         )
 
 
-MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (_m001_events,)
-"""Applied once each, in this order; the file's `user_version` counts those that were."""
+def _g001_events(db: sqlite3.Connection) -> None:
+    # Rows can be deleted: a group that was cut off between the two files is taken back when the run goes on.
+    db.execute(
+        "CREATE TABLE events (seq INTEGER PRIMARY KEY, after INTEGER NOT NULL, time REAL NOT NULL, type TEXT NOT NULL,"
+        " audience TEXT NOT NULL, body TEXT NOT NULL)"
+    )
+    db.execute("CREATE TABLE opened (time REAL NOT NULL)")
+
+
+MIGRATIONS: dict[str, tuple[Callable[[sqlite3.Connection], None], ...]] = {FILE: (_m001_events,), GATE: (_g001_events,)}
+"""Applied once each, in this order; a file's `user_version` counts those that were."""
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """An event as it is stored: its place (from 1), its time (seconds since 1970), and itself."""
+    """An event as it is stored.
+
+    Args:
+        seq: Its place in the journal, from 1; for an event of the gate's file, the place that it follows.
+        time: Seconds since 1970.
+        event: Itself.
+    """
 
     seq: int
     time: float
@@ -69,22 +84,7 @@ class Entry:
         }
 
 
-def filesystem(path: Path, mountinfo: str = "/proc/self/mountinfo") -> str:
-    """The type of the file system that holds `path`, or "" where the system does not tell."""
-    try:
-        lines = Path(mountinfo).read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return ""
-    where, best, kind = path.resolve(), -1, ""
-    for line in lines:
-        before, _, after = line.partition(" - ")
-        mount = Path(_ESCAPED.sub(lambda found: chr(int(found[1], 8)), before.split()[4]))
-        if where.is_relative_to(mount) and len(mount.parts) >= best:
-            best, kind = len(mount.parts), after.split()[0]
-    return kind
-
-
-def _explain(error: Exception, folder: Path) -> StoreError:
+def explain(error: Exception, folder: Path) -> StoreError:
     text = str(error)
     if "locked" in text:
         return StoreError(
@@ -101,7 +101,7 @@ def _explain(error: Exception, folder: Path) -> StoreError:
     )
 
 
-def _connect(path: Path, read_only: bool) -> sqlite3.Connection:
+def connect(path: Path, read_only: bool) -> sqlite3.Connection:
     uri = f"{path.resolve().as_uri()}?mode={'ro' if read_only else 'rwc'}"
     db = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=10, check_same_thread=False)
     try:
@@ -114,67 +114,18 @@ def _connect(path: Path, read_only: bool) -> sqlite3.Connection:
     return db
 
 
-def _migrate(db: sqlite3.Connection, folder: Path) -> None:
-    version = db.execute("PRAGMA user_version").fetchone()[0]
-    if version > len(MIGRATIONS):
+def _migrate(db: sqlite3.Connection, folder: Path, file: str) -> None:
+    version, known = db.execute("PRAGMA user_version").fetchone()[0], MIGRATIONS[file]
+    if version > len(known):
         raise StoreError(
             f"the journal in {folder} was written by a newer version (schema {version})",
             hint="upgrade: pip install -U truegain",
         )
-    for number, migration in enumerate(MIGRATIONS[version:], version + 1):
+    for number, migration in enumerate(known[version:], version + 1):
         db.execute("BEGIN IMMEDIATE")
         migration(db)
         db.execute(f"PRAGMA user_version={number}")
         db.execute("COMMIT")
-
-
-class Lock:
-    """The right to write a run: an advisory lock that the kernel frees when the process dies.
-
-    Raises:
-        RunLocked: A live process holds it; names the process.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self._file = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            pid = holder(folder)
-            os.close(self._file)
-            raise RunLocked(str(folder), pid) from None
-        with contextlib.suppress(OSError):  # a full disk must not keep a run from being resumed; the text is a courtesy
-            os.ftruncate(self._file, 0)
-            os.pwrite(self._file, str(os.getpid()).encode(), 0)
-
-    def release(self) -> None:
-        """Give the right back; a second call does nothing."""
-        if self._file >= 0:
-            os.close(self._file)
-            self._file = -1
-
-
-def holder(folder: Path) -> int | None:
-    """The process that last took the lock, by its own word."""
-    try:
-        return int((folder / LOCK).read_text().strip())
-    except (OSError, ValueError):
-        return None
-
-
-def is_locked(folder: Path) -> bool:
-    """Whether a live process writes this run."""
-    try:
-        file = os.open(folder / LOCK, os.O_RDONLY)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        return False
-    except OSError:
-        return True
-    finally:
-        os.close(file)
 
 
 class Journal:
@@ -192,28 +143,33 @@ class Journal:
         self.folder = folder
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            kind = filesystem(folder)
-            if kind in NETWORK:
-                raise StoreError(
-                    f"{folder} is on a network mount ({kind}), where SQLite's locks cannot be trusted",
-                    hint="choose a local folder: --runs FOLDER or TRUEGAIN_RUNS=FOLDER",
-                )
+            local(folder)
             os.chmod(folder, 0o700)
             self._lock = Lock(folder)
         except OSError as error:
-            raise _explain(error, folder) from None
+            raise explain(error, folder) from None
+        self._gate: sqlite3.Connection | None = None
         with contextlib.ExitStack() as undo:
             undo.callback(self._lock.release)
             try:
-                self._db = _connect(folder / FILE, read_only=False)
+                self._db = connect(folder / FILE, read_only=False)
                 undo.callback(self._db.close)
-                _migrate(self._db, folder)
-                self._seq = int(self._db.execute("SELECT coalesce(max(seq), 0) FROM events").fetchone()[0])
+                _migrate(self._db, folder, FILE)
+                self._place = int(self._db.execute("SELECT coalesce(max(seq), 0) FROM events").fetchone()[0])
+                """The place of the last event in the search's file."""
+                self._count = self._place
+                """Events in both files, appended and perhaps not yet durable."""
+                if (folder / GATE).exists():
+                    gate = self.gate_file()
+                    undo.callback(gate.close)
+                    # The gate's part of a group is written first; without the other part it did not happen.
+                    gate.execute("DELETE FROM events WHERE after > ?", (self._place,))
+                    self._count += int(gate.execute("SELECT count(*) FROM events").fetchone()[0])
             except sqlite3.Error as error:
-                raise _explain(error, folder) from None
+                raise explain(error, folder) from None
             undo.pop_all()
-        self._buffer: list[tuple[int, float, str, str, str]] = []
-        self._durable: int = self._seq
+        self._buffer: list[tuple[str, tuple[Any, ...]]] = []
+        self._durable: int = self._count
         self._guard = threading.Lock()
         from concurrent.futures import ThreadPoolExecutor
 
@@ -221,6 +177,15 @@ class Journal:
         self._group: asyncio.Future[None] | None = None
         self.commits = 0
         """Groups committed, for the overhead benchmark."""
+
+    def gate_file(self) -> sqlite3.Connection:
+        """The gate's file, made when it does not exist."""
+        if self._gate is None:
+            path = self.folder / GATE
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+            self._gate = connect(path, read_only=False)
+            _migrate(self._gate, self.folder, GATE)
+        return self._gate
 
     def append(self, event: Event, time: float) -> Event:
         """Append an event; it is durable after the next `flush`.
@@ -233,21 +198,26 @@ class Journal:
         if redact(body) != body:
             event = from_json(event.type, redact(json.loads(body)))
             body = event.body()
+        audience = event.audience
         with self._guard:
-            self._seq += 1
-            self._buffer.append((self._seq, time, event.type, event.audience, body))
+            self._count += 1
+            if audience in PRIVATE:
+                self._buffer.append((GATE, (self._place, time, event.type, audience, body)))
+            else:
+                self._place += 1
+                self._buffer.append((FILE, (self._place, time, event.type, audience, body)))
         return event
 
     @property
     def dirty(self) -> bool:
         """Whether something was appended that is not durable yet."""
-        return self._durable < self._seq
+        return self._durable < self._count
 
     def commit(self, last: int | None = None) -> None:
         """Make what was appended so far durable, and block until it is.
 
         Args:
-            last: The place of the last event to commit; None means all.
+            last: How many events, counted from the run's first in both files, are to be durable; None means all.
 
         Raises:
             StoreError: The disk is full or broken. What was committed before is safe.
@@ -257,29 +227,41 @@ class Journal:
             group, self._buffer = self._buffer[:count], self._buffer[count:]
         if not group:
             return
+        held, public = ([row for file, row in group if file == name] for name in (GATE, FILE))
         try:
-            self._db.execute("BEGIN IMMEDIATE")
-            self._db.executemany("INSERT INTO events VALUES (?, ?, ?, ?, ?)", group)
-            self._db.execute("COMMIT")
-        except sqlite3.Error as error:
+            if held:
+                _insert(self.gate_file(), held, "INSERT INTO events VALUES (NULL, ?, ?, ?, ?, ?)")
+            if public:
+                _insert(self._db, public, "INSERT INTO events VALUES (?, ?, ?, ?, ?)")
+        except (sqlite3.Error, OSError) as error:
+            self._take_back(len(held))
             with self._guard:
                 self._buffer[:0] = group
-            with contextlib.suppress(sqlite3.Error):
-                self._db.execute("ROLLBACK")
-            raise _explain(error, self.folder) from None
-        self._durable = group[-1][0]
+            raise explain(error, self.folder) from None
+        self._durable += len(group)
         self.commits += 1
+
+    def _take_back(self, held: int) -> None:
+        """After a failure: the gate's part must not be there twice when the group is committed again."""
+        if self._gate is not None and held:
+            with contextlib.suppress(sqlite3.Error):
+                count = int(self._gate.execute("SELECT count(*) FROM events").fetchone()[0])
+                durable = self._durable - int(self._db.execute("SELECT count(*) FROM events").fetchone()[0])
+                self._gate.execute(
+                    "DELETE FROM events WHERE seq IN (SELECT seq FROM events ORDER BY seq DESC LIMIT ?)",
+                    (max(0, count - durable),),
+                )
 
     async def flush(self) -> None:
         """`commit` without blocking the event loop; callers that wait at the same time share one group."""
         import asyncio
 
-        target = self._seq
+        target = self._count
         while self._durable < target:
             if self._group is None or self._group.done():
                 # Up to here, and not to wherever the event loop is when the thread begins: that may be between
                 # an event and those that follow from it, and a run is to be cut off only after them.
-                self._group = asyncio.get_running_loop().run_in_executor(self._thread, self.commit, self._seq)
+                self._group = asyncio.get_running_loop().run_in_executor(self._thread, self.commit, self._count)
                 self._group.add_done_callback(self._done)
             await asyncio.shield(self._group)
 
@@ -296,24 +278,52 @@ class Journal:
             self.commit()
         finally:
             self._db.close()
+            if self._gate is not None:
+                self._gate.close()
             self._lock.release()
 
     def entries(self) -> Iterator[Entry]:
-        """What is durable, in order."""
-        yield from _entries(self._db, 0, None, self.folder)
+        """What is durable in both files, in order."""
+        public = _entries(self._db, 0, self.folder)
+        yield from merge(public, _entries(self._gate, 0, self.folder, "after") if self._gate is not None else ())
 
 
-def _entries(db: sqlite3.Connection, after: int, audience: str | None, folder: Path) -> Iterator[Entry]:
-    query = "SELECT seq, time, type, body FROM events WHERE seq > ?"
-    given: list[Any] = [after]
-    if audience is not None:
-        query, given = query + " AND audience = ?", [after, audience]
+def _insert(db: sqlite3.Connection, rows: list[tuple[Any, ...]], query: str) -> None:
     try:
-        for seq, time, kind, body in db.execute(query + " ORDER BY seq", given):
+        db.execute("BEGIN IMMEDIATE")
+        db.executemany(query, rows)
+        db.execute("COMMIT")
+    except sqlite3.Error:
+        with contextlib.suppress(sqlite3.Error):
+            db.execute("ROLLBACK")
+        raise
+
+
+def merge(public: Iterable[Entry], held: Iterable[Entry]) -> Iterator[Entry]:
+    """The events of both files in the order in which they were appended."""
+    rest = iter(held)
+    waiting = next(rest, None)
+    for entry in public:
+        while waiting is not None and waiting.seq < entry.seq:
+            yield waiting
+            waiting = next(rest, None)
+        yield entry
+    if waiting is not None:
+        yield waiting
+        yield from rest
+
+
+def _entries(db: sqlite3.Connection, after: int, folder: Path, place: str = "seq", only: str = "") -> Iterator[Entry]:
+    # An event of the gate's file that follows place `after` comes behind it.
+    where = f"{place} {'>' if place == 'seq' else '>='} ? AND (? = '' OR audience = ?)"
+    try:
+        for seq, time, kind, body in db.execute(
+            f"SELECT {place}, time, type, body FROM events WHERE {where} ORDER BY seq", (after, only, only)
+        ):
             yield Entry(seq, time, from_json(kind, json.loads(body)))
     except (sqlite3.Error, ValueError, TypeError) as error:
         if not _being_made(error, folder):
-            raise _explain(error, folder) from None
+            raise explain(error, folder) from None
     except KeyError as error:
         raise StoreError(
             f"the journal in {folder} holds an event that this version does not know: {error}",
@@ -326,26 +336,39 @@ def _being_made(error: Exception, folder: Path) -> bool:
     return "no such table" in str(error) and is_locked(folder)
 
 
-def read(folder: Path, *, after: int = 0, audience: str | None = None) -> Iterator[Entry]:
-    """The events of a run, read-only, while it is written or after.
+def read(folder: Path, *, after: int = 0) -> Iterator[Entry]:
+    """What the search may read of a run, read-only, while it is written or after.
 
     Args:
         folder: The run folder.
         after: Only events behind this place.
-        audience: Only events of this audience.
 
     Raises:
         StoreError: There is no journal, or it cannot be read.
     """
-    path = folder / FILE
+    yield from _read(folder / FILE, after, "seq", "search")  # runs of older versions have the other audiences there too
+
+
+def read_all(folder: Path, *, after: int = 0) -> Iterator[Entry]:
+    """The events of both files in order, for the writer and for what `agent.wall` lets through.
+
+    Raises:
+        StoreError: As for `read`.
+    """
+    held = _read(folder / GATE, after, "after") if (folder / GATE).exists() else ()
+    yield from merge(_read(folder / FILE, after, "seq"), held)
+
+
+def _read(path: Path, after: int, place: str, only: str = "") -> Iterator[Entry]:
+    folder = path.parent
     if not path.exists():
         raise StoreError(f"there is no run in {folder}", hint="truegain list shows the runs")
     try:
-        db = _connect(path, read_only=True)
+        db = connect(path, read_only=True)
     except sqlite3.Error as error:
-        raise _explain(error, folder) from None
+        raise explain(error, folder) from None
     with contextlib.closing(db):
-        yield from _entries(db, after, audience, folder)
+        yield from _entries(db, after, folder, place, only)
 
 
 def last(folder: Path) -> Entry | None:
@@ -355,10 +378,10 @@ def last(folder: Path) -> Entry | None:
         StoreError: As for `read`.
     """
     try:
-        with contextlib.closing(_connect(folder / FILE, read_only=True)) as db:
+        with contextlib.closing(connect(folder / FILE, read_only=True)) as db:
             newest = db.execute("SELECT coalesce(max(seq), 0) FROM events").fetchone()[0]
-            return next(_entries(db, newest - 1, None, folder), None)
+            return next(_entries(db, newest - 1, folder), None)
     except sqlite3.Error as error:
         if _being_made(error, folder):
             return None
-        raise _explain(error, folder) from None
+        raise explain(error, folder) from None

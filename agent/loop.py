@@ -16,20 +16,27 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from agent.decide import decide
+from agent.decide_gate import reserve
 from agent.errors import AgentError, BudgetExceeded, PrerequisiteError, ProviderError, StoreError
 from agent.evaluation import Executor, Output, Request
 from agent.events import (
     CallEnded,
+    CheckEnded,
+    CheckStarted,
     EvaluationEnded,
     EvaluationStarted,
     Event,
+    ExamDecided,
+    ExamPlanned,
     ProposalEnded,
     ProposalStarted,
+    ReportPlanned,
+    RowRead,
     RunResumed,
     RunStarted,
     StopRequested,
+    VerdictReached,
 )
-from agent.gate import exam
 from agent.history import History
 from agent.journal import Entry, Journal
 from agent.ledger import KINDS, Ledger
@@ -39,6 +46,9 @@ from agent.space import digest
 from agent.state import State
 
 if TYPE_CHECKING:
+    from agent.gate.checks import Check
+    from agent.gate.checks import Context as CheckContext
+    from agent.gate.custody import Custody
     from agent.llm.gateway import Llm
     from agent.llm.types import Completion, ModelRequest
 
@@ -73,6 +83,9 @@ class Run:
         llm: Model calls; None when the proposer needs none. Given the run, it journals and pays through it.
         clock: Seconds since 1970.
         observers: Told of every event.
+        custody: The accounts of held-out rows, where there are any.
+        checks: What a candidate must pass beyond the space's own rules, and
+        check_context: what those checks know.
     """
 
     def __init__(
@@ -84,7 +97,13 @@ class Run:
         llm: Callable[[Run], Llm] | None = None,
         clock: Callable[[], float] = time.time,
         observers: Iterable[Observer] = (),
+        custody: Custody | None = None,
+        checks: Iterable[Check] = (),
+        check_context: CheckContext | None = None,
     ) -> None:
+        self.custody = custody
+        self.checks = tuple(checks)
+        self.check_context = check_context
         self.journal = journal
         self.problem = problem
         self.executor = executor
@@ -135,10 +154,16 @@ class Run:
         self.state.apply(event, now)
         if isinstance(event, ProposalStarted):
             self._launch.append((event, Moment.of(self.state)))
-        elif isinstance(event, EvaluationStarted):
+        elif self._starts_work(event):
             self._launch.append((event, None))
         for observer in self.observers:
             observer(event, self.state)
+
+    @staticmethod
+    def _starts_work(event: Event) -> bool:
+        if isinstance(event, VerdictReached):
+            return bool(event.verdict["kind"] == "rows")
+        return isinstance(event, (EvaluationStarted, ExamPlanned, ReportPlanned, CheckStarted))
 
     # Beginning, going on, ending.
 
@@ -150,6 +175,8 @@ class Run:
         self.state = State(stored, now)
         for observer in self.observers:
             observer(stored, self.state)
+        if self.custody is not None:
+            self._append(self.custody.fixed())
 
     def resume(self, event: RunResumed, *more: Event) -> None:
         """Fold the journal and take up what was in flight; `event` says what the user changed.
@@ -164,6 +191,7 @@ class Run:
         for started in self.state.proposals.values():
             self._launch.append((started, moments[started.id]))
         self._launch.extend((started, None) for started in self.state.evaluations.values())
+        self._launch.extend((event, None) for event in self.state.unanswered())
         while following := decide(self.state):  # what the journal, if it was cut off in between, does not have yet
             for due in following:
                 self._append(due, self.state.last)  # the time between two sessions is nobody's work
@@ -171,6 +199,8 @@ class Run:
             self._append(extra)
             if extra.type == "epoch.started":
                 self._launch.clear()
+                if self.custody is not None:
+                    self._append(self.custody.fixed())
 
     async def prepare(self) -> None:
         """Find out what would stop the run before anything is measured: missing packages, keys, weights, prices.
@@ -230,9 +260,13 @@ class Run:
         for event, moment in sorted(launch, key=lambda item: not isinstance(item[0], EvaluationStarted)):
             if isinstance(event, EvaluationStarted):
                 effect = self._evaluate(event)
-            else:
-                assert isinstance(event, ProposalStarted) and moment is not None
+            elif isinstance(event, ProposalStarted):
+                assert moment is not None
                 effect = self._propose(event, moment)
+            elif isinstance(event, CheckStarted):
+                effect = self._check(event)
+            else:
+                effect = self._ask_account(event)
             task = asyncio.create_task(effect, name=f"{event.type} {getattr(event, 'id', '')}")
             self._tasks.add(task)
             task.add_done_callback(self._done)
@@ -265,7 +299,7 @@ class Run:
         if limit is None or state.stop is not None or state.ended is not None:
             return None
         each = state.unit_seconds / state.units if state.units else 0.0
-        held = exam.reserve(state.problem, state.settings.exam_pairs) / len(state.rows) * each / state.workers
+        held = reserve(state) / len(state.rows) * each / state.workers
         gone = state.ledger.seconds + max(0.0, self.clock() - state.last)
         return max(0.0, limit - held - gone)
 
@@ -275,7 +309,33 @@ class Run:
         if self._tasks:
             await asyncio.wait(self._tasks)
 
-    # The two effects.
+    # The effects.
+
+    async def _check(self, started: CheckStarted) -> None:
+        from agent.gate.checks import Context as CheckContext
+        from agent.gate.checks import refusal
+
+        values = self.state.unchecked[0][1]["values"]
+        candidate = self.state.problem.space.candidate(values)
+        context = self.check_context or CheckContext()
+        found = await asyncio.to_thread(refusal, self.checks, candidate, context)
+        self.record(CheckEnded(started.id, found.check if found else "", found.reason if found else ""))
+
+    async def _ask_account(self, event: Event) -> None:
+        """What the accounts of held-out rows say; a verdict is on the disk there before its bit is told."""
+        assert self.custody is not None, "held-out rows have an account"
+        if isinstance(event, ExamPlanned):
+            await self.flush()
+            self.record(await self.custody.begin(event, self.state.leaks))
+        elif isinstance(event, ReportPlanned):
+            await self.flush()
+            self.record(await self.custody.report(event))
+        else:
+            assert isinstance(event, VerdictReached)
+            await self.flush()
+            number, accepted = self.state.gate.exams + 1, bool(event.verdict["accepted"])
+            await self.custody.end(number, accepted)
+            self.record(ExamDecided(number, accepted))
 
     async def _evaluate(self, started: EvaluationStarted) -> None:
         request = Request(
@@ -309,13 +369,14 @@ class Run:
             decision=started.id,
             memory=copy.deepcopy(moment.memory),  # a proposer may change its memory in place; the journal's stays
             options=self.state.settings.options,
+            reader=self._reader(started.id) if self.state.problem.by_rows else None,
         )
         moment_memory = moment.memory
         del moment
         error = ""
         proposals = []
         try:
-            proposals = [proposal.to_json() for proposal in await self.proposer.propose(context, started.n)]
+            proposals = [context.finished(made) for made in await self.proposer.propose(context, started.n)]
         except BudgetExceeded as caught:
             error, context.exhausted = caught.message, True
         except (ProviderError, PrerequisiteError) as caught:
@@ -340,6 +401,20 @@ class Run:
         del context
         await self.turn("proposal.ended", started.id)
         self.record(ended)
+
+    def _reader(self, proposal: int) -> Callable[[str], Any]:
+        async def read(example: str) -> Any:
+            if example not in self.state.reads.get(proposal, {}):
+                row = await self._row(proposal, example)
+                await self.turn("row.read", proposal, example)
+                self.record(RowRead(proposal, example, row))
+            return copy.deepcopy(self.state.reads[proposal][example])  # as it is stored, without keys and credentials
+
+        return read
+
+    async def _row(self, proposal: int, example: str) -> Any:
+        """The content of a row of train; a replay has what was recorded for the proposal."""
+        return self._rows[example]
 
     def _asker(self, scope: str) -> Callable[[ModelRequest], Any]:
         llm = self._llm

@@ -21,21 +21,29 @@ from agent.events import (
     CallRefused,
     CallRetried,
     CallStarted,
+    CheckEnded,
     EpochStarted,
     EvaluationEnded,
     EvaluationStarted,
     Event,
+    ExamDecided,
+    ExamStarted,
+    HoldoutFixed,
     ProposalEnded,
     ProposalStarted,
+    ReportStarted,
+    RowRead,
     RunResumed,
     RunStarted,
     StopRequested,
+    from_json,
 )
-from agent.journal import Entry, read
+from agent.journal import Entry, read_all
 from agent.loop import Moment, Run, fold, replies
 from agent.problem import Problem
 from agent.proposers.base import load
 from agent.state import RESUMABLE
+from agent.wall import ROWS, ended, opened
 
 OUTSIDE = (*RESUMABLE, "seconds")
 """Reasons to stop that come from outside; the others are decided."""
@@ -101,6 +109,8 @@ class Replay(Run):
         self._memory = _Memory()
         self._slots = asyncio.Semaphore(workers)
         self._outputs = {e.event.id: e.event for e in self.recorded_entries if isinstance(e.event, EvaluationEnded)}
+        reads = (entry.event for entry in self.recorded_entries if isinstance(entry.event, RowRead))
+        self._read = {(event.proposal, event.example): event.row for event in reads}
         self._moments: dict[int, Moment] = {}
         self._moved = asyncio.Event()
         models = any(isinstance(entry.event, CallStarted) for entry in self.recorded_entries)
@@ -114,7 +124,13 @@ class Replay(Run):
         )
         self._begin(begin)
 
+    @staticmethod
+    def _starts_work(event: Event) -> bool:
+        return isinstance(event, EvaluationStarted)  # what accounts and checks said is delivered
+
     def _begin(self, begin: int) -> None:
+        if begin < len(self.recorded_entries) and isinstance(self.recorded_entries[begin].event, HoldoutFixed):
+            begin += 1
         folded = self.recorded_entries[:begin]
         self.state, self._moments = fold(folded)
         self._memory.events.extend(entry.event for entry in folded)
@@ -179,10 +195,18 @@ class Replay(Run):
         else:  # it was never measured: the journal ends, or was cut off, before
             await asyncio.Event().wait()
 
+    async def _row(self, proposal: int, example: str) -> Any:
+        if (proposal, example) not in self._read:
+            await asyncio.Event().wait()  # it was cut off before it read
+        return self._read[proposal, example]
+
     def _deliver(self) -> bool:
         """Record the next event if it came from outside and no task of ours will bring it."""
         event = self._next()
         if isinstance(event, CallRetried) or (isinstance(event, StopRequested) and event.reason in OUTSIDE):
+            Run.record(self, event)
+        elif self._answers(event):
+            assert event is not None
             Run.record(self, event)
         elif isinstance(event, (RunResumed, EpochStarted)):
             self._take_over(event)
@@ -190,6 +214,17 @@ class Replay(Run):
             return False
         self._moved.set()
         return True
+
+    def _answers(self, event: Event | None) -> bool:
+        """Whether it is what an account or a check answered, and was asked for."""
+        gate = self.state.gate
+        if isinstance(event, ExamStarted):
+            return gate.planned is not None and gate.exam is None
+        if isinstance(event, ExamDecided):
+            return gate.verdict is not None and gate.verdict["kind"] == "rows"
+        if isinstance(event, ReportStarted):
+            return gate.report_planned is not None
+        return isinstance(event, CheckEnded) and self.state.checking is not None
 
     def _take_over(self, event: Event) -> None:
         # As `resume` does in a new process: what was in flight is begun again, with the replies that were paid for.
@@ -204,6 +239,9 @@ class Replay(Run):
         following = self._next()
         if isinstance(following, EpochStarted):
             self._append(following)
+            fixed = self._next()
+            if isinstance(fixed, HoldoutFixed):
+                self._append(fixed)
         else:
             self._launch = [(started, self._moments[started.id]) for started in open_proposals]
             self._launch += [(started, None) for started in open_evaluations]
@@ -267,6 +305,8 @@ def _identity(event: Event | None) -> tuple[object, ...]:
         return "call.started", event.scope, event.key, event.ordinal
     if isinstance(event, (CallEnded, EvaluationEnded, ProposalEnded)):
         return event.type, event.id
+    if isinstance(event, RowRead):
+        return event.type, event.proposal, event.example
     if isinstance(event, StopRequested):
         return event.type, event.reason
     return (event.type,) if event is not None else ()
@@ -292,6 +332,16 @@ def _plain(event: Event | None) -> dict[str, Any] | None:
     return None if event is None else {"type": event.type, **json.loads(event.body())}
 
 
+def _told(event: dict[str, Any] | None, over: bool) -> dict[str, Any] | None:
+    """An event as far as it may be shown: the gate's after the end, and its rows not before they are opened."""
+    if event is None:
+        return None
+    known = from_json(event["type"], {name: value for name, value in event.items() if name != "type"})
+    if known.audience == "search" or (over and not isinstance(known, ROWS)):
+        return event
+    return {"type": event["type"], "hidden": "rows of the gate" if over else "the gate's until the run has ended"}
+
+
 async def replay(folder: Path, workers: int = 1) -> tuple[int, Difference | None]:
     """Replay a run folder.
 
@@ -300,11 +350,16 @@ async def replay(folder: Path, workers: int = 1) -> tuple[int, Difference | None
         workers: Outputs and replies carried at once.
 
     Returns:
-        The number of recorded events, and the first difference, or None when all are equal.
+        The number of recorded events, and the first difference, or None when all are equal. Of events that the
+        gate keeps to itself the difference tells the type alone.
 
     Raises:
         StoreError: The journal cannot be read.
     """
-    entries = list(read(folder))
+    entries = list(read_all(folder))
     events = await Replay(entries, workers).replayed()
-    return len(entries), compare(entries, events)
+    difference = compare(entries, events)
+    if difference is not None and not opened(folder):
+        recorded, replayed = (_told(event, ended(folder)) for event in (difference.recorded, difference.replayed))
+        difference = Difference(difference.seq, recorded, replayed)
+    return len(entries), difference

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from agent.errors import StoreError
 from agent.events import RunStarted
 from agent.history import Trial
-from agent.journal import Entry, read
+from agent.journal import Entry, read, read_all
 from agent.problem import Problem
 from agent.space import Candidate
+from agent.standings import Tally, standings
 from agent.state import State
 from agent.texts import Code, Text
+from agent.wall import ended
 
 SUMMARY = "summary.json"
 
@@ -54,32 +57,46 @@ class Result:
     trials: tuple[Trial, ...]
     champion: str
     spent: dict[str, Any]
+    _state: State = field(repr=False, compare=False)
 
     @classmethod
     def of(cls, state: State, folder: Path) -> Result:
         """The result of a folded run."""
-        history, ended = state.history, state.ended
-        best, released = (ended.best, ended.released) if ended else (history.champion, history.initial)
+        history, over = state.history, state.ended
+        best, released = (over.best, over.released) if over else (history.champion, history.initial)
         halt = state.halt
         codes = {"provider": 69, "interrupted": 130, "terminated": 143}
         return cls(
             run=state.run,
             folder=folder,
             problem=state.problem,
-            status=ended.status if ended else "open",
+            status=over.status if over else "open",
             best=history[best].candidate,
             released=history[released].candidate,
             initial=history[history.initial].candidate,
-            verdict=(state.verdict or state.proof)
-            if ended
-            else None,  # while a run is open only the gate's bit is shown
-            reason=ended.reason if ended else halt.reason if halt else "open",
-            detail=ended.detail if ended else halt.detail if halt else "",
-            exit_code=ended.exit_code if ended else codes.get(halt.reason, 1) if halt else 0,
+            # While a run is open only the gate's bit is shown.
+            verdict=(state.gate.verdict or state.gate.proof) if over else None,
+            reason=over.reason if over else halt.reason if halt else "open",
+            detail=over.detail if over else halt.detail if halt else "",
+            exit_code=over.exit_code if over else codes.get(halt.reason, 1) if halt else 0,
             trials=tuple(history.trials),
             champion=history.champion,
             spent=state.ledger.to_json(),
+            _state=state,
         )
+
+    @cached_property
+    def gate(self) -> dict[str, Any]:
+        """What the gate found, and how far that goes, as plain JSON: see `agent.standings.standings`.
+
+        While the run is open it holds the accept/reject bits and nothing else.
+
+        Raises:
+            StoreError: The journal cannot be read.
+        """
+        over = self._state.ended is not None
+        entries = read_all(self.folder) if over else read(self.folder)
+        return standings(self._state, Tally.of(entry.event for entry in entries))
 
     @property
     def sentence(self) -> str:
@@ -107,6 +124,7 @@ class Result:
             "initial": self.initial.values_json,
             "changes": [[c.name, c.before, c.after] for c in self.problem.space.diff(self.initial, self.best)],
             "verdict": self.verdict,
+            "gate": self.gate,
             "candidates": len(self.trials),
             "spent": self.spent,
             "exit_code": self.exit_code,
@@ -186,14 +204,21 @@ def write_best(folder: Path, result: Result) -> list[Path]:
     return written
 
 
-def load_state(folder: Path, entries: Iterable[Entry] | None = None) -> State:
-    """Fold a run's journal, read-only.
+def load_state(folder: Path, entries: Iterable[Entry] | None = None, everything: bool = False) -> State:
+    """Fold a run's journal, read-only; the gate's part only after the end.
+
+    Args:
+        folder: Of the run.
+        entries: Events to fold instead.
+        everything: The gate's part as well while the run is open; for whoever goes on with the run.
 
     Raises:
         StoreError: There is no journal, it has no events yet, or it cannot be read.
     """
     state: State | None = None
-    for entry in read(folder) if entries is None else entries:
+    if entries is None:
+        entries = read_all(folder) if everything or ended(folder) else read(folder)
+    for entry in entries:
         if state is not None:
             state.apply(entry.event, entry.time)
         elif isinstance(entry.event, RunStarted):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import platform
 import shutil
 import signal
@@ -17,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 from agent.errors import AgentError, ConfigError, RunChanged
 from agent.evaluation import Executor
 from agent.events import EpochStarted, Event, RunResumed, RunStarted, StopRequested
-from agent.gate import exam
+from agent.gate import exam, planning
+from agent.gate.arena import FEWEST
 from agent.journal import Journal
 from agent.ledger import Budget
 from agent.loop import Observer, Run
@@ -26,8 +28,11 @@ from agent.proposers.base import TABLE, load
 from agent.redact import redact
 from agent.result import Result, load_state
 from agent.settings import Settings
+from agent.state import COMPARED, REPEATED
 
 if TYPE_CHECKING:
+    from agent.gate.checks import Check
+    from agent.gate.custody import Custody
     from agent.llm.gateway import Llm
     from agent.llm.types import Adapter
 
@@ -48,6 +53,8 @@ class Session:
         observers: Told of every event.
         progress: Told how far a download of weights is: bytes so far, bytes in all (0: unknown), a sentence.
         env: Environment variables for the evaluator's processes.
+        checks: Of the user's own, which a candidate must pass before it is measured.
+        shares: For val and test, as in `agent.data.split`; None for what fits the number of rows.
     """
 
     problem: Problem
@@ -59,6 +66,42 @@ class Session:
     observers: tuple[Observer, ...] = ()
     progress: Callable[[int, int, str], None] | None = None
     env: Mapping[str, str] | None = None
+    checks: tuple[Check, ...] = ()
+    shares: Mapping[str, float] | None = None
+    notes: list[str] = field(default_factory=list, init=False)
+    """What the user should know about the data, one sentence each."""
+    custody: Custody | None = field(default=None, init=False)
+
+    def divide(self, folder: Path | None = None) -> None:
+        """Give the rows their splits; those of a run's folder are remembered beside it, for all later runs.
+
+        Args:
+            folder: Of the run; without one nothing is remembered.
+
+        Raises:
+            ConfigError: The shares are not possible.
+            StoreError: The accounts beside the runs cannot be read or written.
+        """
+        problem = self.problem
+        if not problem.by_rows:
+            return
+        from agent.data import split
+
+        def splitter(examples: Any) -> Any:
+            return split(examples, self.shares, problem.labels)
+
+        if folder is None:
+            self.problem = replace(problem, data=splitter(problem.data))
+            return
+        from agent.gate.accounts import Accounts
+        from agent.gate.custody import Custody
+
+        accounts = Accounts(folder.parent, problem.labels)
+        found = accounts.assign(problem.data, folder.name, splitter=splitter)
+        self.notes = list(found.notes)
+        self.problem = replace(problem, data=found.examples)
+        unique = f"{folder.name}#{os.urandom(4).hex()}"  # a folder may be deleted and its name used again
+        self.custody = Custody(accounts, unique, self.problem, self.settings.level, found.searched)
 
     def check(self) -> None:
         """Refuse what cannot work, before anything is spent.
@@ -73,14 +116,12 @@ class Session:
                 hint="set budget.evaluations or budget.seconds (on the command line: --evaluations 100)",
             )
         if self.budget.evaluations is not None:
-            held = exam.reserve(self.problem, self.settings.exam_pairs)
-            rows = max(1, len(self.problem.data))
-            baseline = rows * (1 if self.problem.deterministic else self.settings.baseline)
-            need = held + baseline + rows
+            held, baseline, more = self.floor(self.budget.evaluations)
+            need = held + baseline + more
             if self.budget.evaluations < need:
                 raise ConfigError(
                     f"{self.budget.evaluations} evaluations cannot pay for a run: the initial candidate takes"
-                    f" {baseline}" + (f", the final exam {held}" if held else "") + f", and one new candidate {rows}",
+                    f" {baseline}" + (f", the final exam {held}" if held else "") + f", and one new candidate {more}",
                     hint=f"allow at least {need} evaluations" + (", or lower gate.exam_pairs" if held else ""),
                 )
         initial = self.problem.initial().values_json
@@ -96,6 +137,30 @@ class Session:
                 hint="add a float, int or categorical parameter, or name a proposer of your own as module:attr",
             )
 
+    def floor(self, total: float) -> tuple[int, int, int]:
+        """Evaluations that the last exam and the report hold back, that come first, and that one candidate takes."""
+        problem = self.problem
+        if problem.by_rows:
+            held = 0
+            for name in ("val", "test") if self.settings.report else ("val",):
+                rows = len(problem.split(name))
+                held += planning.reserve(None, rows=rows, total=total, level=self.settings.level)
+            train = len(problem.split("train"))
+            return held, 2 * min(train, REPEATED if problem.deterministic else COMPARED), min(train, FEWEST)
+        rows = max(1, len(problem.data))
+        baseline = rows + min(rows, REPEATED) if problem.deterministic else rows * self.settings.baseline
+        return exam.reserve(problem, self.settings.exam_pairs), baseline, rows
+
+    def _checks(self) -> tuple[list[Check], Any]:
+        """The checks that need more than the space, and what they know."""
+        from agent.gate.checks import Context, Leak, standard, texts
+
+        held = [example for example in self.problem.data if example.split != "train" and example.answer is not None]
+        if not held or not any(True for _ in texts(self.problem.space, self.problem.initial())):
+            return list(self.checks), Context()
+        leak = next(check for check in standard(self.problem.space) if check.name == "leak")
+        return [leak, *self.checks], Context(Leak.of(self.problem.space, self.problem.data))
+
     def started(self, name: str) -> RunStarted:
         """The first event of a new run."""
         return RunStarted(
@@ -107,6 +172,7 @@ class Session:
             settings=self.settings.to_json(),
             initial=self.problem.initial().values_json,
             versions=versions(),
+            checks=[check.name for check in self._checks()[0]],
         )
 
     @contextlib.contextmanager
@@ -127,8 +193,9 @@ class Session:
         Raises:
             ConfigError, PrerequisiteError, StoreError, RunLocked: See there.
         """
-        self.check()
         new = not folder.exists()
+        self.divide(folder)
+        self.check()
         with self._journal(folder) as journal:
             try:
                 run = self._make(journal)
@@ -160,7 +227,10 @@ class Session:
         Raises:
             RunChanged: Evaluator, data or problem changed, and `accept_change` is false.
         """
-        before = load_state(folder)
+        self.divide(folder)
+        before = load_state(folder, everything=True)
+        if self.custody is not None:
+            self.custody.run = before.gate.standing.get("id", self.custody.run)
         changed = [k for k, v in self.problem.fingerprints.items() if before.fingerprints.get(k) != v]
         if changed and not accept_change:
             raise RunChanged(
@@ -193,7 +263,18 @@ class Session:
         proposer = load(settings.proposer)
         executor = self.make_executor(settings)
         use = self._llm(settings, self.seed if seed is None else seed) if proposer.needs_model else None
-        return Run(journal, self.problem, executor, proposer, use, observers=self.observers)
+        checks, context = self._checks()
+        return Run(
+            journal,
+            self.problem,
+            executor,
+            proposer,
+            use,
+            observers=self.observers,
+            custody=self.custody,
+            checks=checks,
+            check_context=context,
+        )
 
     def make_executor(self, settings: Settings) -> Executor:
         """Where the evaluations of this problem run."""

@@ -9,7 +9,8 @@ from typing import Any
 
 from agent.errors import ConfigError
 from agent.gate.evidence import pairs_needed
-from agent.gate.exam import GAIN, LEVEL, PAIRS, share
+from agent.gate.exam import GAIN, LEVEL, PAIRS
+from agent.gate.levels import weight
 
 DEFAULT_MODEL = "local:smollm2-135m"
 
@@ -28,7 +29,13 @@ class Settings:
         race_shortest: Pairs before the race may promote.
         race_longest: Pairs at which the race must decide.
         exam_pairs: Pairs of the final exam on a noisy problem; held back from the budget.
-        level: Error level of the final exam.
+        level: Chance of any false claim: of a run on a noisy problem, or over all runs on the same held-out rows.
+        null: What an exam on rows refutes: "mean" (no gain on average) or "exchangeable" (the change did nothing).
+        noise: "any", or "gaussian" where it is known that a row's differences are.
+        interim: Whether a gain on rows may be examined before the search is over.
+        sequential: Whether the last exam on rows stops as soon as the gain is shown.
+        smallest_gain: Gain, as a share of a score's range, that the race on rows looks for.
+        report: Whether test rows are opened at the end.
         base_url: Another server for OpenAI-compatible models.
         options: The proposer's own options.
     """
@@ -43,6 +50,12 @@ class Settings:
     race_longest: int = 10
     exam_pairs: int = PAIRS
     level: float = LEVEL
+    null: str = "mean"
+    noise: str = "any"
+    interim: bool = True
+    sequential: bool = False
+    smallest_gain: float = 0.08
+    report: bool = True
     base_url: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
 
@@ -53,6 +66,14 @@ class Settings:
                 raise ConfigError(f"{name}: found {value!r}, allowed is a whole number of at least {low}")
         if not 0 < self.level < 1:
             raise ConfigError(f"level: found {self.level!r}, allowed is a number between 0 and 1, such as 0.05")
+        for name, allowed in (("null", ("mean", "exchangeable")), ("noise", ("any", "gaussian"))):
+            if getattr(self, name) not in allowed:
+                raise ConfigError(f"{name}: found {getattr(self, name)!r}, allowed is {' or '.join(allowed)}")
+        if not 0 < self.smallest_gain <= 1:
+            raise ConfigError(
+                f"smallest_gain: found {self.smallest_gain!r}, allowed is a number above 0 and at most 1",
+                hint="it is a share of a score's range, such as 0.08",
+            )
         try:
             json.dumps(dict(self.options), allow_nan=False)
         except (TypeError, ValueError) as error:
@@ -66,7 +87,7 @@ class Settings:
                 f"base_url is for OpenAI-compatible models and would not reach {foreign[0]}",
                 hint="for another Anthropic server set ANTHROPIC_BASE_URL",
             )
-        need = pairs_needed(self.level * share(1) * GAIN)
+        need = pairs_needed(self.level * weight(1) * GAIN)
         if isinstance(self.exam_pairs, bool) or not isinstance(self.exam_pairs, int) or self.exam_pairs < need:
             raise ConfigError(
                 f"exam_pairs: found {self.exam_pairs!r}, allowed is a whole number of at least {need}",

@@ -33,12 +33,13 @@ from agent.events import (
     ProposalStarted,
     RunStarted,
 )
+from agent.goals import Constraint, Direction, Objective
 from agent.history import History
 from agent.ledger import KINDS
 from agent.llm.structured import Shape
 from agent.llm.types import Completion, ModelRequest
 from agent.parameters import Categorical, Float, Int
-from agent.problem import Constraint, Direction, Objective, Problem
+from agent.problem import Problem
 from agent.proposers.base import Ask, Context, Proposal, Proposer
 from agent.settings import Settings
 from agent.space import Candidate, Space

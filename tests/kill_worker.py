@@ -29,12 +29,13 @@ from typing import Any
 
 from agent.errors import ConfigError
 from agent.evaluators.function import FunctionEvaluator
+from agent.goals import Objective
 from agent.journal import FILE
 from agent.ledger import Budget
 from agent.llm.scripted import Scripted
 from agent.llm.types import Completion, ModelRequest
 from agent.loop import Run
-from agent.problem import Objective, Problem
+from agent.problem import Problem
 from agent.result import load_result
 from agent.session import Session
 from agent.settings import Settings

@@ -12,12 +12,13 @@ from typing import Any
 from agent.evaluation import Output, Request
 from agent.evaluators.function import FunctionEvaluator
 from agent.events import Event
-from agent.journal import Entry, Journal, read
+from agent.goals import Objective
+from agent.journal import Entry, Journal, read_all
 from agent.ledger import Budget
 from agent.llm.scripted import Scripted
 from agent.loop import Run
 from agent.parameters import Categorical, Float, Int
-from agent.problem import Objective, Problem
+from agent.problem import Problem
 from agent.proposers.base import load
 from agent.session import Session
 from agent.settings import Settings
@@ -94,7 +95,7 @@ def session(folder: Path | None = None, **given: Any) -> Session:
 
 
 def entries(folder: Path) -> list[Entry]:
-    return list(read(folder))
+    return list(read_all(folder))
 
 
 def bodies(items: list[Entry] | list[Event], skip: tuple[str, ...] = ()) -> list[tuple[str, str]]:

@@ -148,7 +148,7 @@ def test_a_command_that_measures(tmp_path: Path) -> None:
     folder(
         tmp_path / "bowl", TOML.replace('function = "evaluate:measure"', 'command = ["python3", "evaluate.py"]'), script
     )
-    done = call("run", "bowl", "--evaluations", 4, "--json", cwd=tmp_path)
+    done = call("run", "bowl", "--evaluations", 8, "--json", cwd=tmp_path)
     assert done.code == 0 and done.json["status"] == "exact"
 
 

@@ -100,7 +100,7 @@ name = "value"
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     (tmp_path / "prompt.txt").write_text("Be kind.")
-    (tmp_path / "rows.jsonl").write_text('{"id": "a", "q": 1}\n\n{"id": "b", "q": 2}\n')
+    (tmp_path / "rows.jsonl").write_text('{"id": "a", "q": 1}\n{"id": "b", "q": 2}\n')
     return tmp_path
 
 
@@ -281,9 +281,10 @@ def test_a_missing_file_says_how_to_begin(tmp_path: Path) -> None:
     ("rows", "words"),
     [
         ("", "has no rows"),
-        ('{"q": 1}\n{q}', "line 2 is not JSON"),
-        ('{"id": 1}\n{"id": "1"}', "same id"),
-        ('{"q": NaN}', "not JSON"),
+        ('{"q": 1}\n{q}', "1 not JSON (rows.jsonl, line 2)"),
+        ('{"id": 1}\n{"id": "1"}', "1 with the id of another row and different content"),
+        ('{"q": NaN}', "1 with a number that is NaN or infinite (rows.jsonl, line 1)"),
+        ('{"q": 1}\n\n{"q": 2}', "1 empty (rows.jsonl, line 2)"),
     ],
 )
 def test_wrong_rows_are_named(folder: Path, rows: str, words: str) -> None:

@@ -17,7 +17,9 @@ from agent.events import (
     EvaluationStarted,
     Event,
     ExamDecided,
+    ExamPlanned,
     ExamStarted,
+    HoldoutFixed,
     VerdictReached,
     from_json,
 )
@@ -65,15 +67,24 @@ def test_the_names_of_events_are_a_contract() -> None:
         "call.started",
         "candidate.admitted",
         "candidate.rejected",
+        "check.ended",
+        "check.started",
         "epoch.started",
         "evaluation.ended",
         "evaluation.started",
         "exam.decided",
+        "exam.planned",
         "exam.started",
+        "holdout.fixed",
+        "noise.measured",
         "proposal.ended",
         "proposal.started",
         "race.decided",
         "race.started",
+        "report.planned",
+        "report.reached",
+        "report.started",
+        "row.read",
         "run.ended",
         "run.resumed",
         "run.started",
@@ -86,7 +97,9 @@ def test_what_the_gate_does_is_not_for_the_search() -> None:
     for purpose in ("search", "gate", "report"):
         assert EvaluationStarted(1, "c", None, 0, 0, purpose).audience == purpose
         assert EvaluationEnded(1, purpose, {}, None).audience == purpose
-    assert ExamStarted(1, "a", "b", 12, 0.05).audience == "gate"
+    assert ExamStarted(1, "a", "b", 12, 0.05).audience == "report"
+    assert ExamPlanned(1, "a", "b", 12, True, {}).audience == "report"
+    assert HoldoutFixed([["row", "cluster"]], []).audience == "gate"
     assert VerdictReached({}).audience == "report"
     assert ExamDecided(1, True).audience == "search"  # the one bit that leaves the gate
 

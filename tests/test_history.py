@@ -19,8 +19,8 @@ from agent.events import (
     ProposalEnded,
     RaceDecided,
 )
+from agent.goals import Objective
 from agent.history import REMEMBERED, History, Measuring, Trial, Trials, Unit
-from agent.problem import Objective
 from agent.space import Candidate
 
 TIME = Objective("time", "minimize")

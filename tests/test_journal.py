@@ -6,15 +6,19 @@ import asyncio
 import os
 import sqlite3
 import stat
+from collections.abc import Iterable
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from agent import journal as module
-from agent import redact
+from agent import lock, redact
 from agent.errors import RunLocked, StoreError
 from agent.events import CallStarted, CandidateRejected, EvaluationStarted, Event, RunEnded, StopRequested
-from agent.journal import FILE, Journal, Lock, filesystem, is_locked, last, read
+from agent.journal import FILE, GATE, Entry, Journal, last, read, read_all
+from agent.lock import Lock, filesystem, is_locked
 
 
 @pytest.fixture
@@ -52,13 +56,59 @@ def test_events_come_back_in_order_with_their_times(folder: Path) -> None:
     assert entries[0].to_json() | {"proposal": 1, "type": "candidate.rejected", "seq": 1} == entries[0].to_json()
 
 
-def test_one_audience_can_be_read_alone(folder: Path) -> None:
+def mixed(folder: Path) -> Journal:
     store = Journal(folder)
-    for purpose in ("search", "gate", "search"):
-        store.append(EvaluationStarted(1, "c", None, 0, 0, purpose), 0.0)
+    for number, purpose in enumerate(("gate", "search", "gate", "report", "search", "gate"), 1):
+        store.append(EvaluationStarted(number, "c", None, 0, 0, purpose), float(number))
+    return store
+
+
+def ids(entries: Iterable[Entry]) -> list[int]:
+    return [entry.event.id for entry in entries]  # type: ignore[attr-defined]
+
+
+def test_what_is_not_for_the_search_is_in_a_file_of_its_own(folder: Path) -> None:
+    mixed(folder).close()
+    assert ids(read(folder)) == [2, 5]
+    assert [entry.seq for entry in read(folder)] == [1, 2], "nothing shows how much is hidden"
+    assert ids(read_all(folder)) == [1, 2, 3, 4, 5, 6]
+    assert ids(read_all(folder, after=1)) == [3, 4, 5, 6]
+    again = Journal(folder)
+    assert ids(again.entries()) == [1, 2, 3, 4, 5, 6]
+    again.append(EvaluationStarted(7, "c", None, 0, 0, "search"), 7.0)
+    again.close()
+    assert ids(read_all(folder)) == [1, 2, 3, 4, 5, 6, 7]
+    assert (folder / GATE).stat().st_mode & 0o777 == 0o600
+
+
+def test_the_gates_half_of_a_group_that_was_cut_off_is_taken_back(folder: Path) -> None:
+    mixed(folder).close()
+    with closing(sqlite3.connect(folder / GATE)) as db, db:  # as a crash between the two files leaves it
+        db.execute("INSERT INTO events SELECT NULL, 3, time, type, audience, body FROM events WHERE seq = 1")
+    again = Journal(folder)
+    assert ids(again.entries()) == [1, 2, 3, 4, 5, 6]
+    again.close()
+    assert ids(read_all(folder)) == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_failed_commit_is_not_half_there_when_it_succeeds_later(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = mixed(folder)
+    insert, calls = module._insert, []
+
+    def failing(db: Any, rows: Any, query: str) -> None:
+        calls.append(query)
+        if len(calls) == 2:
+            raise sqlite3.OperationalError("database or disk is full")
+        insert(db, rows, query)
+
+    monkeypatch.setattr(module, "_insert", failing)
+    with pytest.raises(StoreError, match="full"):
+        store.commit()
+    store.commit()
+    assert ids(store.entries()) == [1, 2, 3, 4, 5, 6]
     store.close()
-    assert [entry.seq for entry in read(folder, audience="search")] == [1, 3]
-    assert [entry.seq for entry in read(folder, audience="gate")] == [2]
 
 
 async def test_flush_returns_when_it_is_on_the_disk_and_waiters_share_a_group(folder: Path) -> None:
@@ -200,7 +250,7 @@ def test_where_the_system_does_not_tell_there_is_no_file_system(tmp_path: Path) 
 
 @pytest.mark.parametrize("kind", ["nfs4", "cifs", "fuse.sshfs"])
 def test_a_network_mount_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
-    monkeypatch.setattr(module, "filesystem", lambda _: kind)
+    monkeypatch.setattr(lock, "filesystem", lambda _: kind)
     with pytest.raises(StoreError, match=kind) as caught:
         Journal(folder)
     assert "TRUEGAIN_RUNS" in caught.value.hint

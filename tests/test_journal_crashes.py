@@ -16,7 +16,8 @@ import pytest
 from agent.errors import RunLocked, StoreError
 from agent.events import CandidateRejected
 from agent.folders import listing
-from agent.journal import FILE, Entry, Journal, is_locked, read
+from agent.journal import FILE, Entry, Journal, read
+from agent.lock import is_locked
 
 WRITER = """
 import sys

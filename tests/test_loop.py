@@ -12,15 +12,16 @@ import pytest
 from agent.errors import ConfigError, ProviderError, RunChanged, RunLocked
 from agent.evaluation import Output, Request
 from agent.events import EvaluationEnded, EvaluationStarted, RunResumed, StopRequested
+from agent.goals import Constraint, Objective
 from agent.journal import Journal
 from agent.ledger import Budget
 from agent.llm.scripted import Scripted
 from agent.loop import Run
-from agent.problem import Constraint, Objective, Problem
+from agent.problem import Problem
 from agent.replay import Replay, compare, replay
 from agent.result import load_result, load_state
 from agent.session import Session
-from tests.support import SPACE, Direct, bare, bodies, entries, noisy, problem, session, thinker
+from tests.support import SPACE, Direct, bare, bodies, entries, loss, noisy, problem, session, thinker
 
 
 async def test_a_deterministic_run_finds_the_bottom_and_says_so_exactly(tmp_path: Path) -> None:
@@ -143,14 +144,14 @@ async def test_an_infeasible_candidate_never_wins(tmp_path: Path) -> None:
 
 
 async def test_data_rows_are_averaged_and_one_bad_row_without_a_floor_fails_its_candidate(tmp_path: Path) -> None:
-    from agent.problem import examples
+    from agent.data import load
 
     def judged(candidate: dict, row: dict) -> float:  # type: ignore[type-arg]
         if candidate["kind"] == "c" and row["id"] == "r2":
             raise ValueError("bad row")
         return (candidate["x"] - row["goal"]) ** 2
 
-    rows = examples([{"id": f"r{i}", "goal": i / 10} for i in range(5)])
+    rows = load([{"id": f"r{i}", "goal": i / 10} for i in range(5)]).examples
     result = await session(problem=problem(judged, data=rows), budget=Budget(evaluations=300), workers=3).run(
         tmp_path / "run"
     )
@@ -166,7 +167,9 @@ async def test_data_rows_are_averaged_and_one_bad_row_without_a_floor_fails_its_
 async def test_a_run_replays_to_equal_events_for_any_number_of_workers(
     tmp_path: Path, workers: int, deterministic: bool
 ) -> None:
-    chosen = session(problem=problem(noisy, deterministic), workers=workers, budget=Budget(evaluations=90))
+    chosen = session(
+        problem=problem(loss if deterministic else noisy, deterministic), workers=workers, budget=Budget(evaluations=90)
+    )
     assert isinstance(chosen.executor, Direct)
     chosen.executor.pause = 0.004  # results arrive out of order
     await chosen.run(tmp_path / "run")
@@ -192,7 +195,10 @@ async def test_a_tampered_journal_does_not_replay(tmp_path: Path) -> None:
 async def test_a_run_cut_off_at_any_event_goes_on_exactly(tmp_path: Path, deterministic: bool) -> None:
     def fresh() -> Session:
         # Exclusive: one thing is in flight at a time, so the outside has only one order.
-        return session(problem=problem(noisy, deterministic, exclusive=True), budget=Budget(evaluations=45))
+        return session(
+            problem=problem(loss if deterministic else noisy, deterministic, exclusive=True),
+            budget=Budget(evaluations=45),
+        )
 
     chosen = fresh()
     run, journal = bare(tmp_path / "whole", chosen)

@@ -11,10 +11,12 @@ from typing import Any
 
 import pytest
 
+from agent.data import load
 from agent.errors import ConfigError
 from agent.evaluation import Output, Request, Score
+from agent.goals import Constraint, Objective
 from agent.parameters import Float, Int
-from agent.problem import Constraint, Example, Objective, Problem, examples
+from agent.problem import Example, Problem
 from agent.space import Space
 from agent.texts import Text
 
@@ -47,7 +49,7 @@ def problem(tmp_path: Path) -> Problem:
             Objective("size", floor=9.0),
         ),
         constraints=(Constraint("error", max=0.1), Constraint("recall", min=0.5, max=1)),
-        data=examples([{"id": "a", "q": 1}, {"q": 2}]),
+        data=load([{"id": "a", "q": 1}, {"q": 2}]).examples,
         description="Make it fast.",
         folder=tmp_path,
     )
@@ -111,17 +113,6 @@ def test_fingerprints_change_with_what_is_measured_and_with_nothing_else(problem
     assert changed(deterministic=True) == {"problem"}
     assert changed(objectives=(Objective("time"), Objective("size"))) == {"problem"}
     assert changed(space=Space({**problem.space, "x": Float(0, 2)})) == {"problem"}
-
-
-def test_rows_are_known_by_their_own_id_or_their_content() -> None:
-    rows = examples([{"id": 7, "q": 1}, {"q": 1}, {"q": 2}, "text"])
-    assert rows[0].id == "7"
-    assert [row.id for row in rows[1:]] == [row.id for row in examples([{"q": 1}, {"q": 2}, "text"])]
-    assert len({row.id for row in rows}) == 4
-    with pytest.raises(ConfigError, match="data row 2 is not JSON"):
-        examples([1, {"x": {1, 2}}])
-    with pytest.raises(ConfigError, match="data row 1 is not JSON"):
-        examples([math.nan])
 
 
 @pytest.mark.parametrize(

@@ -19,8 +19,10 @@ from agent.events import (
     Event,
     ExamDecided,
     ExamStarted,
+    NoiseMeasured,
     ProposalEnded,
     RaceDecided,
+    ReportStarted,
     RunResumed,
     RunStarted,
     StopRequested,
@@ -129,8 +131,15 @@ class Display:
             return f"  - not measured [{event.source}]: {event.reason}", "dim"
         if isinstance(event, StopRequested):
             return f"the search ends: {event.detail or event.reason}", ""
+        if isinstance(event, NoiseMeasured):
+            return f"noise: {event.sentence}", "red" if event.wrong else ""
         if isinstance(event, ExamStarted):
-            return f"exam: the best candidate against the initial one, {event.pairs} fresh pairs", ""
+            than = "initial" if event.released == history.initial else "released"
+            what = "held-out rows" if state.arena is not None else "fresh pairs"
+            return f"exam: the best candidate against the {than} one, {event.pairs} {what}", ""
+        if isinstance(event, ReportStarted):
+            planned = state.gate.report_planned
+            return f"report: {planned.rows if planned else 0} test rows are opened", ""
         if isinstance(event, ExamDecided):
             return (
                 f"gate: {'accepted' if event.accepted else 'not accepted'}",
@@ -175,7 +184,7 @@ def _standing(state: State) -> str:
         "the model is writing"
         if state.calls
         else "examining"
-        if state.exam
+        if state.gate.open
         else "measuring"
         if state.evaluations
         else ""

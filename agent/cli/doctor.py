@@ -80,7 +80,7 @@ def _rows(problem: Path | None, fetch: bool, runs: str | None) -> Iterator[Row]:
 
 def _folder(problem: Path | None, runs: str | None) -> Row:
     from agent.folders import runs_folder
-    from agent.journal import NETWORK, filesystem
+    from agent.lock import NETWORK, filesystem
 
     where = runs_folder(problem, runs)
     present = next(place for place in (where, *where.parents) if place.exists())

@@ -10,7 +10,8 @@ from agent.cli.common import emit, json_option, locate, plain, run_argument, run
 
 
 @click.command(
-    "events", help="The journal of a RUN, oldest first. While a run is open, the gate's events are left out."
+    "events",
+    help="The journal of a RUN, oldest first. The gate's events are there after the end, its rows with `gate open`.",
 )
 @run_argument
 @runs_option
@@ -18,17 +19,10 @@ from agent.cli.common import emit, json_option, locate, plain, run_argument, run
 @click.option("--type", "types", multiple=True, metavar="TYPE", help="Only events of this type, such as race.decided.")
 @json_option
 def command(run: str, runs: str | None, after: int, types: tuple[str, ...], as_json: bool) -> None:
-    from agent.events import RunEnded
-    from agent.journal import last, read
+    from agent.wall import visible
 
     folder = locate(run, runs)
-    newest = last(folder)
-    ended = newest is not None and isinstance(newest.event, RunEnded)
-    entries = [
-        entry.to_json()
-        for entry in read(folder, after=after)
-        if (ended or entry.event.audience == "search") and (not types or entry.event.type in types)
-    ]
+    entries = [entry.to_json() for entry in visible(folder, after=after) if not types or entry.event.type in types]
     if as_json:
         emit({"run": folder.name, "events": entries})
         return

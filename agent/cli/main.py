@@ -20,11 +20,12 @@ COMMANDS: dict[str, str] = {
     "run": "optimize a problem",
     "resume": "go on with a run that was cut off, interrupted, or ended at a limit",
     "list": "the runs, newest last",
-    "show": "a run, one of its candidates, or its verdict",
+    "show": "a run, one of its candidates, its verdict, or all that its gate found",
     "diff": "what differs between two candidates of a run",
     "events": "the journal of a run",
     "export": "the best candidate as files or JSON, with its status",
     "replay": "decide a run again from its recorded replies and outputs, and compare",
+    "gate": "what may still be claimed, a new gate, opening its rows, and self-tests",
     "prune": "remove old runs",
 }
 """Each lives in a module of its name and is an attribute `command` there."""

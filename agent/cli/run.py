@@ -113,6 +113,8 @@ def session_of(setup: Setup, display: Display | None = None) -> Session:
         observers=(display,) if display is not None else (),
         progress=display.progress if display is not None else None,
         env=setup.env,
+        checks=setup.checks,
+        shares=setup.shares,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -13,19 +14,37 @@ if TYPE_CHECKING:
     from agent.result import Result
 
 
-@click.command("show", help="A RUN; with a CANDIDATE (its number or the beginning of its id) or 'verdict', that.")
+@click.command(
+    "show",
+    help="A RUN; with a CANDIDATE (its number or the beginning of its id) or 'verdict', that; with --gate, "
+    "what the gate found and how far it goes.",
+)
 @run_argument
 @click.argument("what", required=False)
 @runs_option
 @click.option(
     "--all", "everything", is_flag=True, help="Every candidate, not only the best ones and the promoted ones."
 )
+@click.option("--gate", "gate", is_flag=True, help="Exams, levels, effects, power and what the search was worth.")
+@click.option("--plot", type=click.Path(dir_okay=False, path_type=Path), help="With --gate: draw the effects as SVG.")
 @json_option
-def command(run: str, what: str | None, runs: str | None, everything: bool, as_json: bool) -> None:
+def command(
+    run: str,
+    what: str | None,
+    runs: str | None,
+    everything: bool,
+    gate: bool,
+    plot: Path | None,
+    as_json: bool,
+) -> None:
     from agent.result import load_result
 
+    if plot is not None and not gate:
+        raise click.UsageError("--plot draws what --gate shows; give both")
     result = load_result(locate(run, runs))
-    if what == "verdict":
+    if gate:
+        _gate(result, plot, as_json)
+    elif what == "verdict":
         _verdict(result, as_json)
     elif what is not None:
         _candidate(result, pick(result, what), as_json)
@@ -38,6 +57,30 @@ def command(run: str, what: str | None, runs: str | None, everything: bool, as_j
         )
     else:
         _run(result, everything)
+
+
+def _gate(result: Result, plot: Path | None, as_json: bool) -> None:
+    from agent.cli.standings import forest, show
+    from agent.errors import ConfigError
+    from agent.wall import opened
+
+    found, unit = result.gate, result.problem.objective.unit
+    if not found["open"]:
+        found = {**found, "opened": opened(result.folder)}
+    if plot is not None:
+        if found["open"]:
+            raise ConfigError(f"{found['sentence']}: nothing can be drawn", hint="wait for the end of the run")
+        title = f"{result.run}: {result.status} ({result.problem.objective.name})"
+        try:
+            plot.write_text(forest(found, title, unit), encoding="utf-8")
+        except OSError as error:
+            raise ConfigError(f"cannot write {plot}: {error.strerror}", hint="name a file that can be made") from None
+    if as_json:
+        emit({"run": result.run, **found})
+        return
+    show(result.run, found, unit)
+    if plot is not None:
+        click.echo(f"wrote {plot}", err=True)
 
 
 def pick(result: Result, what: str) -> Trial:
@@ -108,7 +151,7 @@ def _run(result: Result, everything: bool) -> None:
     if changes:
         click.echo("\nBest against initial:")
         table([(c.name, brief(c.before, 30), brief(c.after, 60)) for c in changes], ("PARAMETER", "INITIAL", "BEST"))
-    click.echo(f"\nNext: truegain export {result.run}   truegain diff {result.run}   truegain events {result.run}")
+    click.echo(f"\nNext: truegain show {result.run} --gate   truegain diff {result.run}   truegain export {result.run}")
 
 
 def _share(name: str, trials: list[Trial]) -> str:

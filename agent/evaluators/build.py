@@ -12,6 +12,7 @@ from agent.evaluation import Evaluator
 KINDS = {
     "function": "agent.evaluators.function:FunctionEvaluator",
     "command": "agent.evaluators.command:CommandEvaluator",
+    "ensemble": "agent.evaluators.ensemble:EnsembleEvaluator",
 }
 """Where each kind of evaluator is; a plug-in's kind is such a "module:attr" itself."""
 

@@ -1,25 +1,21 @@
 """The race: the loose, cheap comparison that decides what the search builds on. It claims nothing.
 
-A challenger is looked at once. On a deterministic problem that settles it. On a noisy one a
-promising challenger is then measured alternately with the champion, and a sequential test on the
-signs of the paired differences decides (the likelihood ratio of Wald, Sequential Analysis, 1947,
-chapter 3, written as the growth of a stake that is bet on each pair).
+A deterministic problem needs one look at a challenger. On rows of data a challenger and the champion
+are compared row by row (`agent.gate.arena`), and on a noisy problem without rows measurement by
+measurement (`agent.gate.pairs`); a sequential test promotes or drops it as soon as it can.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from agent.gate.evidence import Evidence
 from agent.problem import Problem
 
 Decision = Literal["promote", "drop", "continue"]
 
-BET = 0.5
-"""Stake of the sequential test: three wins in a row promote, two losses in a row drop."""
 PROMOTE = math.log(2.5)
 DROP = -0.7
 
@@ -31,6 +27,77 @@ class Ruling:
     decision: Decision
     reason: str
     evidence: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Race:
+    """A sequential test on paired differences in [-1, 1].
+
+    On each difference d a share of the stake is bet, so the logarithm of the stake is the sum of
+    log(1 + bet * d). The bet fits the smallest gain of interest: large when few pairs differ, small when
+    many do, because noisy pairs say less.
+
+    Source: Wald, Sequential Analysis (1947), chapter 3, with a bet in the place of a point alternative.
+
+    Args:
+        gain: Smallest mean gain of interest, in (0, 1].
+        promote: The logarithm of the stake at which the challenger wins.
+        drop: The one at which it loses, negative.
+        shortest: Pairs before it can lose.
+        tied: Pairs without any difference after which it loses: the change has no effect.
+        prior: Mean size of a difference that is assumed before any pair was seen, and
+        weight: for how many pairs that counts.
+    """
+
+    gain: float = 0.08
+    promote: float = PROMOTE
+    drop: float = DROP
+    shortest: int = 5
+    tied: int = 40
+    prior: float = 0.2
+    weight: float = 5.0
+
+    def stake(self, differences: Sequence[float]) -> float:
+        """The logarithm of the stake after the differences, in their order."""
+        total, size, n = 0.0, self.prior * self.weight, self.weight
+        for d in differences:
+            size += abs(d)
+            n += 1
+            total += math.log1p(min(max(self.gain / (size / n), 0.1), 0.6) * d)
+        return total
+
+    def update(self, differences: Sequence[float], longest: int) -> Ruling:
+        """What the pairs so far say.
+
+        Args:
+            differences: How much better the challenger was in each pair, as a share of a score's range, in [-1, 1].
+            longest: Pairs after which the sign of the stake decides.
+        """
+        n = len(differences)
+        stake = self.stake(differences)
+        reason, evidence = _words(differences)
+        if n >= self.shortest and stake <= self.drop:
+            return Ruling("drop", f"not better on the rows: {reason}", evidence)
+        if stake >= self.promote:
+            return Ruling("promote", reason, evidence)
+        if n >= self.tied and not any(differences):
+            return Ruling("drop", f"no effect: the same on {n} rows", evidence)
+        if n < longest:
+            return Ruling("continue", reason, evidence)
+        if stake > 0:
+            return Ruling("promote", reason, evidence)
+        return Ruling("drop", f"undecided after all {n} rows: {reason}", evidence)
+
+
+def _words(differences: Sequence[float]) -> tuple[str, dict[str, float]]:
+    n, wins, losses = len(differences), sum(d > 0 for d in differences), sum(d < 0 for d in differences)
+    mean = sum(differences) / n if n else 0.0
+    return f"better on {wins} and worse on {losses} of {n} rows", {
+        "pairs": n,
+        "wins": wins,
+        "losses": losses,
+        "gain": mean,
+    }
 
 
 def look(problem: Problem, challenger: Mapping[str, float], champion: Mapping[str, float] | None) -> Ruling:
@@ -46,92 +113,16 @@ def look(problem: Problem, challenger: Mapping[str, float], champion: Mapping[st
         found = ", ".join(f"{item.name} is {challenger[item.name]:.4g} ({item})" for item in broken)
         return Ruling("drop", f"infeasible: {found}")
     goal = problem.objective
-    value = challenger[goal.name]
+    value = problem.compared(challenger)
     shown = f"{value:.4g}{' ' + goal.unit if goal.unit else ''}"
     if champion is None or problem.violated(champion):
         return Ruling("promote", f"first to keep every constraint, at {shown}")
-    reference = champion[goal.name]
+    reference = problem.compared(champion)
     gain = goal.gain(value, reference)
     against = f"{shown} against {reference:.4g}"
     evidence = {"gain": gain, "pairs": 0}
     if not gain > goal.margin(reference):
         return Ruling("drop", f"not better: {against}", evidence)
-    if problem.deterministic:
+    if problem.exact:
         return Ruling("promote", f"better: {against}", evidence)
     return Ruling("continue", f"looks better: {against}; measuring in pairs", evidence)
-
-
-@dataclass(slots=True)
-class Race:
-    """A challenger and the champion, measured alternately.
-
-    Args:
-        challenger: Candidate id.
-        champion: Candidate id.
-        shortest: Pairs before a promotion.
-        longest: Pairs at which the majority decides.
-        first: Number of its first pair; numbers are not used twice in a run.
-    """
-
-    challenger: str
-    champion: str
-    shortest: int = 3
-    longest: int = 10
-    first: int = 0
-    asked: int = 0
-    """Pairs asked for so far."""
-    pairs: dict[int, dict[str, float | None]] = field(default_factory=dict)
-    """By pair number: candidate id → value of the objective, or None when that half failed."""
-
-    def add(self, pair: int, candidate: str, value: float | None) -> None:
-        """One half of a pair was measured."""
-        self.pairs.setdefault(pair, {})[candidate] = value
-
-    @property
-    def numbers(self) -> range:
-        """The pair numbers that belong to this race."""
-        return range(self.first, self.first + self.asked)
-
-    @property
-    def complete(self) -> int:
-        """Pairs of which both halves are there."""
-        return sum(len(halves) == 2 for halves in self.pairs.values())
-
-    @property
-    def wanted(self) -> int:
-        """Pairs that should have been asked for by now."""
-        return self.shortest if self.complete < self.shortest else min(self.longest, self.complete + 1)
-
-    def evidence(self, problem: Problem) -> Evidence:
-        """The pairs whose two halves both have a value."""
-        goal = problem.objective
-        rows = []
-        for number, halves in sorted(self.pairs.items()):
-            new, old = halves.get(self.challenger), halves.get(self.champion)
-            if new is not None and old is not None:
-                rows.append((number, goal.gain(new, old), goal.margin(old)))
-        ids, gains, margins = zip(*rows, strict=True) if rows else ((), (), ())
-        return Evidence(tuple(ids), tuple(gains), tuple(margins))
-
-    def update(self, problem: Problem) -> Ruling:
-        """The race's word after the pairs that are complete."""
-        if any(halves.get(self.challenger, 0.0) is None for halves in self.pairs.values()):
-            return Ruling("drop", "failed when it was measured again")
-        evidence = self.evidence(problem)
-        wins, losses = evidence.wins, evidence.losses
-        wealth = wins * math.log(1 + BET) + losses * math.log(1 - BET)
-        goal = problem.objective
-        unit = f" {goal.unit}" if goal.unit else ""
-        summary = {"pairs": len(evidence), "wins": wins, "losses": losses, "gain": evidence.mean}
-        tally = f"{wins} of {len(evidence)} pairs, by {evidence.mean:.4g}{unit} on average"
-        if wealth <= DROP:
-            return Ruling("drop", f"not better when measured in pairs: better in {tally}", summary)
-        if self.complete < self.shortest:
-            return Ruling("continue", f"better in {tally}", summary)
-        if wealth >= PROMOTE:
-            return Ruling("promote", f"better in {tally}", summary)
-        if self.complete < self.longest:
-            return Ruling("continue", f"better in {tally}", summary)
-        if wealth > 0 and evidence.mean > 0:
-            return Ruling("promote", f"better in {tally}", summary)
-        return Ruling("drop", f"undecided after {self.longest} pairs: better in {tally}", summary)

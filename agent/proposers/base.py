@@ -21,6 +21,9 @@ from agent.space import Candidate
 if TYPE_CHECKING:
     from agent.llm.types import Completion, ModelRequest
 
+Read = Callable[[str], Awaitable[Any]]
+"""The content of a row of train, by its id."""
+
 Ask = Callable[["ModelRequest"], Awaitable["Completion"]]
 """One model call in the proposer's role, validated when the request has a schema. Raises OutputInvalid
 when the reply is unusable even after a repair turn, BudgetExceeded, or ProviderError."""
@@ -36,6 +39,9 @@ class Proposal:
         rationale: Why, in words for people and for later prompts.
         parents: Ids of the candidates it was made from.
         claim: What the proposer expects the primary objective to be.
+        read: Ids of rows that it was made with and that `Context.read` did not give in this decision, such as rows
+            that the memory tells of. What can be known by heart says nothing for a candidate, so its race leaves
+            out all that it or an ancestor was made with.
     """
 
     values: Mapping[str, Any]
@@ -43,6 +49,7 @@ class Proposal:
     rationale: str = ""
     parents: tuple[str, ...] = ()
     claim: float | None = None
+    read: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         values = self.values.values_json if isinstance(self.values, Candidate) else dict(self.values)
@@ -53,7 +60,28 @@ class Proposal:
             out["parents"] = list(self.parents)
         if self.claim is not None:
             out["claim"] = self.claim
+        if self.read:
+            out["read"] = list(self.read)
         return out
+
+
+@dataclass(frozen=True, slots=True)
+class RowView:
+    """A row of train, and what the champion made of it.
+
+    Args:
+        id: Of the row.
+        row: Its content.
+        score: The champion's primary objective on it; None where it failed or was not measured yet.
+        feedback: The evaluator's words about that, or why it failed.
+        measured: Whether the champion was measured on it.
+    """
+
+    id: str
+    row: Any
+    score: float | None
+    feedback: str
+    measured: bool
 
 
 @dataclass
@@ -69,6 +97,8 @@ class Context:
         decision: Number of this decision, from 1.
         memory: JSON that the proposer left last time, None at first; set it for the next time.
         options: The user's options for this proposer.
+        reader: Gives rows of train; None when the problem has none. Use `read`, which keeps account.
+        reads: Ids of the rows that were read so far, in order.
     """
 
     problem: Problem
@@ -82,6 +112,35 @@ class Context:
     rejections: list[dict[str, Any]] = field(default_factory=list)
     exhausted: bool = False
     """Set it when nothing is left to propose, now or later."""
+    reader: Read | None = None
+    reads: list[str] = field(default_factory=list)
+
+    async def read(self, example: str) -> RowView:
+        """A row of train, with what the champion scored on it.
+
+        Every proposal of this decision counts as made with it, so that learning it by heart wins no race.
+        It is journalled, and a replay gives the same content.
+
+        Args:
+            example: Its id; `problem.split("train")` has them all, and the champion's `rows` those it was measured on.
+
+        Raises:
+            ConfigError: There is no such row to read.
+        """
+        if self.reader is None or example not in {item.id for item in self.problem.split("train")}:
+            raise ConfigError(f"there is no row {example!r} to read", hint="ids are in context.problem.split('train')")
+        row = await self.reader(example)
+        if example not in self.reads:
+            self.reads.append(example)
+        rows = self.history[self.history.champion].rows
+        score, feedback = rows.get(example, (None, ""))
+        return RowView(example, row, score, feedback, example in rows)
+
+    def finished(self, proposal: Proposal) -> dict[str, Any]:
+        """A proposal as it is journalled: with all rows that were read in this decision."""
+        out = proposal.to_json()
+        read = dict.fromkeys([*proposal.read, *self.reads])
+        return {**out, "read": list(read)} if read else out
 
     def reject(self, reason: str, source: str, detail: str = "") -> None:
         """Record that a reply or a value could not be used. Nothing is ever replaced without this."""

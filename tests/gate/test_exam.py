@@ -15,10 +15,13 @@ from hypothesis import strategies as st
 
 from agent.evaluators.function import FunctionEvaluator
 from agent.gate.evidence import pairs_needed
-from agent.gate.exam import GAIN, LEVEL, PAIRS, Plan, Verdict, compare, examine, plan, reserve, share
-from agent.gate.race import Race
+from agent.gate.exam import GAIN, LEVEL, PAIRS, Plan, compare, examine, plan, reserve
+from agent.gate.levels import weight
+from agent.gate.pairs import Pairs
+from agent.gate.verdict import Verdict
+from agent.goals import Constraint, Direction, Objective
 from agent.parameters import Float
-from agent.problem import Constraint, Direction, Example, Objective, Problem
+from agent.problem import Example, Problem
 from agent.space import Space
 
 SIGNS: dict[Direction, int] = {"minimize": -1, "maximize": 1}
@@ -46,12 +49,13 @@ def held(
     released: Mapping[str, float] | None = FINE,
     mended: tuple[int, int] = (0, 0),
 ) -> Verdict:
-    """The verdict on these pairs."""
-    race = Race("new", "old", len(after), len(after))
+    """The verdict on these pairs; in the first `mended` of them only the new candidate keeps the constraint."""
+    race = Pairs("new", "old", len(after), len(after))
     for number, (new, old) in enumerate(zip(after, before, strict=True)):
-        race.add(number, "new", new)
-        race.add(number, "old", old)
-    return examine(which, race, Plan(len(after), level), champion, released, mended)
+        sizes = (0.0, 2.0) if number < mended[0] else (2.0, 0.0) if number < sum(mended) else (0.0, 0.0)
+        race.add(number, "new", None if new is None else {"value": new, "size": sizes[0]})
+        race.add(number, "old", None if old is None else {"value": old, "size": sizes[1]})
+    return examine(which, race, Plan(len(after), level), champion, released)
 
 
 def accepted(
@@ -86,7 +90,7 @@ def test_a_run_with_several_exams_errs_no_more_often_than_its_level() -> None:
     rng, which, worlds, wrong, level = random.Random(5), problem(), 800, 0, 0.2
     for _ in range(worlds):
         for number in (1, 2, 3):
-            chosen = plan(which, PAIRS, level * share(number))
+            chosen = plan(which, PAIRS, level * weight(number))
             assert chosen is not None
             noise = [[rng.gauss(0, 1) for _ in range(chosen.pairs)] for _ in range(2)]
             if held(which, list(noise[0]), list(noise[1]), chosen.level).accepted:
@@ -224,7 +228,7 @@ def test_without_noise_a_repair_is_accepted_whatever_it_costs() -> None:
 
 
 def test_shares_of_the_level_shrink_and_sum_to_one() -> None:
-    shares = [share(number) for number in range(1, 20_001)]
+    shares = [weight(number) for number in range(1, 20_001)]
     assert shares == sorted(shares, reverse=True) and shares[0] == 0.75
     rest = 0.25 * 6 / math.pi**2 / 20_000  # the tail of the series, from above
     assert 1 - 1.01 * rest < sum(shares) < 1

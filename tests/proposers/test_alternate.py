@@ -50,7 +50,7 @@ def test_when_a_limit_ends_the_models_calls_the_classical_arm_goes_on_and_it_is_
     async def ask(request: ModelRequest) -> Completion:
         raise BudgetExceeded("calls", 0, 0)
 
-    search = Search(Alternate(), SPACE, bowl(SPACE), ask=ask, budget=61)
+    search = Search(Alternate(), SPACE, bowl(SPACE), ask=ask, budget=62)
     state = search.run()
     assert len(state.history) == 61
     assert set(arms(search.events)[4:]) == {"coordinate"}

@@ -98,7 +98,7 @@ def test_a_small_space_is_tried_as_a_whole_even_far_from_the_champion() -> None:
 
 def test_it_does_not_give_up_when_all_neighbours_of_the_champion_are_known() -> None:
     space = Space({f"flag{number}": Categorical((False, True)) for number in range(40)})
-    state = hopeless(space, 120).run()
+    state = hopeless(space, 121).run()
     assert len(state.history) == 120
 
 

@@ -176,12 +176,10 @@ def test_a_repeated_answer_is_recorded_and_only_draws_are_proposed() -> None:
 
 
 def test_the_spread_narrows_when_nothing_improves_and_widens_when_much_does() -> None:
-    calls = 0
+    seen: dict[str, int] = {}
 
     def rising(candidate: Candidate) -> Mapping[str, float]:
-        nonlocal calls
-        calls += 1
-        return {"value": -float(calls), "size": 0.0}
+        return {"value": -float(seen.setdefault(candidate.id, len(seen))), "size": 0.0}
 
     def falling(candidate: Candidate) -> Mapping[str, float]:
         return {"value": 0.0 if candidate == PLANE.initial() else 1.0, "size": 0.0}

@@ -1,0 +1,309 @@
+"""What the gate does next: the noise at the start, exams, and the final report. Pure, as `agent.decide` is."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from agent.events import (
+    Event,
+    ExamDecided,
+    ExamPlanned,
+    ExamStarted,
+    NoiseMeasured,
+    ReportPlanned,
+    ReportReached,
+    RunEnded,
+    VerdictReached,
+)
+from agent.gate import exam, heldout, levels, planning, standing
+from agent.gate.noise import Noise
+from agent.gate.verdict import unexamined
+from agent.state import State
+
+
+def noise(state: State) -> Event | None:
+    """What the repeated measurements of the initial candidate say, once they are all there."""
+    problem = state.problem
+    if problem.deterministic or state.arena is not None:
+        groups = [values for values in state.noise.values() if len(values) > 1]
+        wanted = len(state.noise)
+        if not groups or len(groups) < wanted or state.asks:
+            return None
+    else:
+        groups = list(state.noise.values())
+        if sum(map(len, groups)) < state.baseline:
+            return None
+    found = Noise.of(groups, problem, state.arena.scale if state.arena is not None else 1.0)
+    if problem.deterministic and found.differ:
+        return NoiseMeasured(found.pairs, found.sd, found.discordance, found.contradiction(problem), True)
+    sentence = found.sentence(problem, state.settings, len(_clusters(state)), _level(state, last=True))
+    return NoiseMeasured(found.pairs, found.sd, found.discordance, sentence)
+
+
+def _clusters(state: State) -> set[str]:
+    return {cluster for _, cluster in state.gate.val}
+
+
+def _level(state: State, last: bool) -> float:
+    """The level that the next exam on rows can expect; its account has the last word."""
+    gate = state.gate
+    known = gate.standing
+    return levels.level(
+        state.settings.level,
+        accepts=known.get("accepts", 0) + sum(bool(v["accepted"]) for v in gate.verdicts if v["kind"] == "rows"),
+        tests=known.get("tests", 0) + sum(v["kind"] == "rows" for v in gate.verdicts),
+        run=known.get("run", 1),
+        taken=gate.taken,
+        last=last,
+    )
+
+
+def reserve(state: State) -> int:
+    """Evaluations held back from the search: for the last exam, and for the final report."""
+    problem, gate = state.problem, state.gate
+    if state.arena is None:
+        return exam.reserve(problem, state.settings.exam_pairs)
+    total = state.ledger.budget.evaluations or math.inf
+    held = planning.reserve(_seen(state), rows=len(gate.val), total=total, level=_level(state, last=True))
+    if gate.test and state.settings.report:
+        held += planning.reserve(None, rows=len(gate.test), total=total, level=0.05)
+    return held
+
+
+def _seen(state: State) -> planning.Seen | None:
+    champion, released = state.history.champion, state.released
+    if state.arena is None or champion == released:
+        return None
+    return state.arena.seen(champion, released)
+
+
+def _planned(state: State, last: bool) -> planning.Plan | None:
+    """The exam on rows that is due now, from search evidence alone."""
+    arena, problem, settings = state.arena, state.problem, state.settings
+    seen = _seen(state)
+    if arena is None or seen is None:
+        return None
+    bounded = problem.bounds is not None
+    margin = problem.objective.margin(_initial_mean(state)) / arena.scale if problem.claim != "sum" else 0.0
+    left = state.ledger.left("evaluations")
+    if last and state.gate.test and settings.report:
+        left -= planning.reserve(
+            None, rows=len(state.gate.test), total=state.ledger.budget.evaluations or math.inf, level=0.05
+        )
+    return planning.plan(
+        seen,
+        rows=len(state.gate.val),
+        left=left,
+        total=state.ledger.budget.evaluations or math.inf,
+        level=_level(state, last),
+        last=last,
+        test=planning.choose(seen, bounded=bounded, null=settings.null, noise=settings.noise, margin=margin),
+        scale=arena.scale,
+        margin=margin,
+        previous=state.gate.previous,
+        spent=state.gate.spent,
+        per_unit=len(state.gate.val) / max(1, len(_clusters(state))),
+    )
+
+
+def _initial_mean(state: State) -> float:
+    values = state.history[state.history.initial].values
+    return state.problem.compared(values) if values else 0.0
+
+
+def interim(state: State) -> Event | None:
+    """An exam before the search is over, when the evidence is already strong enough for one that is small."""
+    arena, gate, history = state.arena, state.gate, state.history
+    if arena is None or gate.open or not gate.val or not state.settings.interim or state.evaluations or state.proposals:
+        return None
+    if history.champion == gate.released or (history.champion, gate.released) in gate.pairs_seen:
+        return None
+    if not history[history.champion].feasible:
+        return None
+    plan = _planned(state, last=False)
+    return _plan_event(state, plan) if plan is not None else None
+
+
+def due(state: State) -> bool:
+    """Whether an interim exam would be held if nothing were in flight; then nothing more is started."""
+    arena, gate, history = state.arena, state.gate, state.history
+    if arena is None or gate.open or not gate.val or not state.settings.interim:
+        return False
+    if history.champion == gate.released or (history.champion, gate.released) in gate.pairs_seen:
+        return False
+    return history[history.champion].feasible and _planned(state, last=False) is not None
+
+
+def _plan_event(state: State, plan: planning.Plan) -> Event:
+    number = state.gate.exams + 1
+    return ExamPlanned(number, state.history.champion, state.released, plan.pairs, plan.last, plan.to_json())
+
+
+def stopping(state: State, measure: Any) -> list[Event]:
+    """The search is over: the last exam, then the report, then the end."""
+    gate = state.gate
+    if gate.accepted is not None:
+        return _report(state, measure)
+    if gate.open:
+        return examining(state, measure)
+    if state.evaluations:
+        return []
+    champion, released = state.history.champion, state.released
+    if champion == released:
+        return _report(state, measure)
+    if state.arena is not None:
+        return [_last(state)]
+    plan = exam.plan(state.problem, state.settings.exam_pairs, state.settings.level * levels.weight(gate.exams + 1))
+    if plan is None:
+        before, after = state.history[released].values, state.history[champion].values
+        return [VerdictReached(exam.compare(state.problem, champion, after or {}, released, before).to_json())]
+    return [ExamStarted(gate.exams + 1, champion, released, plan.pairs, plan.level)]
+
+
+def _last(state: State) -> Event:
+    champion, released = state.history.champion, state.released
+    plan = None
+    if (champion, released) in state.gate.pairs_seen:
+        why = "the gate has examined it already and did not accept it"
+    elif not state.gate.val:
+        why = standing.pooled(len(state.problem.split("train")))
+    elif standing.exhausted(len(_clusters(state)), _level(state, last=True)):
+        why = standing.exhausted_sentence(len(_clusters(state)), _level(state, last=True))
+    else:
+        plan = _planned(state, last=True)
+        seen = _seen(state)
+        why = "the search saw no gain on common rows"
+        if seen is not None and seen.mean > 0:
+            why = (
+                f"they differ on {seen.discordance:.0%} of the rows, which is too little for an exam on"
+                f" {len(state.gate.val)} held-out rows with {state.ledger.left('evaluations'):.0f} evaluations left"
+            )
+    if plan is not None:
+        return _plan_event(state, plan)
+    return VerdictReached(unexamined(state.problem.objective, champion, released, why).to_json())
+
+
+def examining(state: State, measure: Any) -> list[Event]:
+    """An exam is under way."""
+    gate = state.gate
+    if gate.verdict is not None:
+        # Where rows have an account, it is written first; see the loop.
+        return [] if gate.verdict["kind"] == "rows" else [ExamDecided(gate.exams + 1, gate.verdict["accepted"])]
+    started, pairs, plan = gate.exam, gate.pairs, gate.plan
+    if started is None or pairs is None:
+        return []  # its level is being asked for
+    stopped = plan is not None and _settled(state, plan)
+    if pairs.complete < started.pairs and not stopped:
+        following: list[Event] = measure(state)
+        if following or state.evaluations:
+            return following
+        # The budget is spent: the verdict is reached on the pairs there are.
+    if plan is not None:
+        return [_verdict(state, plan, stopped)] if not state.evaluations else []
+    champion, released = _mean(pairs.of(started.champion)), _mean(pairs.of(started.released))
+    verdict = exam.examine(state.problem, pairs, exam.Plan(started.pairs, started.level), champion, released)
+    return [VerdictReached(verdict.to_json())]
+
+
+def _settled(state: State, plan: planning.Plan) -> bool:
+    gate, settings = state.gate, state.settings
+    if not (settings.sequential and plan.last) or state.problem.claim == "dominance" or gate.exam is None:
+        return False
+    new, old, clusters = _complete(state)
+    return heldout.settled(heldout.Units.of(state.problem, new, old, clusters), plan, gate.exam.level)
+
+
+def _complete(state: State) -> tuple[list[Any], list[Any], list[str]]:
+    """Values of both candidates on the rows measured so far, in the planned order up to the first that is missing."""
+    gate = state.gate
+    assert gate.exam is not None and gate.pairs is not None
+    new, old, clusters = [], [], []
+    for number, (_, cluster) in zip(gate.pairs.numbers, gate.val, strict=False):
+        both = gate.pairs.halves.get(number, {})
+        if len(both) < 2:
+            break
+        new.append(both[gate.exam.champion])
+        old.append(both[gate.exam.released])
+        clusters.append(cluster)
+    return new, old, clusters
+
+
+def _verdict(state: State, plan: planning.Plan, stopped: bool) -> Event:
+    started = state.gate.exam
+    assert started is not None
+    new, old, clusters = _complete(state)
+    verdict = heldout.examine(
+        state.problem,
+        plan,
+        started.level,
+        started.champion,
+        started.released,
+        new,
+        old,
+        clusters,
+        started.account,
+        stopped,
+    )
+    return VerdictReached(verdict.to_json())
+
+
+def _mean(values: list[Mapping[str, float] | None]) -> dict[str, float] | None:
+    there = [v for v in values if v is not None]
+    return {name: sum(v[name] for v in there) / len(there) for name in there[0]} if there else None
+
+
+def _report(state: State, measure: Any) -> list[Event]:
+    gate, history = state.gate, state.history
+    if gate.report is not None or not gate.test or not state.settings.report:
+        return [_end(state)]
+    candidates = list(dict.fromkeys([history.initial, gate.released, _best(state)[0]]))
+    if gate.report_planned is None:
+        most = min(len(gate.test), int(min(state.ledger.left("evaluations"), 1e12)) // len(candidates))
+        if len(candidates) < 2 or most < 2:
+            return [_end(state)]
+        return [ReportPlanned(candidates, most)]
+    if gate.report_started is None:
+        return []
+    following: list[Event] = measure(state) if state.urgent else []
+    if following or state.evaluations:
+        return following
+    rows = gate.test[: gate.report_planned.rows]
+    there = [row for row in rows if all(row[0] in values for values in gate.report_values.values())]
+    values = {name: [known[row] for row, _ in there] for name, known in gate.report_values.items()}
+    scale = state.arena.scale if state.arena is not None else 1.0
+    found = heldout.report(
+        state.problem, scale, gate.report_started.level, values, history.initial, [cluster for _, cluster in there]
+    )
+    return [ReportReached({**found, "opening": gate.report_started.opening})]
+
+
+def _best(state: State) -> tuple[str, bool]:
+    """The best candidate, and whether it is better than what was released as far as one can tell."""
+    gate, champion = state.gate, state.history.champion
+    if champion == gate.released:
+        return champion, False
+    verdict = gate.verdict or (gate.verdicts[-1] if gate.verdicts else None)
+    if verdict is None or verdict["champion"] != champion:
+        return champion, True
+    if verdict["kind"] == "none":
+        return champion, True
+    effect = verdict.get("effect")
+    better = effect is not None and effect > 0
+    return (champion if better else gate.released), better
+
+
+def _end(state: State) -> Event:
+    gate, initial = state.gate, state.history.initial
+    reason = state.stop.reason if state.stop is not None else "finished"
+    detail = state.stop.detail if state.stop is not None else ""
+    code = 1 if reason == "proposer" else 0
+    best, ahead = _best(state)
+    if ahead:
+        return RunEnded(reason, "unproven", best, gate.released, code, detail)
+    # The champion is the released candidate, or the exam put it below: nothing better than released is known.
+    shown = "initial" if gate.proof is None else "exact" if gate.proof["kind"] == "exact" else "proven"
+    return RunEnded(
+        reason, shown if gate.released != initial else "initial", gate.released, gate.released, code, detail
+    )

@@ -1,0 +1,156 @@
+"""The part of a run's state that belongs to the gate: exams, verdicts, and the final report. A fold, like the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from agent.events import (
+    ExamDecided,
+    ExamPlanned,
+    ExamStarted,
+    HoldoutFixed,
+    ReportPlanned,
+    ReportReached,
+    ReportStarted,
+    VerdictReached,
+)
+from agent.gate.pairs import Pairs
+from agent.gate.planning import Plan
+from agent.history import Unit
+
+Row = tuple[str, str]
+"""Id and cluster of an example."""
+
+
+@dataclass
+class Examination:
+    """What the gate's decisions depend on.
+
+    Args:
+        released: The last candidate that the gate accepted; the initial one at first.
+        val: Rows of the gate, in the order in which exams use them; empty in a reader that may not see them.
+        test: Rows of the final report.
+        standing: What the rows' account said when the run began: tests, accepts, run.
+        planned: An exam that waits for its level.
+        exam: The exam under way, or the last one while its verdict waits.
+        last: Whether the exam at hand is the one at the end of the search.
+        pairs: Its measurements.
+        verdict: Of the exam at hand.
+        accepted: The bit of the last exam, once it is there.
+        exams: Exams that were decided.
+        taken: Interim exams among them.
+        spent: Evaluations that interim exams were charged.
+        previous: Rows that the last interim exam needed.
+        pairs_seen: (champion, released) of the exams so far; no pair is examined twice.
+        verdicts: All of them.
+        proof: The one that released `released`, or None while that is the initial candidate.
+        known: Gate measurements by candidate and row, used again where measuring is deterministic.
+    """
+
+    released: str
+    val: list[Row] = field(default_factory=list)
+    test: list[Row] = field(default_factory=list)
+    standing: dict[str, Any] = field(default_factory=dict)
+    planned: ExamPlanned | None = None
+    exam: ExamStarted | None = None
+    last: bool = True
+    pairs: Pairs | None = None
+    verdict: dict[str, Any] | None = None
+    accepted: bool | None = None
+    exams: int = 0
+    taken: int = 0
+    spent: int = 0
+    previous: int | None = None
+    pairs_seen: set[tuple[str, str]] = field(default_factory=set)
+    verdicts: list[dict[str, Any]] = field(default_factory=list)
+    proof: dict[str, Any] | None = None
+    known: dict[tuple[str, str], Mapping[str, float] | None] = field(default_factory=dict)
+    report_planned: ReportPlanned | None = None
+    report_started: ReportStarted | None = None
+    report_values: dict[str, dict[str, Mapping[str, float] | None]] = field(default_factory=dict)
+    report: dict[str, Any] | None = None
+
+    @property
+    def open(self) -> bool:
+        """Whether an exam is under way: planned, measured, or waiting for its bit."""
+        return self.planned is not None or self.exam is not None or self.verdict is not None
+
+    @property
+    def plan(self) -> Plan | None:
+        """The plan of the exam at hand, where it is one on rows."""
+        return Plan.from_json(self.planned.plan) if self.planned is not None else None
+
+    def fixed(self, event: HoldoutFixed) -> None:
+        """The held-out rows of this run."""
+        self.val = [(row, cluster) for row, cluster in event.val]
+        self.test = [(row, cluster) for row, cluster in event.test]
+        self.standing = dict(event.standing)
+
+    def plan_made(self, event: ExamPlanned) -> None:
+        """An exam on rows is due."""
+        self.planned, self.last = event, event.last
+
+    def started(self, event: ExamStarted, first: int) -> Pairs:
+        """An exam begins; its pairs are numbered from `first`."""
+        if self.planned is None:
+            self.last = True
+        self.exam = event
+        self.pairs = Pairs(event.champion, event.released, event.pairs, event.pairs, first)
+        return self.pairs
+
+    def measured(self, unit: Unit) -> None:
+        """A measurement of the exam at hand."""
+        if unit.example is not None:
+            self.known[unit.candidate, unit.example] = unit.values
+        if self.pairs is not None and unit.pair in self.pairs.numbers:
+            self.pairs.add(unit.pair, unit.candidate, unit.values)
+
+    def reached(self, event: VerdictReached) -> None:
+        """The verdict of the exam at hand."""
+        self.verdict = event.verdict
+        self.verdicts.append(event.verdict)
+
+    def decided(self, event: ExamDecided, champion: str) -> None:
+        """The bit. An interim exam is over with it; after the last one the run ends."""
+        if self.planned is not None:
+            self.pairs_seen.add((self.planned.champion, self.planned.released))
+        if event.accepted:
+            self.released = self.exam.champion if self.exam is not None else champion
+            self.proof = self.verdict
+        self.exams += 1
+        if self.last:
+            self.accepted = event.accepted
+            return
+        if self.planned is not None:
+            self.taken += 1
+            self.spent += 2 * self.planned.pairs
+            self.previous = int(self.planned.plan["needed"])
+        self.forget()
+
+    def forget(self) -> None:
+        """Clear the exam at hand, so that another one can follow."""
+        self.planned = self.exam = self.pairs = self.verdict = self.accepted = None
+        self.last = True
+
+    def go_on(self) -> None:
+        """The run continues after its end, with more budget: the next last exam is one of a new run."""
+        self.forget()
+        self.taken, self.previous = 0, None
+        self.report_planned = self.report_started = self.report = None
+        self.report_values = {}
+
+    def report_made(self, event: ReportPlanned) -> None:
+        """The test rows are about to be opened."""
+        self.report_planned = event
+        self.report_values = {name: {} for name in event.candidates}
+
+    def report_measured(self, unit: Unit) -> None:
+        """A measurement on a test row."""
+        if unit.example is not None:
+            self.report_values.setdefault(unit.candidate, {})[unit.example] = unit.values
+
+    def reported(self, event: ReportReached) -> None:
+        """The final report."""
+        self.report = event.report

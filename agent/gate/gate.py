@@ -1,0 +1,156 @@
+"""The gate by itself: for a search of your own that wants to claim only what was shown.
+
+    gate = Gate(rows, Objective("accuracy", "maximize", low=0, high=1), total=4000)
+    plan = gate.plan(differences, left=1000, last=True)   # from your search's own rows
+    if plan is not None and await gate.examine(plan, champion, released, measure):
+        released = champion
+    print(gate.verdicts()[-1].sentence)
+
+A run of TrueGain does the same with its own journal and accounts (`agent.gate.examining`).
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from agent.errors import GateError
+from agent.gate import heldout, planning
+from agent.gate.levels import level
+from agent.gate.verdict import Verdict
+from agent.goals import Goals, Objective
+
+Measure = Callable[[Any, str], Any]
+"""A candidate's score on a row: a number, None for a failure, or something to await."""
+
+
+@dataclass(frozen=True, slots=True)
+class Examined:
+    """One exam of a `Gate`: its plan, its error level, and the bit."""
+
+    plan: planning.Plan
+    level: float
+    accepted: bool
+
+
+class Gate:
+    """Strict exams on one set of held-out rows.
+
+    Args:
+        rows: Ids of rows that no proposer sees.
+        goals: What is compared; an objective stands for itself.
+        total: The budget of evaluations that search and gate share.
+        alpha: Chance of any false claim over the gate's whole life.
+        clusters: What each row belongs to; rows alone by default.
+        null: "mean" (no gain on average) or "exchangeable" (the change did nothing).
+        noise: "any", or "gaussian" where that is known.
+        interim: Whether exams may be held before the search is over.
+        scale: Range of a score where the goals do not declare it.
+    """
+
+    def __init__(
+        self,
+        rows: Sequence[str],
+        goals: Objective | Goals,
+        *,
+        total: float,
+        alpha: float = 0.05,
+        clusters: Sequence[str] | None = None,
+        null: str = "mean",
+        noise: str = "any",
+        interim: bool = True,
+        scale: float | None = None,
+    ) -> None:
+        self.rows = tuple(rows)
+        self.goals = Goals((goals,)) if isinstance(goals, Objective) else goals
+        self.total, self.alpha, self.null, self.noise, self.interim = total, alpha, null, noise, interim
+        self._clusters = tuple(clusters) if clusters is not None else self.rows
+        if len(self._clusters) != len(self.rows):
+            raise ValueError("one cluster for each row is needed")
+        bounds = self.goals.bounds
+        self.scale = scale or (bounds[1] - bounds[0] if bounds else 1.0)
+        self.exams: list[Examined] = []
+        self._run, self._taken, self._spent = 1, 0, 0
+        self._previous: int | None = None
+        self._verdicts: list[Verdict] = []
+        self._open = True
+
+    def level(self, last: bool) -> float:
+        """Error level of the next exam."""
+        accepts = sum(exam.accepted for exam in self.exams)
+        tests = len(self.exams)
+        return level(self.alpha, accepts=accepts, tests=tests, run=self._run, taken=self._taken, last=last)
+
+    def plan(self, differences: Sequence[float], *, left: float, last: bool) -> planning.Plan | None:
+        """The exam that is due, worked out from the search's paired differences.
+
+        Args:
+            differences: Champion minus released on rows of the search, each divided by the score's range.
+            left: Evaluations that may still be made.
+            last: Whether the search is over.
+        """
+        if not last and not self.interim:
+            return None
+        seen = planning.Seen.of(differences)
+        goal = self.goals.objective
+        margin = goal.min_effect / self.scale
+        return planning.plan(
+            seen,
+            rows=len(set(self._clusters)),
+            left=left,
+            total=self.total,
+            level=self.level(last),
+            last=last,
+            test=planning.choose(
+                seen, bounded=self.goals.bounds is not None, null=self.null, noise=self.noise, margin=margin
+            ),
+            scale=self.scale,
+            margin=margin,
+            previous=self._previous,
+            spent=self._spent,
+        )
+
+    async def examine(self, plan: planning.Plan, champion: Any, released: Any, measure: Measure) -> bool:
+        """Measure both candidates on the planned rows; the bit is all that comes back.
+
+        Args:
+            plan: From `plan`.
+            champion: What `measure` takes.
+            released: Likewise.
+            measure: Called for both on each row.
+
+        Raises:
+            GateError: The gate was closed.
+        """
+        if not self._open:
+            raise GateError("the gate is closed: its verdicts were read", hint="make a new gate from rows nobody saw")
+        allowed = self.level(plan.last)
+        rows = self.rows[: plan.pairs]
+        name = self.goals.objective.name
+        sides: list[list[dict[str, float] | None]] = []
+        for candidate in (champion, released):
+            scores = []
+            for row in rows:
+                value = measure(candidate, row)
+                if inspect.isawaitable(value):
+                    value = await value
+                scores.append(value if value is None or isinstance(value, dict) else {name: float(value)})
+            sides.append(scores)
+        verdict = heldout.examine(
+            self.goals, plan, allowed, str(champion), str(released), sides[0], sides[1], self._clusters[: plan.pairs]
+        )
+        self._verdicts.append(verdict)
+        self.exams.append(Examined(plan, allowed, verdict.accepted))
+        if plan.last:
+            self._run, self._taken, self._previous = self._run + 1, 0, None
+        else:
+            self._taken, self._previous = self._taken + 1, plan.needed
+            self._spent += 2 * plan.pairs
+        return verdict.accepted
+
+    def verdicts(self) -> list[Verdict]:
+        """All that the exams found. Reading it closes the gate: whoever knows scores can no longer be surprised."""
+        self._open = False
+        return list(self._verdicts)

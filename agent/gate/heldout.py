@@ -1,0 +1,297 @@
+"""The exam on held-out rows, and the final report on test rows.
+
+Rows of one cluster are averaged first: they are no independent evidence. A candidate that fails on a
+row counts with the score of a failure there, never with nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from agent.gate.evidence import median_interval, sign_test
+from agent.gate.planning import Plan
+from agent.gate.verdict import Verdict, finite, sentence
+from agent.goals import Judging
+
+Values = Mapping[str, float]
+
+CONFIDENCE = 0.95
+TESTS = {
+    "sign": "exact sign test on {n} rows",
+    "betting": "betting on the mean of {n} rows",
+    "exchangeable": "sign flips on {n} rows (null: the change did nothing)",
+    "gaussian": "t test by betting on {n} rows (Gaussian noise was declared)",
+    "wins": "exact sign test of the win rate on {n} rows (the range of a score is not declared)",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Units:
+    """Paired scores of two candidates on independent units.
+
+    Args:
+        new: Compared number of the one, by unit; shape (n,).
+        old: The same of the other.
+        gains: How much better `new` is in each unit, in the objective's unit.
+    """
+
+    new: tuple[float, ...]
+    old: tuple[float, ...]
+    gains: tuple[float, ...]
+
+    @classmethod
+    def of(
+        cls,
+        problem: Judging,
+        new: Sequence[Values | None],
+        old: Sequence[Values | None],
+        clusters: Sequence[str],
+        name: str | None = None,
+    ) -> Units:
+        """Units from rows.
+
+        Args:
+            problem: Says what is compared and what a failure counts.
+            new: By row, in the exam's order; None where it failed.
+            old: The same of the other candidate.
+            clusters: By row; rows with equal names become one unit, at the place of the first.
+            name: A number to compare instead of the problem's; rows without it are left out.
+        """
+        places: dict[str, list[tuple[float, float]]] = {}
+        for after, before, cluster in zip(new, old, clusters, strict=True):
+            pair = _number(problem, after, name), _number(problem, before, name)
+            if pair[0] is not None and pair[1] is not None:
+                places.setdefault(cluster, []).append((pair[0], pair[1]))
+        means = [tuple(math.fsum(side) / len(side) for side in zip(*rows, strict=True)) for rows in places.values()]
+        sign = problem.objective.sign
+        if name is not None:
+            sign = next((goal.sign for goal in problem.objectives if goal.name == name), 1)
+        return cls(tuple(n for n, _ in means), tuple(o for _, o in means), tuple(sign * (n - o) for n, o in means))
+
+    def differences(self, scale: float) -> list[float]:
+        """Gains as a share of a score's range, cut to [-1, 1]."""
+        return [min(1.0, max(-1.0, gain / scale)) for gain in self.gains]
+
+
+def _number(problem: Judging, values: Values | None, name: str | None) -> float | None:
+    if values is None:
+        return problem.failure if name is None else _failed(problem, name)
+    number = problem.compared(values) if name is None else values[name]
+    bounds = problem.bounds if name is None else _bounds(problem, name)
+    return number if bounds is None else min(max(number, bounds[0]), bounds[1])
+
+
+def _failed(problem: Judging, name: str) -> float | None:
+    return next((goal.failed for goal in problem.objectives if goal.name == name), None)
+
+
+def _bounds(problem: Judging, name: str) -> tuple[float, float] | None:
+    for goal in problem.objectives:
+        if goal.name == name and goal.low is not None and goal.high is not None:
+            return goal.low, goal.high
+    for item in problem.constraints:
+        if item.name == name and item.low is not None and item.high is not None:
+            return item.low, item.high
+    return None
+
+
+def shown(units: Units, plan: Plan, level: float) -> tuple[bool, float]:
+    """Whether the gain is shown at `level` by the plan's test, and the p-value.
+
+    Args:
+        units: Independent pairs, in the order that was planned.
+        plan: Which test, which range, which smallest gain.
+        level: Chance of accepting a champion that is no better.
+    """
+    from agent.gate import wealth
+
+    if not units.gains:
+        return False, 1.0
+    d = units.differences(plan.scale)
+    if plan.test in ("sign", "wins"):
+        if plan.test == "sign":
+            wins, losses = wealth.conservative(d)
+        else:
+            margin = plan.margin * plan.scale
+            wins, losses = sum(g > margin for g in units.gains), sum(g < margin for g in units.gains)
+        p = sign_test(wins, losses)
+        return p <= level, p
+    if plan.test == "exchangeable":
+        p = wealth.sign_flip([x - plan.margin for x in d], seed=len(d))
+        return p <= level, p
+    if plan.test == "gaussian":
+        path = wealth.t_wealth([gain - plan.margin * plan.scale for gain in units.gains])
+        mean = math.fsum(units.gains) / len(units.gains) - plan.margin * plan.scale
+        p = min(1.0, math.exp(-float(path[-1]))) if mean > 0 else 1.0
+        return p <= level, p
+    found = wealth.test(d, level, plan.margin)
+    return found.accepted, found.p
+
+
+def settled(units: Units, plan: Plan, level: float) -> bool:
+    """Whether an exam that may stop early has shown the gain already.
+
+    Only the last exam of a run may: the moment at which it stops says something about the rows.
+    """
+    from agent.gate import wealth
+
+    if plan.test not in ("sign", "betting") or not units.gains:
+        return False
+    d = units.differences(plan.scale)
+    if plan.test == "betting":
+        return bool(wealth.test(d, level, plan.margin).accepted)
+    wins, losses = wealth.conservative(d)
+    signs = [1.0] * wins + [-1.0] * losses
+    return bool(signs) and float(wealth.log_wealth(signs)[-1]) >= math.log(wealth.threshold(plan.pairs, level))
+
+
+def interval(units: Units, scale: float, bounded: bool, confidence: float = CONFIDENCE) -> tuple[float, float] | None:
+    """Confidence interval of the mean gain (of the median gain, where no range is known); None with too few units."""
+    if not units.gains:
+        return None
+    if not bounded:
+        return finite(median_interval(units.gains, confidence))
+    from agent.gate import wealth
+
+    low, high = wealth.interval(units.differences(scale), confidence)
+    return low * scale, high * scale
+
+
+def examine(
+    problem: Judging,
+    plan: Plan,
+    level: float,
+    champion: str,
+    released: str,
+    new: Sequence[Values | None],
+    old: Sequence[Values | None],
+    clusters: Sequence[str],
+    account: Mapping[str, Any] | None = None,
+    stopped: bool = False,
+) -> Verdict:
+    """The verdict on a champion.
+
+    Improvement, and every constraint that must be shown, are tested at the same level: to be wrong, the
+    verdict must be wrong about each of those that do not hold (intersection–union; Berger 1982,
+    Technometrics 24).
+
+    Args:
+        problem: What is compared, and the constraints.
+        plan: Fixed before a row was read.
+        level: Chance of a false claim.
+        champion: Candidate id.
+        released: Candidate id.
+        new: The champion's values by row in the planned order; None where it failed.
+        old: The same of the released candidate.
+        clusters: By row.
+        account: What the level was worked out from, for the record.
+        stopped: Whether the exam ended early because the gain was shown.
+    """
+    from agent.gate.guarding import findings
+
+    units = Units.of(problem, new, old, clusters)
+    better, p = (True, level) if stopped else shown(units, plan, level)
+    if problem.claim == "dominance":
+        better, p = _dominance(problem, plan, level, new, old, clusters)
+    checks = findings(problem, level, new, old, clusters)
+    barred = (account or {}).get("barred", "")
+    accepted = better and not barred and all(item["passed"] for item in checks)
+    wins, losses = (sum(s * gain > 0 for gain in units.gains) for s in (1, -1))
+    n = len(units.gains)
+    before = math.fsum(units.old) / n if n else None
+    after = math.fsum(units.new) / n if n else None
+    effect = math.fsum(units.gains) / n if n else None
+    bounded = problem.bounds is not None or plan.test in ("sign", "betting")
+    around = interval(units, plan.scale, bounded)
+    basis = f"better on {wins} and worse on {losses} of {n} held-out rows, p = {p:.2g} at level {level:.2g}"
+    broken = [item["sentence"] for item in checks if not item["passed"]] + ([barred] if barred else [])
+    if broken:
+        basis += "; " + "; ".join(broken)
+    text = sentence(problem.objective, accepted, before, after, effect, around, None, None, basis, False)
+    if plan.test == "wins" and accepted:
+        text += " The range of a score is not declared, so what is shown is the share of rows that got better."
+    return Verdict(
+        champion=champion,
+        released=released,
+        kind="rows",
+        accepted=accepted,
+        before=before,
+        after=after,
+        effect=effect,
+        interval=around,
+        ratio=None,
+        ratio_interval=None,
+        confidence=CONFIDENCE,
+        level=level,
+        p=p,
+        pairs=n,
+        wins=wins,
+        sentence=text,
+        losses=losses,
+        test=TESTS[plan.test].format(n=n),
+        planned=plan.pairs,
+        checks=checks,
+        account=dict(account or {}),
+    )
+
+
+def _dominance(
+    problem: Judging,
+    plan: Plan,
+    level: float,
+    new: Sequence[Values | None],
+    old: Sequence[Values | None],
+    clusters: Sequence[str],
+) -> tuple[bool, float]:
+    """Together better, and none worse by more than its minimum effect."""
+    from agent.gate import guards, wealth
+
+    gains, kept = [], []
+    for goal in problem.objectives:
+        scale = (goal.high or 0.0) - (goal.low or 0.0)
+        d = Units.of(problem, new, old, clusters, goal.name).differences(scale)
+        gains.append(_final(wealth.log_wealth(d)))
+        kept.append(_final(wealth.log_wealth(d, -goal.margin(0.0) / scale)))
+    value = guards.pareto(gains, kept)
+    return value >= -math.log(level), min(1.0, math.exp(-value))
+
+
+def _final(path: Any) -> float:
+    # The last wealth, not the largest: a mean of maxima would be no evidence at any level.
+    return float(path[-1]) if len(path) else 0.0
+
+
+def report(
+    problem: Judging,
+    scale: float,
+    level: float,
+    candidates: Mapping[str, Sequence[Values | None]],
+    initial: str,
+    clusters: Sequence[str],
+) -> dict[str, Any]:
+    """Means and gains over the initial candidate on the test rows, with intervals at 1 - `level`.
+
+    Args:
+        problem: What is compared.
+        scale: Range of a score.
+        level: What this opening of the rows may err.
+        candidates: By id: values on each test row, None where it failed. The initial one must be there.
+        initial: Its id.
+        clusters: By row.
+    """
+    bounded = problem.bounds is not None
+    out: dict[str, Any] = {"rows": len(clusters), "confidence": 1 - level, "candidates": {}}
+    for name, values in candidates.items():
+        units = Units.of(problem, values, candidates[initial], clusters)
+        n = len(units.gains)
+        around = interval(units, scale, bounded, 1 - level) if name != initial else None
+        out["candidates"][name] = {
+            "mean": math.fsum(units.new) / n if n else None,
+            "gain": math.fsum(units.gains) / n if n and name != initial else None,
+            "interval": list(around) if around is not None else None,
+            "units": n,
+        }
+    return out

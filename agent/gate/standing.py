@@ -1,0 +1,54 @@
+"""What a gate set can still show, in sentences for people."""
+
+from __future__ import annotations
+
+import math
+
+from agent.gate.levels import power
+
+PLAUSIBLE, DIFFERING = 0.2, 0.25
+"""A large gain, and the share of rows on which two candidates then differ at least."""
+MINIMUM = 80
+"""Labelled examples below which none are held back; as in `agent.data`."""
+MOST = 100_000
+
+
+def exhausted(units: int, level: float) -> bool:
+    """Whether even a large gain would be missed more often than shown."""
+    return units > 0 and power(units, PLAUSIBLE, DIFFERING, level) < 0.5
+
+
+def needed(level: float) -> int:
+    """The smallest number of units at which a large gain is shown more often than missed."""
+    low, high = 1, 2
+    while high < MOST and exhausted(high, level):
+        low, high = high, high * 2
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if exhausted(middle, level) else (low, middle)
+    return high
+
+
+def exhausted_sentence(units: int, level: float) -> str:
+    """What to do about it."""
+    more = max(1, needed(level) - units)
+    return (
+        f"the gate is exhausted: at the level that is left for these rows ({level:.1e}) {units} of them would miss"
+        f" even a gain of {PLAUSIBLE:.0%} of the range; add {more} examples to the data and open a new gate with"
+        " truegain gate new"
+    )
+
+
+def pooled(rows: int) -> str:
+    """Why there is no gate."""
+    if rows < MINIMUM:
+        return (
+            f"{rows} labelled examples are too few to hold any back, so all of them were searched; with"
+            f" {MINIMUM - rows} more, some are kept for an exam (if these rows are the goal itself, say target = suite)"
+        )
+    return "no examples are held back for an exam"
+
+
+def points(share: float) -> str:
+    """A share of a score's range in points of a hundred."""
+    return f"{math.ceil(100 * share - 1e-9)} points"
