@@ -33,11 +33,22 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, populate_by_name=True, allow_inf_nan=False)
 
 
+class EnsembleConfig(_Strict):
+    """[evaluator.ensemble]: several judges score the same, and their scores become one."""
+
+    members: dict[str, str | dict[str, Any]] = Field(min_length=1)
+    objective: str | None = None
+    combine: Literal["mean", "worst", "mean-sd", "uncertainty"] = "mean-sd"
+    kappa: float | None = Field(default=None, ge=0)
+    weight: float | None = Field(default=None, ge=0)
+
+
 class EvaluatorConfig(_Strict):
-    """[evaluator]: a function "module:attr" in the problem's folder, or a command."""
+    """[evaluator]: a function "module:attr" in the problem's folder, a command, or several judges."""
 
     function: str | None = None
     command: list[str] | None = None
+    ensemble: EnsembleConfig | None = None
     exclusive: bool = False
     deterministic: bool = False
     executor: Literal["inline", "subprocess"] | None = None
@@ -59,6 +70,8 @@ class ObjectiveConfig(_Strict):
     low: float | None = None
     high: float | None = None
     weight: float = Field(default=1.0, gt=0)
+    numerator: dict[str, float] | None = None
+    denominator: dict[str, float] | None = None
 
 
 class ConstraintConfig(_Strict):
@@ -241,7 +254,7 @@ def _build(parsed: ProblemConfig, folder: Path) -> Setup:
     problem = Problem(
         name=parsed.name or folder.name,
         space=_section("space", lambda: Space.from_spec(parsed.space)),
-        evaluator=_evaluator(chosen, folder, names),
+        evaluator=_evaluator(chosen, folder, names, objectives),
         objectives=objectives,
         constraints=constraints,
         data=data.examples if data is not None else (),
@@ -296,6 +309,38 @@ def _data(given: DataConfig, folder: Path) -> Dataset:
         raise ConfigError(f"data: {error.message}", hint=error.hint.replace("True", "true")) from None
 
 
+def _ensemble(
+    chosen: EvaluatorConfig, given: EnsembleConfig, folder: Path, names: list[str], objectives: tuple[Objective, ...]
+) -> Evaluator:
+    from agent.evaluators.ensemble import EnsembleEvaluator
+
+    goal = next((item for item in objectives if item.name == (given.objective or objectives[0].name)), None)
+    if goal is None:
+        raise ConfigError(
+            f"evaluator.ensemble.objective: found {given.objective!r}, which is no objective",
+            hint=f"name one of {', '.join(item.name for item in objectives)}",
+        )
+    env = {"env": chosen.env} if chosen.env else {}
+    members = {
+        name: {**env, **item} if isinstance(item, dict) and item.get("kind") == "command" else item
+        for name, item in given.members.items()
+    }
+    return _section(  # type: ignore[no-any-return]
+        "evaluator.ensemble",
+        lambda: EnsembleEvaluator(
+            members,
+            name=goal.name,
+            direction=goal.direction,
+            combine=given.combine,
+            kappa=given.kappa,
+            weight=given.weight,
+            folder=folder,
+            names=names,
+            exclusive=chosen.exclusive,
+        ),
+    )
+
+
 def _rows(given: DataConfig, folder: Path) -> Dataset:
     from agent.data import load as load_rows
     from agent.data import load_splits
@@ -326,12 +371,14 @@ def _section(name: str | Mapping[str, str], make: Any) -> Any:
         raise ConfigError(f"{where}.{error.message}", hint=error.hint) from None
 
 
-def _evaluator(chosen: EvaluatorConfig, folder: Path, names: list[str]) -> Evaluator:
-    if (chosen.function is None) == (chosen.command is None):
+def _evaluator(chosen: EvaluatorConfig, folder: Path, names: list[str], objectives: tuple[Objective, ...]) -> Evaluator:
+    if sum(item is not None for item in (chosen.function, chosen.command, chosen.ensemble)) != 1:
         raise ConfigError(
-            "evaluator: exactly one of function and command is needed",
+            "evaluator: exactly one of function, command and ensemble is needed",
             hint='function = "evaluate:measure", or command = ["python", "measure.py"]',
         )
+    if chosen.ensemble is not None:
+        return _ensemble(chosen, chosen.ensemble, folder, names, objectives)
     if chosen.function is not None:
         from agent.evaluators.function import FunctionEvaluator
 

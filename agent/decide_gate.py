@@ -99,7 +99,9 @@ def _planned(state: State, last: bool) -> planning.Plan | None:
         total=state.ledger.budget.evaluations or math.inf,
         level=_level(state, last),
         last=last,
-        test=planning.choose(seen, bounded=bounded, null=settings.null, noise=settings.noise, margin=margin),
+        test=planning.choose(
+            seen, bounded=bounded, null=settings.null, noise=settings.noise, margin=margin, of_set=problem.of_set
+        ),
         scale=arena.scale,
         margin=margin,
         previous=state.gate.previous,

@@ -46,6 +46,8 @@ class Examination:
         pairs_seen: (champion, released) of the exams so far; no pair is examined twice.
         verdicts: All of them.
         proof: The one that released `released`, or None while that is the initial candidate.
+        usd: What exams cost, and
+        seconds: how long they took, which nobody but the ledger may know; beside what was planned for them.
         known: Gate measurements by candidate and row, used again where measuring is deterministic.
     """
 
@@ -66,6 +68,10 @@ class Examination:
     pairs_seen: set[tuple[str, str]] = field(default_factory=set)
     verdicts: list[dict[str, Any]] = field(default_factory=list)
     proof: dict[str, Any] | None = None
+    usd: float = 0.0
+    seconds: float = 0.0
+    planned_usd: float = 0.0
+    planned_seconds: float = 0.0
     known: dict[tuple[str, str], Mapping[str, float] | None] = field(default_factory=dict)
     report_planned: ReportPlanned | None = None
     report_started: ReportStarted | None = None

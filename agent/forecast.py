@@ -134,7 +134,7 @@ async def forecast(session: Session, measure: bool, runs: Path | None = None) ->
     session.check()
     problem, settings, budget = session.problem, session.settings, session.budget
     held, initial, rows = session.floor(budget.evaluations or math.inf)
-    each, noise = await measured(session) if measure else (None, None)
+    each, noise = await against_itself(session) if measure else (None, None)
     workers = 1 if problem.evaluator.exclusive else settings.workers
     total: float | None = budget.evaluations
     if each and budget.seconds is not None:
@@ -247,17 +247,30 @@ def _notes(session: Session, found: Forecast, known: dict[str, Any], noise: Nois
         yield "the gate's rows were opened for reading, so what it accepts is unproven; truegain gate new makes another"
 
 
-async def measured(session: Session) -> tuple[float, Noise]:
-    """Seconds of one evaluation in a worker that has been started, and the initial candidate against itself.
+async def measured(session: Session) -> float:
+    """Seconds of one evaluation of the initial candidate, in a worker that has been started.
+
+    Raises:
+        EvaluatorError: It cannot be scored.
+    """
+    return (await _repeated(session, 1, 2))[0]
+
+
+async def against_itself(session: Session) -> tuple[float, Noise]:
+    """The seconds of one evaluation, and the initial candidate against itself on a few rows or replicates.
 
     Raises:
         EvaluatorError: It cannot be scored.
     """
     problem = session.problem
+    repeats = 2 if problem.deterministic or problem.data else max(2, session.settings.baseline)
+    return await _repeated(session, REPEATED if problem.deterministic else COMPARED, repeats)
+
+
+async def _repeated(session: Session, most: int, repeats: int) -> tuple[float, Noise]:
+    problem = session.problem
     executor = session.make_executor(session.settings)
-    rows: list[Example | None] = [*problem.split("train")] or [None]
-    rows = rows[: REPEATED if problem.deterministic else COMPARED]
-    repeats = 2 if problem.deterministic or rows != [None] else max(2, session.settings.baseline)
+    rows: list[Example | None] = [*problem.split("train")[:most]] or [None]
     groups: list[list[float | None]] = []
     seconds: list[float] = []
     failure = ""

@@ -35,6 +35,10 @@ class Objective:
         high: The largest. The mean of a graded score can only be claimed when both are known; values
             beyond them count as the bound.
         weight: Its weight where the problem claims a weighted sum of its objectives.
+        numerator: For a number of the whole set of rows, such as F1: weights of what the evaluator reports of a
+            row. The claim is then about the quotient of the two weighted sums; the search goes by the
+            objective's own value on each row.
+        denominator: The weights below the line.
     """
 
     name: str
@@ -46,6 +50,8 @@ class Objective:
     low: float | None = None
     high: float | None = None
     weight: float = 1.0
+    numerator: Mapping[str, float] | None = None
+    denominator: Mapping[str, float] | None = None
 
     def __post_init__(self) -> None:
         if self.direction not in ("minimize", "maximize"):
@@ -62,6 +68,11 @@ class Objective:
             raise ConfigError(f"objective {self.name}: low and high belong together", hint="give both, or neither")
         if self.low is not None and self.high is not None and self.low >= self.high:
             raise ConfigError(f"objective {self.name}: low ({self.low!r}) must be below high ({self.high!r})")
+        if (self.numerator is None) != (self.denominator is None):
+            raise ConfigError(f"objective {self.name}: numerator and denominator belong together", hint="give both")
+        for part in (self.numerator or {}, self.denominator or {}):
+            if not all(isinstance(name, str) and _number(value) for name, value in part.items()):
+                raise ConfigError(f"objective {self.name}: found {dict(part)!r}, allowed are names with weights")
         if not (_number(self.weight) and self.weight > 0):
             raise ConfigError(f"weight: found {self.weight!r}, allowed is a number above 0")
 
@@ -201,6 +212,11 @@ class Judging:
                 return None
             values[goal.name] = worst
         return self.compared(values)
+
+    @property
+    def of_set(self) -> bool:
+        """Whether the claim is about a number of the whole set of rows, which no row has by itself."""
+        return self.claim == "primary" and self.objective.numerator is not None
 
     @property
     def bounds(self) -> tuple[float, float] | None:

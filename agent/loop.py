@@ -39,7 +39,7 @@ from agent.events import (
 )
 from agent.history import History
 from agent.journal import Entry, Journal
-from agent.ledger import KINDS, Ledger
+from agent.ledger import Ledger
 from agent.problem import Problem
 from agent.proposers.base import Context, Proposer
 from agent.space import digest
@@ -69,7 +69,7 @@ class Moment:
 
     @classmethod
     def of(cls, state: State) -> Moment:
-        return cls(state.history.freeze(), state.memory, {kind: state.ledger.left(kind) for kind in KINDS})
+        return cls(state.history.freeze(), state.memory, state.left())
 
 
 class Run:

@@ -41,7 +41,7 @@ from agent.gate.arena import Arena
 from agent.gate.pairs import Pairs
 from agent.gate.race import Race
 from agent.history import History, Measuring, Unit
-from agent.ledger import Budget, Ledger
+from agent.ledger import KINDS, Budget, Ledger
 from agent.problem import Problem
 from agent.settings import Settings
 from agent.space import Candidate
@@ -199,6 +199,12 @@ class State:
         """Candidates that were admitted and not measured yet."""
         return self.arena.waiting if self.arena is not None else len(self.asks) // len(self.rows)
 
+    def left(self) -> dict[str, float]:
+        """What proposers are told is left. Exams count as they were planned: what they took tells of their rows."""
+        gate = self.gate
+        hidden = {"usd": gate.usd - gate.planned_usd, "seconds": gate.seconds - gate.planned_seconds}
+        return {kind: max(0.0, self.ledger.left(kind) + hidden.get(kind, 0.0)) for kind in KINDS}
+
     @property
     def idle(self) -> bool:
         """Whether nothing is in flight."""
@@ -208,6 +214,8 @@ class State:
         """Fold one event, recorded at `time`."""
         if not isinstance(event, RunResumed):  # the time between two sessions is nobody's work
             self.ledger.seconds += max(0.0, time - self.last)
+            if self.gate.open:
+                self.gate.seconds += max(0.0, time - self.last)
         self.last = time
         self.ledger.apply(event)
         self.history.apply(event)
@@ -349,6 +357,7 @@ class State:
         self.units += 1
         self.unit_seconds += unit.seconds
         if unit.purpose == "gate":
+            self.gate.usd += event.output.get("usd", 0.0)
             self.gate.measured(unit)
         elif unit.purpose == "report":
             self.gate.report_measured(unit)
@@ -410,6 +419,12 @@ class State:
             self.contenders.remove(event.candidate)
         if event.decision == "continue":
             self.contenders.append(event.candidate)
+
+    def _exam_planned(self, event: ExamPlanned) -> None:
+        count, wanted = max(1, self.ledger.evaluations), 2 * event.pairs
+        self.gate.planned_usd += wanted * self.ledger.evaluator_usd / count
+        self.gate.planned_seconds += wanted * self.unit_seconds / max(1, self.units) / self.workers
+        self.gate.plan_made(event)
 
     def _exam_started(self, event: ExamStarted) -> None:
         self.race = None
@@ -473,7 +488,7 @@ _HANDLERS: dict[type[Event], Any] = {
     NoiseMeasured: State._noise_told,
     CheckStarted: State._check_started,
     CheckEnded: State._check_ended,
-    ExamPlanned: lambda state, event: state.gate.plan_made(event),
+    ExamPlanned: State._exam_planned,
     ExamStarted: State._exam_started,
     CallStarted: State._call_started,
     CallEnded: State._call_ended,

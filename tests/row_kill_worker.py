@@ -22,19 +22,19 @@ from agent.space import Candidate, Space
 from tests import kill_worker
 from tests.row_support import ACCURACY, luck, rows
 
-SKILL = {"a": 0.2, "b": 0.65, "c": 0.97}
+SKILL = {"a": 0.05, "b": 0.65, "c": 0.98}
 CANDIDATES = [{"kind": "b"}, {"kind": "c"}]
 
 
 async def measured(candidate: Any, row: Any, seed: int, replicate: int) -> float:
     kill_worker.note(kill_worker.EXECUTED, Candidate(candidate).id, f"row-{row['number']}", replicate)
-    await asyncio.sleep(kill_worker.RNG.uniform(0, 0.002))
+    await asyncio.sleep(kill_worker.RNG.uniform(0, 0.0012))
     return float(luck("easy", row["number"]) < SKILL[candidate["kind"]])
 
 
 def data() -> list[Example]:
     """Rows for a search, an exam and a report."""
-    return [*rows(50), *rows(60, start=50, split="val"), *rows(30, start=110, split="test")]
+    return [*rows(50), *rows(80, start=50, split="val"), *rows(30, start=130, split="test")]
 
 
 def session(life: Mapping[str, Any]) -> Session:

@@ -60,7 +60,12 @@ def status(problem: Path, runs: str | None, as_json: bool) -> None:
         ]
         table(rows, ("RUN", "EXAM", "WHEN", "BEGUN", "ROWS", "LEVEL", "BIT"))
     click.echo("")
-    click.echo(f"Next: truegain run {problem}" if found.usable else f"Next: truegain gate new {problem}")
+    if found.usable:
+        click.echo(f"Next: truegain run {problem}")
+    elif not found.units:
+        click.echo(f"Next: add examples to the data of {problem} that no run has seen")
+    else:
+        click.echo(f"Next: truegain gate new {problem}")
 
 
 @command.command(

@@ -213,7 +213,7 @@ def forest(found: Mapping[str, Any], title: str, unit: str) -> str:
                 ' stroke-width="2"/>'
             )
         parts.append(f'<circle cx="{x(effect):.1f}" cy="{y:.1f}" r="5" fill="{color}"/>')
-    for value in sorted({low + pad, 0.0, high - pad}):
+    for value in (0.0, *(end for end in (low + pad, high - pad) if abs(x(end) - x(0)) > 40)):
         parts.append(f'<text x="{x(value):.1f}" y="{bottom + 18}" text-anchor="middle">{value:.3g}</text>')
     name = f"gain{f' in {unit}' if unit else ''}, with {CONFIDENCE:.0%} intervals; green: shown"
     parts.append(f'<text x="{left + width / 2:.0f}" y="{bottom + 40}" text-anchor="middle">{escape(name)}</text>')

@@ -104,7 +104,12 @@ class Gate:
             level=self.level(last),
             last=last,
             test=planning.choose(
-                seen, bounded=self.goals.bounds is not None, null=self.null, noise=self.noise, margin=margin
+                seen,
+                bounded=self.goals.bounds is not None,
+                null=self.null,
+                noise=self.noise,
+                margin=margin,
+                of_set=self.goals.of_set,
             ),
             scale=self.scale,
             margin=margin,
@@ -149,6 +154,35 @@ class Gate:
             self._taken, self._previous = self._taken + 1, plan.needed
             self._spent += 2 * plan.pairs
         return verdict.accepted
+
+    async def examine_pairs(
+        self, plan: planning.Plan, champion: Any, released: Any, outputs: Callable[[Any, str], Any], compare: Any
+    ) -> bool:
+        """An exam by preferences: a judge says on each row which output it prefers, in both orders.
+
+        The gate's objective must range from -1 to 1, and its `scale` be 1: a preference in both orders is a full
+        win or loss, and one that flips with the order is a tie.
+
+        Args:
+            plan: From `plan`.
+            champion: What `outputs` takes.
+            released: Likewise.
+            outputs: From a candidate and a row to the output that is judged.
+            compare: `compare(row, a, b)`: the preference for a over b, in [0, 1]; sync or async.
+
+        Raises:
+            GateError: The gate was closed.
+            EvaluatorError: The judge failed on every row.
+        """
+        from agent.gate.preferences import Pair, judge_pairs
+
+        items = []
+        for row in self.rows[: plan.pairs]:
+            both = [outputs(candidate, row) for candidate in (champion, released)]
+            new, old = [await value if inspect.isawaitable(value) else value for value in both]
+            items.append(Pair(row, row, new, old))
+        found = dict(zip(*(await judge_pairs(compare, items)).differences(), strict=True))
+        return await self.examine(plan, "new", "old", lambda side, row: found[row] if side == "new" else 0.0)
 
     def verdicts(self) -> list[Verdict]:
         """All that the exams found. Reading it closes the gate: whoever knows scores can no longer be surprised."""

@@ -24,6 +24,7 @@ TESTS = {
     "betting": "betting on the mean of {n} rows",
     "exchangeable": "sign flips on {n} rows (null: the change did nothing)",
     "gaussian": "t test by betting on {n} rows (Gaussian noise was declared)",
+    "resampling": "paired resampling of {n} rows (approximate)",
     "wins": "exact sign test of the win rate on {n} rows (the range of a score is not declared)",
 }
 
@@ -108,7 +109,7 @@ def shown(units: Units, plan: Plan, level: float) -> tuple[bool, float]:
     """
     from agent.gate import wealth
 
-    if not units.gains:
+    if not units.gains or plan.test == "resampling":
         return False, 1.0
     d = units.differences(plan.scale)
     if plan.test in ("sign", "wins"):
@@ -193,7 +194,12 @@ def examine(
     from agent.gate.guarding import findings
 
     units = Units.of(problem, new, old, clusters)
-    better, p = (True, level) if stopped else shown(units, plan, level)
+    of_set = _of_set(problem, plan, new, old, clusters) if plan.test == "resampling" and new else None
+    if of_set is not None:
+        # What a failed row would have added is unknown, so it must not be left out in the champion's favour.
+        better, p = of_set.p <= level and None not in new, of_set.p
+    else:
+        better, p = (True, level) if stopped else shown(units, plan, level)
     if problem.claim == "dominance":
         better, p = _dominance(problem, plan, level, new, old, clusters)
     checks = findings(problem, level, new, old, clusters)
@@ -206,11 +212,17 @@ def examine(
     effect = math.fsum(units.gains) / n if n else None
     bounded = problem.bounds is not None or plan.test in ("sign", "betting")
     around = interval(units, plan.scale, bounded)
+    if of_set is not None:
+        sign = problem.objective.sign
+        before, after, effect = sign * of_set.old, sign * of_set.new, of_set.gain
+        around = of_set.interval
     basis = f"better on {wins} and worse on {losses} of {n} held-out rows, p = {p:.2g} at level {level:.2g}"
     broken = [item["sentence"] for item in checks if not item["passed"]] + ([barred] if barred else [])
     if broken:
         basis += "; " + "; ".join(broken)
     text = sentence(problem.objective, accepted, before, after, effect, around, None, None, basis, False)
+    if of_set is not None:
+        text += " It is a number of the whole set, so the test and the interval are approximate."
     if plan.test == "wins" and accepted:
         text += " The range of a score is not declared, so what is shown is the share of rows that got better."
     return Verdict(
@@ -235,6 +247,19 @@ def examine(
         planned=plan.pairs,
         checks=checks,
         account=dict(account or {}),
+    )
+
+
+def _of_set(
+    problem: Judging, plan: Plan, new: Sequence[Values | None], old: Sequence[Values | None], clusters: Sequence[str]
+) -> Any:
+    """The claim about a number of the whole set; larger is better in what comes back."""
+    from agent.gate import resampling
+
+    goal = problem.objective
+    metric = resampling.ratio(dict(goal.numerator or {}), dict(goal.denominator or {}))
+    return resampling.paired(
+        lambda rows: goal.sign * metric(rows), new, old, clusters, seed=len(new), margin=plan.margin * plan.scale
     )
 
 

@@ -13,10 +13,10 @@ from typing import Any, Literal
 
 from agent.gate.levels import exam_size, power
 
-Test = Literal["sign", "betting", "exchangeable", "gaussian", "wins"]
+Test = Literal["sign", "betting", "exchangeable", "gaussian", "wins", "resampling"]
 """sign: exact sign test for scores at the two ends of their range. betting: for graded scores with known bounds.
 exchangeable: sign flips, for the null "the change did nothing". gaussian: for declared Gaussian noise.
-wins: sign test of the win rate, where the scores' range is not known."""
+wins: sign test of the win rate, where the scores' range is not known. resampling: for a number of the whole set."""
 
 RESERVE = 0.12
 """Share of the budget held back for the last exam, at most."""
@@ -108,7 +108,7 @@ class Seen:
         )
 
 
-def choose(seen: Seen, *, bounded: bool, null: str, noise: str, margin: float) -> Test:
+def choose(seen: Seen, *, bounded: bool, null: str, noise: str, margin: float, of_set: bool = False) -> Test:
     """The test that suits what the search saw; it is fixed before a row of the gate is read.
 
     Args:
@@ -117,7 +117,10 @@ def choose(seen: Seen, *, bounded: bool, null: str, noise: str, margin: float) -
         null: "mean" or "exchangeable".
         noise: "any" or "gaussian".
         margin: The gain that is too small to count; the exact sign test knows none.
+        of_set: Whether the claim is about a number of the whole set.
     """
+    if of_set:
+        return "resampling"
     if noise == "gaussian":
         return "gaussian"
     if null == "exchangeable":

@@ -132,12 +132,13 @@ def synthetic(
         worlds: For the question that needs most of them; the others take half as many.
     """
     chosen = race or Race()
-    checks = asyncio.run(_worlds(gate, chosen, worlds, say))
+    checks = asyncio.run(by_exams(gate, chosen, worlds, say))
     say("whole runs …")
-    return [*checks, *_runs(optimize)]
+    return [*checks, *by_runs(optimize)]
 
 
-async def _worlds(gate: type[Gate], race: Race, worlds: int, say: Say) -> list[Check]:
+async def by_exams(gate: type[Gate], race: Race, worlds: int, say: Say) -> list[Check]:
+    """The four questions to race and gate alone, in many made-up worlds."""
     say(f"candidates know the training rows by heart, and are no better on others: {worlds} worlds …")
     nothing = [0.0] * CHALLENGERS
     bits = [await _accepted(World(seed, [0.0], heart=True), gate, race) for seed in range(worlds)]
@@ -213,7 +214,7 @@ def _close(a: float | None, b: float | None) -> bool:
 # Whole runs.
 
 ROWS = [{"id": f"r{i}", "text": sha256(f"row {i}".encode()).hexdigest()} for i in range(160)]
-BUDGET = 500
+BUDGET = 400
 
 
 def _luck(*what: Any) -> float:
@@ -225,7 +226,9 @@ def _skilled(candidate: Any, row: Any) -> float:
     return float(_luck(row["id"]) < 0.85 - 0.6 * abs(candidate["x"] - 0.7))
 
 
-def _runs(optimize: Optimize) -> list[Check]:
+def by_runs(optimize: Optimize) -> list[Check]:
+    """The four questions to whole runs."""
+
     def run(evaluate: Callable[[Any, Any], float], x: float, direction: str = "maximize", seed: int = 0) -> Any:
         with tempfile.TemporaryDirectory(prefix="truegain-") as runs:  # a folder each: no run knows of another's rows
             return optimize(
