@@ -26,23 +26,15 @@ from agent.config import load
 from agent.gate.accountfile import FILE as ACCOUNTS
 from agent.journal import FILE, GATE, read, read_all
 from agent.llm.types import Completion
+from agent.problem import Example
 from agent.proposers.base import TABLE, Context
 from agent.proposers.base import load as load_proposer
 from agent.replay import replay
 from agent.result import load_result, load_state
+from tests.row_support import problem as row_problem
 from tests.support import Direct
-from tests.wall_support import (
-    MARK,
-    Secrets,
-    World,
-    commands,
-    cut_off,
-    forget,
-    seen_by,
-    told,
-    tools,
-    tried,
-)
+from tests.wall_doors import commands, told, tools, tried
+from tests.wall_support import MARK, Secrets, World, cut_off, forget, seen_by
 
 PLACES = ("interim", "last", "report")
 AGENT = Path(wall.__file__).parent
@@ -123,6 +115,13 @@ def test_no_proposer_is_given_a_way_to_the_gate(world: World) -> None:
     secrets = Secrets.of(world.folder)
     for context in world.contexts:
         assert not seen_by(context, secrets)
+
+
+def test_the_journal_names_no_anchor_that_is_held_out() -> None:
+    data = [Example("known", {"n": 1}, anchor=True), Example(f"val-{MARK}", {"n": 2}, split="val", anchor=True)]
+    chosen = row_problem(data=data)
+    told = chosen.to_json()
+    assert told["anchors"] == ["known"] and MARK not in json.dumps(told)
 
 
 async def test_a_proposer_that_asks_for_held_out_rows_gets_none(last: World) -> None:

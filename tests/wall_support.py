@@ -1,27 +1,18 @@
-"""A run that is cut off in an exam, with everything marked that must stay behind the wall; and all doors in it.
-
-Doors are found and not listed: commands in `agent.cli.main.COMMANDS` and in the groups below them, tools and MCP
-tools in the modules of their packages, templates in `agent.prompts`. One that comes later is tried by itself.
-"""
+"""A run that is cut off in an exam, with everything marked that must stay behind the wall."""
 
 from __future__ import annotations
 
 import asyncio
-import importlib
 import inspect
 import json
-import pkgutil
 import random
 import shutil
 import sys
-import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-
-import click
 
 from agent import wall
 from agent.cli.run import session_of
@@ -29,10 +20,9 @@ from agent.config import load
 from agent.evaluation import Output, Request
 from agent.evaluators.source import ProblemFolder
 from agent.events import VerdictReached
-from agent.journal import GATE, read_all
+from agent.journal import read_all
 from agent.loop import Run
 from agent.proposers.base import Context
-from tests.cli_helpers import Ran, call
 from tests.support import Direct
 
 MARK = "BEHINDTHEWALL"
@@ -293,198 +283,3 @@ def seen_by(context: object, secrets: Secrets) -> list[str]:
         elif isinstance(item, float) and item in secrets.numbers:
             found.append(f"{way}: {item!r}")
     return found
-
-
-# The doors.
-
-
-def commands(group: click.Command | None = None, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """All commands with the words that call them, in groups too."""
-    if group is None:
-        from agent.cli.main import cli as group  # type: ignore[no-redef]
-    assert group is not None
-    if not isinstance(group, click.Group):
-        yield path, group
-        return
-    context = click.Context(group)
-    for name in group.list_commands(context):
-        found = group.get_command(context, name)
-        assert found is not None
-        yield from commands(found, (*path, name))
-
-
-def calls(command: click.Command, world: World) -> Iterator[list[str]]:
-    """Ways to call a command: plainly, with each option and other argument by itself, and with all its flags."""
-    arguments = [item for item in command.params if isinstance(item, click.Argument)]
-    options = [item for item in command.params if isinstance(item, click.Option)]
-    place = ["--runs", str(world.home / "runs")] if any("--runs" in item.opts for item in options) else []
-    base = [known for item in arguments if (known := _known(item, world)) is not None]
-    flags = [item.opts[-1] for item in options if item.is_flag]
-    machine = ["--json"] if "--json" in flags else []
-    yield [*base, *place, *machine]
-    yield [*base, *place]
-    for extra in _values(world):
-        if len(base) < len(arguments):
-            yield [*base, *([extra] * (len(arguments) - len(base))), *place]
-            yield [*base, *([extra] * (len(arguments) - len(base))), *place, *machine]
-    for option in options:
-        if option.opts[-1] in ("--json", "--runs"):
-            continue
-        for value in _option(option, world):
-            yield [*base, *place, *value]
-            yield [*base, *place, *value, *machine]
-    yield [*base, *place, *flags]
-
-
-def _known(argument: click.Argument, world: World) -> str | None:
-    if argument.name in ("run", "runs", "folder", "run_folder"):
-        return NAME
-    if argument.name in ("problem", "problem_folder"):
-        return str(world.problem)
-    return None
-
-
-def _values(world: World) -> list[str]:
-    """Words that an argument could take: candidates, parts of a run, rows."""
-    rows = [json.loads(line)["id"] for name in ("val", "test") for line in _lines(world.problem / f"{name}.jsonl")[:1]]
-    names = ["best", "released", "initial", "champion", "verdict", "gate", "report", "rows", "1", "2", NAME]
-    return [*names, *rows]
-
-
-def _lines(path: Path) -> list[str]:
-    return path.read_text().splitlines()
-
-
-def _option(option: click.Option, world: World) -> list[list[str]]:
-    flag = option.opts[-1]
-    if option.is_flag:
-        return [[flag]]
-    if isinstance(option.type, click.Choice):
-        return [[flag, str(choice)] for choice in option.type.choices]
-    if isinstance(option.type, click.Path):
-        return [[flag, str(world.problem if option.name == "problem" else world.home / "out")]]
-    if option.type.name.startswith(("int", "float")):
-        return [[flag, "0"], [flag, "1"]]
-    types = ["evaluation.ended", "exam.started", "verdict.reached", "holdout.fixed", "report.reached"]
-    return [[flag, value] for value in (*types, *_values(world)[-2:])]
-
-
-@dataclass(frozen=True)
-class Tried:
-    """One call of a command, and what it gave away."""
-
-    words: tuple[str, ...]
-    ran: Ran
-    leaked: tuple[str, ...]
-
-
-def tried(world: World, place: Path) -> Iterator[Tried]:
-    """Call every command in every way, each on a copy of its own.
-
-    A command that drives the run, or begins another, to its end is called in two ways only, since each takes long; its
-    copy has then ended, and it may tell the verdict, but no row. A command that opens the gate's rows and says so in
-    their account may show them: that is what `gate open` is for.
-    """
-    number = 0
-    secrets, of_rows = Secrets.of(world.folder), (MARK,)
-    for words, command in commands():
-        for at, arguments in enumerate(calls(command, world)):
-            number += 1
-            there = world.copy(place / str(number))
-            moved = [text.replace(str(world.home), str(there.home)) for text in arguments]
-            before = {folder.name for folder in (there.home / "runs").iterdir()}
-            ran = _called([*words, *moved], there.home)
-            text = ran.out + ran.err + _written(there, world)
-            for argument in arguments:
-                text = text.replace(argument, "")  # what was asked for may be said back
-            runs = [folder for folder in (there.home / "runs").glob("*") if (folder / GATE).exists()]
-            over = any(wall.ended(folder) for folder in runs)
-            opened = any(wall.opened(folder) for folder in runs)
-            found = [] if opened else [w for w in of_rows if w in text] if over else secrets.inside(text)
-            yield Tried((*words, *arguments), ran, tuple(found))
-            shutil.rmtree(there.home)
-            if at and (over or {folder.name for folder in runs} - before):
-                break
-
-
-def _called(arguments: list[str], cwd: Path) -> Ran:
-    """What a command says; when it breaks, what Python says of it."""
-    try:
-        return call(*arguments, cwd=cwd)
-    except Exception:
-        return Ran(1, "", traceback.format_exc())
-
-
-def _written(there: World, world: World) -> str:
-    """What a command wrote anywhere but where the gate keeps its rows and the problem its data."""
-    out = []
-    for file in there.home.rglob("*"):
-        old = world.home / file.relative_to(there.home)
-        if not file.is_file() or file.name.startswith(GATE) or (old.is_file() and there.problem in file.parents):
-            continue
-        out.append(file.read_bytes().decode("utf-8", "replace"))
-    return "\n".join(out)
-
-
-PACKAGES = ("agent.tools", "agent.integrations.mcp", "agent.integrations")
-
-
-def tools() -> Iterator[tuple[str, Callable[..., Any]]]:
-    """The functions that a model or another program may call: those in tables, and all public async ones."""
-    seen = set()
-    for package in PACKAGES:
-        for module in _modules(package):
-            found = dict(inspect.getmembers(module, inspect.iscoroutinefunction))
-            for table in (value for name, value in vars(module).items() if name in ("TABLE", "TOOLS")):
-                for name, target in table.items():
-                    where, _, attribute = str(target).partition(":")
-                    found[name] = getattr(importlib.import_module(where), attribute) if attribute else target
-            for name, function in found.items():
-                if not name.startswith("_") and function not in seen and callable(function):
-                    seen.add(function)
-                    yield f"{module.__name__}:{name}", function
-
-
-def _modules(package: str) -> Iterator[Any]:
-    try:
-        root = importlib.import_module(package)
-    except ModuleNotFoundError as error:
-        assert error.name and package.startswith(error.name), f"{package} cannot be imported: {error}"
-        return
-    yield root
-    for item in pkgutil.iter_modules(getattr(root, "__path__", [])):
-        yield importlib.import_module(f"{package}.{item.name}")
-
-
-async def told(function: Callable[..., Any], world: World, context: Context) -> str:
-    """All that a tool says when it is called with what it could be called with."""
-    said = []
-    for value in (*_values(world), "row1"):
-        arguments = {}
-        for name, parameter in inspect.signature(function).parameters.items():
-            if parameter.default is not parameter.empty and name != "run":
-                continue
-            arguments[name] = _argument(name, str(parameter.annotation), value, world, context)
-        try:
-            answer = function(**arguments)
-            said.append(await answer if inspect.isawaitable(answer) else answer)
-        except Exception as error:
-            assert not isinstance(error, TypeError), f"{function} cannot be called here: teach `_argument`: {error}"
-            said.append(repr(error))
-    return "\n".join(text if isinstance(text, str) else json.dumps(text, default=repr) for text in said)
-
-
-def _argument(name: str, annotation: str, value: str, world: World, context: Context) -> Any:
-    if "Context" in annotation or name == "context":
-        return context
-    if "Path" in annotation:
-        return world.folder
-    if name in ("run", "folder"):
-        return str(world.folder)
-    if "int" in annotation:
-        return 1
-    if "float" in annotation:
-        return 1.0
-    if "bool" in annotation:
-        return True
-    return [value] if annotation.startswith(("list", "Sequence", "tuple")) else value

@@ -13,9 +13,10 @@ EXAMPLES = {
     "starter": "two numbers and one function, to be replaced by your own",
     "sqlite": "twelve indexes and four settings of a real SQLite database, timed",
     "sklearn-forest": "a random forest's six settings, by cross-validation (needs scikit-learn)",
+    "sklearn-digits": "a digit reader's settings on 600 rows, with held-out rows (needs scikit-learn)",
     "sklearn-mlp": "a neural network's settings, by cross-validation (needs scikit-learn)",
 }
-CHECKOUT = {"sklearn-forest": "sklearn/forest", "sklearn-mlp": "sklearn/mlp"}
+CHECKOUT = {name: name.replace("-", "/") for name in EXAMPLES if name.startswith("sklearn-")}
 
 
 def example_folder(name: str) -> Path:

@@ -163,6 +163,36 @@ def test_a_proposer_that_boosts_what_the_gate_accepts_gains_nothing() -> None:
     assert np.mean(bits) < 0.03
 
 
+# What the proposer reads and learns by heart is not rewarded.
+
+
+def test_rows_read_since_the_lines_parted_say_nothing_for_a_challenger() -> None:
+    arena = Arena([str(i) for i in range(40)], "old", 0, 1000, scale=1.0)
+    arena.enter("a", ["1", "2"], ["old"])
+    arena.enter("lost", ["3"], ["old"])
+    assert "1" not in arena.lanes["a"].order and "3" in arena.lanes["a"].order
+    arena.decided("lost", promoted=False)
+    arena.decided("a", promoted=True)
+    arena.enter("b", ["2", "4"], ["a"])
+    assert {"1", "2", "3", "4"} - set(arena.lanes["b"].order) == {"2", "4"}, (
+        "what a learned, b inherits; 2 is read anew"
+    )
+    arena.enter("c", [], ["lost"])
+    assert {"1", "2", "3", "4"} - set(arena.lanes["c"].order) == {"3"}
+
+
+@pytest.mark.parametrize(("told", "decision"), [(True, "drop"), (False, "promote")])
+def test_knowing_the_failing_rows_by_heart_wins_no_race(told: bool, decision: str) -> None:
+    arena = Arena([str(i) for i in range(60)], "old", 0, 3000, scale=1.0)
+    read = {str(i) for i in range(20)}
+    arena.enter("new", read if told else (), ["old"])
+    while (found := arena.ruling()) is None:
+        wanted = arena.next(1)
+        assert wanted is not None
+        arena.add(wanted[0], wanted[1], float(wanted[0] == "new" and wanted[1] in read))
+    assert found[1].decision == decision
+
+
 # 6: the proposer.
 
 

@@ -173,6 +173,8 @@ def test_a_champion_that_outlives_many_gets_fresh_rows_and_then_fresh_scores() -
     assert asked == min(RENEWED, SMALLEST_SET)
     assert which.scores["old"][row] == 0.5, "the mean of both"
     same = arena(SMALLEST_SET, repeatable=False)
+    for row in same.race_set:
+        same.add("old", row, 1.0)
     outlive(same, (f"a{n}" for n in range(OUTLIVED)))
     assert same.next(1) is None, "where measuring is deterministic there is nothing to learn again"
 

@@ -9,6 +9,7 @@ import pytest
 
 from agent.errors import GateError
 from agent.gate.gate import Gate
+from agent.gate.levels import level
 from agent.goals import Goals, Objective
 
 ACCURACY = Objective("accuracy", "maximize", low=0, high=1)
@@ -59,13 +60,14 @@ async def test_each_exam_has_less_and_all_together_no_more_than_alpha() -> None:
     previous = None
     for number in range(40):
         is_last = number % 3 == 2
-        level = which.level(is_last)
+        allowed = which.level(is_last)
         plan = which.plan([1.0] * (20 + number) + [0.0] * 20, left=10_000, last=is_last)
         if plan is None:
             continue
-        accepted = await which.examine(plan, *random.Random(number).sample(sorted(SKILLS), 2), answers)
-        assert which.exams[-1].level == level and which.exams[-1].accepted is accepted
-        levels.append(level)
+        one, two = random.Random(number).sample(sorted(SKILLS), 2)
+        accepted = await which.examine(plan, one, two, answers)
+        assert which.exams[-1].level == allowed and which.exams[-1].accepted is accepted
+        levels.append(allowed)
         previous = plan
     assert previous is not None and len(levels) > 12
     assert sum(levels) <= 0.05
@@ -76,6 +78,8 @@ async def test_after_a_last_exam_the_next_one_is_of_a_new_run() -> None:
     first = which.level(last=True)
     await last(which, "better", "first")
     assert which.level(last=True) < first / 4
+    assert which.level(last=True) == level(0.05, accepts=1, tests=1, run=2, taken=0, last=True)
+    assert which.level(last=False) == level(0.05, accepts=1, tests=1, run=2, taken=0, last=False)
 
 
 async def test_an_interim_exam_is_not_repeated_for_the_same_evidence() -> None:

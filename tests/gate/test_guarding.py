@@ -91,9 +91,10 @@ def test_what_has_no_value_at_all_does_not_pass() -> None:
 
 
 def test_rows_of_a_cluster_are_one_value() -> None:
-    new: list[Row] = [{"safe": 0.0}] * 99 + [{"safe": 1.0}]
-    (found,) = findings(Goals((GOAL,), (Constraint("safe", min=0.5),)), 0.01, new, new, ["a"] * 99 + ["b"])
-    assert found["passed"], "the mean of two clusters"
+    new: list[Row] = [*({"safe": value} for value in (1.0, 0.0, 0.0, 1.0)), {"safe": 1.0}]
+    for least, passed in ((0.75, True), (0.76, False)):
+        (found,) = findings(Goals((GOAL,), (Constraint("safe", min=least),)), 0.01, new, new, [*"aaaa", "b"])
+        assert found["passed"] is passed, "the mean of a half and a whole"
 
 
 def test_values_beyond_the_range_count_as_its_ends() -> None:

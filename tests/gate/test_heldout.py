@@ -116,6 +116,13 @@ def test_a_margin_must_be_passed(test: str) -> None:
         assert shown(units(new, old), replace(PLAN, test=test, margin=margin), 0.05)[0] is accepted  # type: ignore[arg-type]
 
 
+def test_a_win_is_a_gain_beyond_the_margin() -> None:
+    mixed = units([0.5] * 50 + [0.8] * 30, [0.3] * 80)
+    plan = replace(PLAN, test="wins", margin=0.3)
+    assert not shown(mixed, plan, 0.05)[0], "thirty wins against fifty losses"
+    assert shown(mixed, replace(plan, margin=0.1), 0.05)[0]
+
+
 @pytest.mark.parametrize("test", ["sign", "betting", "wins", "exchangeable"])
 def test_where_nothing_is_better_little_is_shown(test: str) -> None:
     rng, plan, shows, worlds = random.Random(7), replace(PLAN, test=test), 0, 400  # type: ignore[arg-type]

@@ -92,6 +92,14 @@ def test_no_interim_exam_without_strong_evidence_rows_and_money(given: dict[str,
     assert planned(**given) is None
 
 
+def test_interim_exams_have_a_share_of_the_budget_together() -> None:
+    found = planned()
+    assert found is not None
+    total = 2 * found.pairs / INTERIM
+    assert planned(total=total + 1) is not None and planned(total=total - 1) is None
+    assert planned(total=total + 1, spent=2) is None
+
+
 def test_a_second_interim_exam_must_have_become_smaller() -> None:
     first = planned()
     assert first is not None
