@@ -38,8 +38,19 @@ def noise(state: State) -> Event | None:
     found = Noise.of(groups, problem, state.arena.scale if state.arena is not None else 1.0)
     if problem.deterministic and found.differ:
         return NoiseMeasured(found.pairs, found.sd, found.discordance, found.contradiction(problem), True)
-    sentence = found.sentence(problem, state.settings, len(_clusters(state)), _level(state, last=True))
+    units, paid = len(_clusters(state)), _affordable(state)
+    sentence = found.sentence(problem, state.settings, paid, _level(state, last=True))
+    if paid < units:
+        sentence += f", which the budget pays for out of {units}"
     return NoiseMeasured(found.pairs, found.sd, found.discordance, sentence)
+
+
+def _affordable(state: State) -> int:
+    """Independent rows that the last exam can have: those of the gate, as far as the budget's share pays for them."""
+    clusters, rows = len(_clusters(state)), len(state.gate.val)
+    total = state.ledger.budget.evaluations or math.inf
+    paid = planning.reserve(None, rows=rows, total=total, level=state.settings.level) // 2
+    return min(clusters, int(paid * clusters / rows)) if rows else 0
 
 
 def _clusters(state: State) -> set[str]:
@@ -268,7 +279,7 @@ def _report(state: State, measure: Any) -> list[Event]:
         return [ReportPlanned(candidates, most)]
     if gate.report_started is None:
         return []
-    following: list[Event] = measure(state) if state.urgent else []
+    following: list[Event] = measure(state) if state.asks.urgent else []
     if following or state.evaluations:
         return following
     rows = gate.test[: gate.report_planned.rows]

@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from agent.asks import Asks
 from agent.events import (
+    Event,
     ExamDecided,
     ExamPlanned,
     ExamStarted,
@@ -98,13 +100,43 @@ class Examination:
         """An exam on rows is due."""
         self.planned, self.last = event, event.last
 
-    def started(self, event: ExamStarted, first: int) -> Pairs:
-        """An exam begins; its pairs are numbered from `first`."""
+    def started(self, event: ExamStarted, asks: Asks, deterministic: bool) -> None:
+        """An exam begins: its measurements are asked for, but for those that are known and cannot differ."""
+        self.exam = event
+        self.pairs = pairs = Pairs(event.champion, event.released, event.pairs, event.pairs, asks.next_pair)
         if self.planned is None:
             self.last = True
-        self.exam = event
-        self.pairs = Pairs(event.champion, event.released, event.pairs, event.pairs, first)
-        return self.pairs
+            while pairs.asked < event.pairs:
+                asks.pair(pairs, "gate")
+            return
+        pairs.asked = event.pairs
+        asks.next_pair += event.pairs
+        known = self.known if deterministic else {}
+        rows = [row for row, _ in self.val[: event.pairs]]
+        for number, candidate, row in asks.exam(pairs, rows, event.id, known):
+            pairs.add(number, candidate, known[candidate, row])
+
+    def report_begun(self, event: ReportStarted, asks: Asks) -> None:
+        """The test rows are opened."""
+        self.report_started = event
+        if self.report_planned is not None:
+            asks.report(self.report_planned.candidates, [row for row, _ in self.test[: self.report_planned.rows]])
+
+    def unanswered(self) -> list[Event]:
+        """Questions to the accounts that have no answer yet."""
+        out: list[Event] = []
+        if self.planned is not None and self.exam is None:
+            out.append(self.planned)
+        if self.verdict is not None and self.verdict["kind"] == "rows" and self.accepted is None:
+            out.append(VerdictReached(self.verdict))
+        if self.report_planned is not None and self.report_started is None:
+            out.append(self.report_planned)
+        return out
+
+    @property
+    def hidden(self) -> dict[str, float]:
+        """What proposers are told to be left beyond what is: exams count for them as they were planned."""
+        return {"usd": self.usd - self.planned_usd, "seconds": self.seconds - self.planned_seconds}
 
     def measured(self, unit: Unit) -> None:
         """A measurement of the exam at hand."""

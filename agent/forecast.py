@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from agent.asks import COMPARED, REPEATED
 from agent.errors import EvaluatorError
 from agent.evaluation import Request
 from agent.gate import levels, standing
@@ -17,7 +18,6 @@ from agent.gate.planning import RESERVE
 from agent.gate.preview import copied
 from agent.proposers.base import load
 from agent.space import digest
-from agent.state import COMPARED, REPEATED
 
 if TYPE_CHECKING:
     from agent.problem import Example, Problem, Split

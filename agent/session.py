@@ -15,6 +15,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from agent.asks import COMPARED, REPEATED
 from agent.errors import AgentError, ConfigError, RunChanged
 from agent.evaluation import Executor
 from agent.events import EpochStarted, Event, RunResumed, RunStarted, StopRequested
@@ -28,7 +29,6 @@ from agent.proposers.base import TABLE, load
 from agent.redact import redact
 from agent.result import Result, load_state
 from agent.settings import Settings
-from agent.state import COMPARED, REPEATED
 
 if TYPE_CHECKING:
     from agent.gate.checks import Check

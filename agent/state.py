@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any
 
+from agent.asks import COMPARED, NOISE, REPEATED, Ask, Asks
 from agent.events import (
     CallEnded,
     CallStarted,
@@ -50,23 +51,6 @@ RESUMABLE = ("interrupted", "terminated", "provider")
 """Reasons to stop that leave the run open: it goes on when the user or the provider lets it."""
 
 
-class Ask(NamedTuple):
-    """A request that is wanted and was not started yet."""
-
-    candidate: str
-    example: str | None
-    replicate: int
-    pair: int
-    purpose: str
-    stage: str = "full"
-
-
-NOISE = "noise"
-"""Stage of the measurements that compare the initial candidate with itself."""
-REPEATED, COMPARED = 3, 10
-"""Rows that are measured twice at the start: to refute that measuring is deterministic, and to learn the noise."""
-
-
 class State:
     """What the decisions of a run depend on.
 
@@ -103,8 +87,7 @@ class State:
         self.rows: list[str | None] = [None] if problem.by_rows else [example.id for example in train] or [None]
         """What a candidate is measured on as a whole."""
         self._measuring = Measuring(problem.objectives, [c.name for c in problem.constraints], len(self.rows))
-        self._replicates: dict[str, int] = {}
-        self._next_pair = 0
+        self.asks = Asks(self.rows)
         self.memory: Any = None
         """What the proposer wanted to be given back, from the last proposal that ended."""
         self.barren = 0
@@ -114,13 +97,11 @@ class State:
         self.exhausted = ""
         """Why the proposer has nothing left, or ""."""
         self.unchecked: deque[tuple[int, dict[str, Any]]] = deque()
-        self.urgent: deque[Ask] = deque()
-        self.asks: deque[Ask] = deque()
         self.looks: deque[str] = deque()
         """Candidates with a first measurement that wait for the race's word."""
         self.contenders: deque[str] = deque()
         self.race: Pairs | None = None
-        self.arena = self._arena(problem, initial) if problem.by_rows else None
+        self.arena = self._arena(problem, initial.id) if problem.by_rows else None
         """Races on rows of data, where there are any; otherwise `looks`, `contenders` and `race`."""
         self.broken: dict[str, str] = {}
         """Candidates in the arena that cannot be scored, and why."""
@@ -138,30 +119,22 @@ class State:
         self.ended: RunEnded | None = None
         self._ask_initial(initial.id)
 
-    def _arena(self, problem: Problem, initial: Candidate) -> Arena:
-        bounds, budget = problem.bounds, self.ledger.budget.evaluations
-        return Arena(
-            [example.id for example in problem.split("train")],
-            initial.id,
-            seed=self.seed,
-            budget=float("inf") if budget is None else budget,
-            sign=problem.objective.sign,
-            scale=bounds[1] - bounds[0] if bounds is not None else None,
-            anchors=[example.id for example in problem.data if example.anchor and example.split == "train"],
-            repeatable=not problem.deterministic,
-            race=Race(gain=self.settings.smallest_gain),
-        )
+    def _arena(self, problem: Problem, initial: str) -> Arena:
+        budget = self.ledger.budget.evaluations
+        total = float("inf") if budget is None else budget
+        return Arena.of(problem, initial, self.seed, total, Race(gain=self.settings.smallest_gain))
 
     def _ask_initial(self, initial: str) -> None:
         """What is measured before the search: the initial candidate, and some of it again."""
         if self.arena is not None:
-            rows: list[str | None] = list(self.arena.race_set[: REPEATED if self.problem.deterministic else COMPARED])
-            self.asks.extend(Ask(initial, row, 0, -1, "search", NOISE) for row in rows)
-        else:
-            for _ in range(self.baseline):
-                self._ask(initial)
-            rows = self.rows[:REPEATED] if self.problem.deterministic else []
-        self.asks.extend(Ask(initial, row, 1, -1, "search", NOISE) for row in rows)
+            self.asks.noise(
+                initial, self.arena.race_set[: REPEATED if self.problem.deterministic else COMPARED], (0, 1)
+            )
+            return
+        for _ in range(self.baseline):
+            self.asks.candidate(initial)
+        if self.problem.deterministic:
+            self.asks.noise(initial, self.rows[:REPEATED], (1,))
 
     def _repeats(self, started: EvaluationStarted) -> bool:
         """Whether this is one of the measurements of a row that are compared to see the noise."""
@@ -197,12 +170,11 @@ class State:
     @property
     def waiting(self) -> int:
         """Candidates that were admitted and not measured yet."""
-        return self.arena.waiting if self.arena is not None else len(self.asks) // len(self.rows)
+        return self.arena.waiting if self.arena is not None else len(self.asks.later) // len(self.rows)
 
     def left(self) -> dict[str, float]:
         """What proposers are told is left. Exams count as they were planned: what they took tells of their rows."""
-        gate = self.gate
-        hidden = {"usd": gate.usd - gate.planned_usd, "seconds": gate.seconds - gate.planned_seconds}
+        hidden = self.gate.hidden
         return {kind: max(0.0, self.ledger.left(kind) + hidden.get(kind, 0.0)) for kind in KINDS}
 
     @property
@@ -223,50 +195,23 @@ class State:
         if handler is not None:
             handler(self, event)
 
-    def _ask(self, candidate: str, pair: int = -1, purpose: str = "search") -> None:
-        replicate = self._replicates.get(candidate, 0)
-        self._replicates[candidate] = replicate + 1
-        queue = self.asks if pair < 0 else self.urgent
-        queue.extend(Ask(candidate, row, replicate, pair, purpose) for row in self.rows)
-
     def unanswered(self) -> list[Event]:
         """Questions to accounts and checks that have no answer yet; a resume asks them again."""
-        gate = self.gate
-        out: list[Event] = []
-        if gate.planned is not None and gate.exam is None:
-            out.append(gate.planned)
-        if (
-            gate.exam is not None
-            and gate.verdict is not None
-            and gate.verdict["kind"] == "rows"
-            and gate.accepted is None
-        ):
-            out.append(VerdictReached(gate.verdict))
-        if gate.report_planned is not None and gate.report_started is None:
-            out.append(gate.report_planned)
+        out = self.gate.unanswered()
         if self.checking is not None and "checked" not in self.unchecked[0][1]:
             out.append(self.checking)
         return out
 
     def next_ask(self) -> Ask | None:
         """The request to start next; None when nothing is wanted."""
-        if self.urgent or self.asks:
-            return (self.urgent or self.asks)[0]
+        if self.asks:
+            return self.asks.first
         if self.arena is not None and not self.gate.open and self.stop is None and self.ready:
             found = self.arena.next(self.workers)
             if found is not None:
                 candidate, row, replicate = found
                 return Ask(candidate, row, replicate, -1, "search")
         return None
-
-    def _ask_pair(self, race: Pairs, purpose: str) -> None:
-        pair = self._next_pair
-        self._next_pair += 1
-        race.asked += 1
-        # Alternating which half goes first cancels a steady drift of the machine.
-        halves = (race.challenger, race.champion) if pair % 2 == 0 else (race.champion, race.challenger)
-        for candidate in halves:
-            self._ask(candidate, pair, purpose)
 
     def _resumed(self, event: RunResumed) -> None:
         self.resumes += 1
@@ -322,7 +267,7 @@ class State:
         if self.arena is not None:
             self.arena.enter(event.candidate, self.history[event.candidate].read)
         else:
-            self._ask(event.candidate)
+            self.asks.candidate(event.candidate)
 
     def _check_started(self, event: CheckStarted) -> None:
         self.checking = event
@@ -338,8 +283,8 @@ class State:
     def _evaluation_started(self, event: EvaluationStarted) -> None:
         self.evaluations[event.id] = event
         self.next_evaluation = event.id + 1
-        if self.urgent or self.asks:
-            (self.urgent or self.asks).popleft()
+        if self.asks:
+            self.asks.started()
         elif self.arena is not None and event.example is not None:
             self.arena.begin(event.candidate, event.example)
 
@@ -377,7 +322,7 @@ class State:
         if race is not None and unit.pair in race.numbers:
             race.add(unit.pair, unit.candidate, unit.values)
             if race.asked < race.wanted:
-                self._ask_pair(race, "search")
+                self.asks.pair(race, "search")
 
     def _row_measured(self, arena: Arena, unit: Unit) -> None:
         self._tell(unit)
@@ -400,10 +345,10 @@ class State:
     def _race_started(self, event: RaceStarted) -> None:
         self.contenders.popleft()
         settings = self.settings
-        first = self._next_pair
+        first = self.asks.next_pair
         self.race = Pairs(event.challenger, event.champion, settings.race_shortest, settings.race_longest, first)
         while self.race.asked < self.race.wanted:
-            self._ask_pair(self.race, "search")
+            self.asks.pair(self.race, "search")
 
     def _race_decided(self, event: RaceDecided) -> None:
         if self.arena is not None:
@@ -412,7 +357,7 @@ class State:
             return
         if self.race is not None and self.race.challenger == event.candidate:
             self.race = None
-            self.urgent.clear()
+            self.asks.urgent.clear()
         elif self.looks and self.looks[0] == event.candidate:
             self.looks.popleft()
         else:
@@ -428,29 +373,11 @@ class State:
 
     def _exam_started(self, event: ExamStarted) -> None:
         self.race = None
-        self.urgent.clear()
         self.asks.clear()
-        pairs = self.gate.started(event, self._next_pair)
-        if self.gate.planned is None:
-            while pairs.asked < event.pairs:
-                self._ask_pair(pairs, "gate")
-            return
-        self._next_pair += event.pairs
-        pairs.asked = event.pairs
-        for number, (row, _) in zip(pairs.numbers, self.gate.val[: event.pairs], strict=False):
-            halves = (event.champion, event.released) if number % 2 == 0 else (event.released, event.champion)
-            for candidate in halves:
-                if self.problem.deterministic and (candidate, row) in self.gate.known:
-                    pairs.add(number, candidate, self.gate.known[candidate, row])
-                else:
-                    self.urgent.append(Ask(candidate, row, event.id, number, "gate"))
+        self.gate.started(event, self.asks, self.problem.deterministic)
 
     def _report_started(self, event: ReportStarted) -> None:
-        planned = self.gate.report_planned
-        self.gate.report_started = event
-        if planned is not None:
-            for row, _ in self.gate.test[: planned.rows]:
-                self.urgent.extend(Ask(candidate, row, 0, -1, "report") for candidate in planned.candidates)
+        self.gate.report_begun(event, self.asks)
 
     def _call_started(self, event: CallStarted) -> None:
         self.calls[event.id] = event

@@ -166,6 +166,7 @@ def run(command: str, given: argparse.Namespace) -> dict[Key, Sums]:
     jobs = [
         Slice(kind, n, budget, seed, min(given.slice, given.seed + given.repetitions - seed))
         for kind in scene.kinds
+        if not given.kinds or kind in given.kinds
         for budget in given.budget or scene.budgets
         for n in given.sizes or scene.sizes
         for seed in seeds
@@ -267,6 +268,7 @@ def main() -> None:
     parser.add_argument("command", choices=(*COMMANDS, "speed", "walk", "all"))
     parser.add_argument("--repetitions", type=int, default=400)
     parser.add_argument("--sizes", type=int, nargs="+", help="rows of train, and as many of val")
+    parser.add_argument("--kinds", nargs="+", help="only these of the command's worlds")
     parser.add_argument("--budget", type=float, nargs="+", help="metric calls; null worlds count 200 rounds instead")
     parser.add_argument("--seed", type=int, default=0, help="of the first repetition (0)")
     parser.add_argument("--slice", type=int, default=100, help="repetitions that are stored together (100)")

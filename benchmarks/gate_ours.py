@@ -176,8 +176,14 @@ class Search:
         self.examine(last=True)
 
     def outcome(self) -> Outcome:
-        """How it ended; best is the champion unless its exam put it below what was released."""
-        best = self.released if self.effect is not None and self.effect <= 0 else self.champion
+        """How it ended.
+
+        Best is the champion unless its exam put it below what was released, or the search itself did and no exam was
+        held.
+        """
+        best, seen = self.champion, self.seen
+        if self.gate is not None and seen is not None and (seen.mean if self.effect is None else self.effect) <= 0:
+            best = self.released
         optimism = self.optimism
         if self.gate is None:
             scores = self.arena.means().get(best.name)

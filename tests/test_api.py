@@ -379,7 +379,9 @@ def test_closing_before_the_end_keeps_what_was_told(study: Callable[..., Study],
     assert running.ask() is None
     (folder,) = tmp_path.iterdir()
     open_run = load_result(folder)
-    assert open_run.status == "open" and sum(trial.count for trial in open_run.trials) == 4, "the first was measured twice"
+    assert open_run.status == "open" and sum(trial.count for trial in open_run.trials) == 4, (
+        "the first was measured twice"
+    )
 
 
 def test_a_closed_study_goes_on(study: Callable[..., Study], tmp_path: Path) -> None:

@@ -156,7 +156,7 @@ def test_estimate_tells_what_the_budget_buys_without_spending(tmp_path: Path) ->
         (TOML.replace("timeout = 20", "timeout = 'soon'"), "evaluator.timeout: found 'soon'"),
         (TOML.replace("timeout = 20", "time = 20"), "timeout"),
         (TOML.replace("high = 9", "high = 0"), "space"),
-        (TOML.replace('function = "evaluate:measure"', ""), "exactly one of function and command"),
+        (TOML.replace('function = "evaluate:measure"', ""), "exactly one of function, command and ensemble"),
         (TOML.replace("evaluations = 12", ""), "would never end"),
         (TOML.replace("evaluations = 12", "evaluations = 1"), "allow at least 3"),
         (TOML.replace('"coordinate"', '"magic"'), "magic"),

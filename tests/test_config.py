@@ -241,8 +241,8 @@ def test_an_unknown_key_names_what_is_allowed_there(folder: Path, key: str, leve
         ('file = "prompt.txt"', 'file = "absent.txt"', ["absent.txt"]),
         ('data = "rows.jsonl"', 'data = "absent.jsonl"', ["data", "absent.jsonl"]),
         ('function = "evaluate:measure"', 'function = "evaluate"', ["evaluat", "'evaluate'", "module"]),
-        ('function = "evaluate:measure"', "", ["evaluator", "exactly one of function and command"]),
-        ("isolate = true", 'command = ["x"]', ["evaluator", "exactly one of function and command"]),
+        ('function = "evaluate:measure"', "", ["evaluator", "exactly one of function, command and ensemble"]),
+        ("isolate = true", 'command = ["x"]', ["evaluator", "exactly one of function, command and ensemble"]),
         ("isolate = true", 'command = "x"', ["evaluator.command", "'x'", "list"]),
     ],
 )

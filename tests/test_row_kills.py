@@ -25,6 +25,7 @@ from agent.errors import StoreError
 from agent.events import Event, ExamPlanned, VerdictReached
 from agent.gate import levels
 from agent.gate.accountfile import FILE as ACCOUNTS
+from agent.gate.accounts import Accounts
 from agent.journal import read_all
 from agent.replay import replay
 from agent.result import load_result, load_state
@@ -58,7 +59,8 @@ def charged(folder: Path) -> dict[tuple[str, str, int], dict[str, Any]]:
     path = folder / ACCOUNTS
     if not path.exists():
         return {}
-    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as db:
+    # Opened for writing: what a kill left half-written can only be rolled back then.
+    with closing(sqlite3.connect(f"file:{path}?mode=rw", uri=True)) as db:
         db.row_factory = sqlite3.Row
         known = [dict(row) for row in db.execute("SELECT * FROM exams ORDER BY id")]
     out = {(row["kind"], row["run"], row["exam"]): row for row in known}
@@ -135,7 +137,7 @@ def test_kills_lose_nothing_and_give_no_level_back(launcher: Launcher, tmp_path:
         while True:
             end = {}
             if kills < KILLS // 2:
-                end = {"signal": signal.SIGKILL, "mark": "drive", "after": rng.uniform(0, 0.12 / workers)}
+                end = {"signal": signal.SIGKILL, "mark": "drive", "after": rng.uniform(0, 0.3 / workers)}
             ending = launcher.life(**life, **end)
             watch.look()
             if not ending["killed"]:
@@ -235,6 +237,22 @@ def test_a_damaged_account_is_named_with_what_to_do(tmp_path: Path, content: byt
     assert ACCOUNTS in caught.value.message and "restore it from a backup" in caught.value.hint
     assert not (tmp_path / "second").exists(), "no run begins without its account"
     assert (tmp_path / ACCOUNTS).read_bytes() == content, "and nothing starts from nothing in its place"
+
+
+def test_an_account_that_was_killed_in_the_middle_of_a_charge_is_read_as_it_was_before(tmp_path: Path) -> None:
+    asyncio.run(fresh().run(tmp_path / "runs" / "first"))
+    accounts, rest = Accounts(tmp_path / "runs"), tmp_path / "rest"
+    gate = fresh().problem.data[:50]
+    before = accounts.standing(gate, 0.05)
+    rest.mkdir()
+    with accounts._file.writing() as db:
+        db.execute("PRAGMA cache_size = 1")  # so that what is not committed reaches the disk
+        db.executemany("INSERT INTO accounts (kind) VALUES (?)", [("gate" * 500,)] * 200)
+        for file in (tmp_path / "runs").glob(f"{ACCOUNTS}*"):
+            (rest / file.name).write_bytes(file.read_bytes())
+    assert len(list(rest.iterdir())) == 2, "the file, and the way back"
+    assert Accounts(rest).standing(gate, 0.05) == before
+    assert not list(rest.glob("*-journal")), "it was rolled back"
 
 
 def test_the_log_is_what_was_executed(launcher: Launcher, tmp_path: Path) -> None:

@@ -16,10 +16,11 @@ from agent import Budget, Float, Objective, Result, optimize
 from agent.events import ExamStarted, HoldoutFixed, RunEnded
 from agent.gate import levels
 from agent.gate.accounts import Accounts
+from agent.gate.means import mean_interval
 from agent.journal import read_all
 from agent.problem import Example
 from agent.result import load_result, load_state
-from agent.standings import Tally, mean_interval, standings
+from agent.standings import Tally, standings
 from agent.state import State
 
 ROWS = [{"id": f"r{i}", "text": sha256(f"{i}".encode()).hexdigest()} for i in range(360)]
@@ -122,9 +123,8 @@ def test_optimism_is_the_search_score_less_the_held_out_one_and_says_so(reported
     assert "a search score, no result" in found["sentence"]
 
 
-def test_smaller_is_better_gives_the_mirrored_standings(tmp_path: Path) -> None:
-    one = run(tmp_path / "up").gate
-    two = run(tmp_path / "down", loss, "minimize").gate
+def test_smaller_is_better_gives_the_mirrored_standings(tmp_path: Path, reported: Result) -> None:
+    one, two = reported.gate, run(tmp_path, loss, "minimize").gate
     assert one["optimism"]["gap"] == pytest.approx(two["optimism"]["gap"])
     assert one["optimism"]["held_out"] == pytest.approx(1 - two["optimism"]["held_out"])
     for a, b in zip(one["candidates"], two["candidates"], strict=True):

@@ -26,6 +26,7 @@ from agent.config import load
 from agent.gate.accountfile import FILE as ACCOUNTS
 from agent.journal import FILE, GATE, read, read_all
 from agent.llm.types import Completion
+from agent.loop import Run
 from agent.problem import Example
 from agent.proposers.base import TABLE, Context
 from agent.proposers.base import load as load_proposer
@@ -34,7 +35,7 @@ from agent.result import load_result, load_state
 from tests.row_support import problem as row_problem
 from tests.support import Direct
 from tests.wall_doors import commands, told, tools, tried
-from tests.wall_support import MARK, Secrets, World, cut_off, forget, seen_by
+from tests.wall_support import MARK, NAME, Secrets, Stopping, World, cut_off, forget, seen_by, write_problem
 
 PLACES = ("interim", "last", "report")
 AGENT = Path(wall.__file__).parent
@@ -84,6 +85,25 @@ def test_an_open_result_says_nothing_of_the_gate(world: World) -> None:
     assert result.status == "open" and result.verdict is None
     assert not secrets.inside(json.dumps(result.to_json()) + result.markdown() + repr(result))
     assert not seen_by(load_state(world.folder), secrets)
+
+
+@pytest.mark.parametrize("where", PLACES)
+async def test_who_interrupts_an_exam_is_told_nothing_of_it(tmp_path: Path, where: str) -> None:
+    folder = tmp_path / "runs" / NAME
+    forget()
+    chosen = session_of(load(write_problem(tmp_path / "problem"), {}))
+    chosen.executor = stopping = Stopping(chosen.problem, folder, where, polite=True)
+
+    def hold(run: Run) -> None:
+        stopping.run = run
+
+    result = await chosen.run(folder, hold)
+    assert result.status == "open" and result.exit_code == 130
+    secrets = Secrets.of(folder)
+    assert not secrets.inside(json.dumps(result.to_json()) + result.markdown() + repr(result))
+    for file in folder.rglob("*"):
+        if file.is_file() and not file.name.startswith(GATE):
+            assert not secrets.inside(file.read_bytes().decode("utf-8", "replace")), file.name
 
 
 def test_no_file_but_the_gates_own_holds_a_secret(world: World) -> None:

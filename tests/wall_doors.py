@@ -59,8 +59,9 @@ def calls(command: click.Command, world: World) -> Iterator[list[str]]:
         if option.opts[-1] in ("--json", "--runs"):
             continue
         for value in _option(option, world):
-            yield [*base, *place, *value]
             yield [*base, *place, *value, *machine]
+            if len(value) == 1:
+                yield [*base, *place, *value]
     yield [*base, *place, *flags]
 
 
@@ -92,8 +93,8 @@ def _option(option: click.Option, world: World) -> list[list[str]]:
     if isinstance(option.type, click.Path):
         return [[flag, str(world.problem if option.name == "problem" else world.home / "out")]]
     if option.type.name.startswith(("int", "float")):
-        return [[flag, "0"], [flag, "1"]]
-    types = ["evaluation.ended", "exam.started", "verdict.reached", "holdout.fixed", "report.reached"]
+        return [[flag, "1"]]
+    types = ["evaluation.ended", "verdict.reached", "holdout.fixed"]
     return [[flag, value] for value in (*types, *_values(world)[-2:])]
 
 

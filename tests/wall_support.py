@@ -19,7 +19,7 @@ from agent.cli.run import session_of
 from agent.config import load
 from agent.evaluation import Output, Request
 from agent.evaluators.source import ProblemFolder
-from agent.events import VerdictReached
+from agent.events import EvaluationEnded, ReportReached, StopRequested, VerdictReached
 from agent.journal import read_all
 from agent.loop import Run
 from agent.proposers.base import Context
@@ -88,11 +88,15 @@ def write_problem(folder: Path) -> Path:
 
 
 class Stopping(Direct):
-    """An executor that stops answering in an exam or in the report; what lay on the disk then is kept."""
+    """An executor that stops answering in an exam or in the report; what lay on the disk then is kept.
 
-    def __init__(self, inner: Any, folder: Path, where: str) -> None:
+    Args:
+        polite: It does not stop, and interrupts the run as Ctrl-C would.
+    """
+
+    def __init__(self, inner: Any, folder: Path, where: str, polite: bool = False) -> None:
         super().__init__(inner)
-        self.folder, self.where = folder, where
+        self.folder, self.where, self.polite = folder, where, polite
         self.reached = asyncio.Event()
         self.run: Run
         self.count = 0
@@ -102,7 +106,9 @@ class Stopping(Direct):
         gate = self.run.state.gate
         phase = "report" if request.purpose == "report" else "last" if gate.exams else "interim"
         self.count += request.purpose != "search" and phase == self.where
-        if self.count == 10:
+        if self.count == 10 and self.polite:
+            self.run.record(StopRequested("interrupted"))
+        elif self.count == 10:
             await self.run.flush()
             self.live = {file.name: file.read_bytes() for file in self.folder.iterdir() if file.is_file()}
             self.reached.set()
@@ -207,13 +213,14 @@ class Secrets:
         words = {MARK}
         for entry in read_all(folder):
             event, found = entry.event, set(_numbers(json.loads(entry.event.body())))
-            if event.audience != "search" and event.type in ("evaluation.ended", "verdict.reached", "report.reached"):
-                if not rows_only or isinstance(event, wall.ROWS):
-                    held |= found
-                if isinstance(event, VerdictReached) and not rows_only:
-                    words.add(event.verdict["sentence"])
-            else:
+            of_row = isinstance(event, EvaluationEnded) and event.purpose != "search"
+            summary = isinstance(event, (VerdictReached, ReportReached))  # whatever audience they are for
+            if of_row or (summary and not rows_only):
+                held |= found
+            elif not summary:
                 told |= found
+            if isinstance(event, VerdictReached) and not rows_only:
+                words.add(event.verdict["sentence"])
         telling = {number for number in held - told if len(repr(number)) > 7}
         assert telling, "nothing is hidden, so that nothing would be tested"
         return cls(tuple(words), frozenset(telling))

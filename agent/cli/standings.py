@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from agent.cli.common import amount, plain, table
-from agent.standings import CONFIDENCE
+from agent.gate.means import CONFIDENCE
 
 JUDGED = {
     "rows": "held-out rows of data",

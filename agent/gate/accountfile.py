@@ -116,7 +116,9 @@ class AccountFile:
         if not self.path.exists():
             yield None
             return
-        with self._open("ro") as db:
+        # What a killed process left half-written can only be rolled back by who may write.
+        half = self.path.with_name(f"{self.path.name}-journal").exists()
+        with self._open("rw" if half else "ro") as db:
             db.execute("BEGIN")
             self._check(db)
             yield db

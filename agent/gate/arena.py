@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 
 from agent.gate.planning import Seen
 from agent.gate.race import Race, Ruling
+from agent.problem import Problem
 
 SMALLEST_SET, LARGEST_SET = 40, 150
 """Bounds of the race set's size; between them it is a thirtieth of the budget."""
@@ -94,6 +95,22 @@ class Arena:
         self._again: list[str] = []
         self._used: set[str] = set()
         self._draw()
+
+    @classmethod
+    def of(cls, problem: Problem, initial: str, seed: object, budget: float, race: Race) -> Arena:
+        """The arena of a problem, for its training rows."""
+        bounds, train = problem.bounds, problem.split("train")
+        return cls(
+            [example.id for example in train],
+            initial,
+            seed,
+            budget,
+            sign=problem.objective.sign,
+            scale=bounds[1] - bounds[0] if bounds is not None else None,
+            anchors=[example.id for example in train if example.anchor],
+            repeatable=not problem.deterministic,
+            race=race,
+        )
 
     @property
     def scale(self) -> float:

@@ -96,7 +96,10 @@ class Noise:
             repeats = "" if problem.deterministic else f"repeats differ on {self.discordance:.0%} of the rows; "
             if not units:
                 return f"{repeats}nothing can be proven: {pooled(len(problem.split('train')))}"
-            least = detectable(units, level, max(0.2, self.discordance))
+            least = detectable(units, level)
+            if self.discordance > 0.2:
+                noisy = detectable(units, level, self.discordance)
+                least = max(least, noisy) if math.isfinite(noisy) else least
             if least >= 1:
                 return f"{repeats}no gain at all can be shown with {units} gate examples"
             return f"{repeats}gains under {points(least)} cannot be shown with {units} gate examples"

@@ -349,7 +349,7 @@ def test_thirty_null_runs_claim_almost_nothing(tmp_path: Path) -> None:
     statuses, examined = [], 0
     for seed in range(30):
 
-        def measure(candidate: Any, row: Any) -> float:
+        async def measure(candidate: Any, row: Any) -> float:
             return float(random.Random(f"{seed} {candidate['x']} {row['id']}").random() < 0.5)  # noqa: B023
 
         result = optimize(measure, space={"x": Float(0, 1)}, data=data, objectives=GOAL, model=None, budget=400,
@@ -357,5 +357,5 @@ def test_thirty_null_runs_claim_almost_nothing(tmp_path: Path) -> None:
                           options={"proposer": "random", "workers": 4})  # fmt: skip
         statuses.append(result.status)
         examined += any(e.event.type == "exam.started" for e in read_all(result.folder))
-    assert examined >= 20, "the race is fooled, so that the gate has something to refuse"
+    assert examined >= 15, "the race is fooled, so that the gate has something to refuse"
     assert sum(status in ("proven", "exact") for status in statuses) <= 4

@@ -79,7 +79,8 @@ async def test_after_a_last_exam_the_next_one_is_of_a_new_run() -> None:
     await last(which, "better", "first")
     assert which.level(last=True) < first / 4
     assert which.level(last=True) == level(0.05, accepts=1, tests=1, run=2, taken=0, last=True)
-    assert which.level(last=False) == level(0.05, accepts=1, tests=1, run=2, taken=0, last=False)
+    assert not await last(which, "first", "better")
+    assert which.level(last=False) == level(0.05, accepts=1, tests=2, run=3, taken=0, last=False)
 
 
 async def test_an_interim_exam_is_not_repeated_for_the_same_evidence() -> None:
