@@ -111,7 +111,13 @@ def _planned(state: State, last: bool) -> planning.Plan | None:
         level=_level(state, last),
         last=last,
         test=planning.choose(
-            seen, bounded=bounded, null=settings.null, noise=settings.noise, margin=margin, of_set=problem.of_set
+            seen,
+            bounded=bounded,
+            null=settings.null,
+            noise=settings.noise,
+            margin=margin,
+            of_set=problem.of_set,
+            clustered=len(_clusters(state)) < len(state.gate.val),
         ),
         scale=arena.scale,
         margin=margin,
@@ -181,7 +187,8 @@ def _last(state: State) -> Event:
     if (champion, released) in state.gate.pairs_seen:
         why = "the gate has examined it already and did not accept it"
     elif not state.gate.val:
-        why = standing.pooled(len(state.problem.split("train")))
+        rows = len(state.problem.split("train"))
+        why = standing.pooled(rows, state.gate.standing.get("units", rows))
     elif standing.exhausted(len(_clusters(state)), _level(state, last=True)):
         why = standing.exhausted_sentence(len(_clusters(state)), _level(state, last=True))
     else:

@@ -63,7 +63,7 @@ class Result:
     def of(cls, state: State, folder: Path) -> Result:
         """The result of a folded run."""
         history, over = state.history, state.ended
-        best, released = (over.best, over.released) if over else (history.champion, history.initial)
+        best, released = (over.best, over.released) if over else (history.champion, state.released)
         halt = state.halt
         codes = {"provider": 69, "interrupted": 130, "terminated": 143}
         return cls(
@@ -102,13 +102,32 @@ class Result:
     def sentence(self) -> str:
         """What was gained, with its interval, in one or two sentences."""
         if self.verdict is not None:
-            return str(self.verdict["sentence"])
+            gate = self._state.gate
+            said = [str(self.verdict["sentence"])]
+            if gate.proof is not None and gate.proof is not self.verdict:
+                said.insert(0, f"Released before: {gate.proof['sentence']}")
+            if gate.report is not None:
+                said.append(self._reported(gate.report))
+            return " ".join(said)
         goal = self.problem.objective.name
         if self.status == "open":
             return f"{goal}: the run is open; nothing is claimed before it ends."
         if self.reason == "evaluator":
             return f"The initial candidate cannot be scored: {self.detail}."
         return f"{goal}: no gain was shown; no candidate was better than the initial one."
+
+    def _reported(self, report: dict[str, Any]) -> str:
+        """What the test rows say of the best candidate, beside the initial one."""
+        rows, goal = report["candidates"], self.problem.objective
+        first, best = rows.get(self.initial.id), rows.get(self.best.id)
+        if not first or not best or best is first or best["gain"] is None:
+            return ""
+        interval = best["interval"]
+        around = f", {report['confidence']:.0%} interval {interval[0]:.3g} to {interval[1]:.3g}" if interval else ""
+        return (
+            f"On {report['rows']} test rows that nobody had seen, {goal.name} went from {first['mean']:.4g} to"
+            f" {best['mean']:.4g} (gain {best['gain']:.3g}{around})."
+        )
 
     def to_json(self) -> dict[str, Any]:
         return {

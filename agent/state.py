@@ -331,6 +331,15 @@ class State:
             self.broken.setdefault(unit.candidate, unit.failure)
         arena.add(unit.candidate, str(unit.example), 0.0 if score is None else score)
 
+    def _failed(self, unit: Unit) -> dict[str, float] | None:
+        """What a row counts with on which a candidate failed: the worst scores, and constraints as they were."""
+        if self.problem.failure is None:
+            return None
+        known = self.history[unit.candidate].values or {}
+        worst = {goal.name: 0.0 if goal.failed is None else goal.failed for goal in self.problem.objectives}
+        values = {**known, **worst}
+        return values if all(name in values for name in self.problem.names) else None
+
     def _noise_measured(self, unit: Unit) -> None:
         value = self.problem.compared(unit.values) if unit.values is not None else None
         self.noise.setdefault(unit.example, []).append(value)

@@ -16,7 +16,7 @@ import numpy as np
 from gate_worlds import READ, Bits, Outcome, Program, World
 
 from agent.gate import planning, standing
-from agent.gate.arena import FEWEST, Arena
+from agent.gate.arena import Arena
 from agent.gate.gate import Gate
 from agent.gate.race import Race
 from agent.goals import Objective
@@ -259,6 +259,3 @@ def at_once(world: World, numbers: range) -> list[tuple[str, str, int]]:
         decision = "promote" if search.champion is not champion else "drop"
         out.append((f"edit {number}", decision, search.spent - before - READ))
     return out
-
-
-assert FEWEST >= CHECKED

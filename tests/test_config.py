@@ -178,7 +178,7 @@ def test_values_of_the_command_line_replace_the_files(folder: Path) -> None:
     ("key", "level", "allowed"),
     [
         ("nmae", None, "at the top level: name, description, evaluator, space"),
-        ("cmd", "evaluator", "[evaluator]: function, command, exclusive"),
+        ("cmd", "evaluator", "[evaluator]: function, command, ensemble, exclusive"),
         ("goal", "objectives", "[objectives.0]: name, direction, unit"),
         ("most", "constraints", "[constraints.0]: name, max, min, unit"),
         ("money", "budget", "[budget]: evaluations, calls, tokens, usd, seconds"),

@@ -89,6 +89,8 @@ class Arena:
         self.sets = 0
         self._scale = scale
         self._span = [0.0, 0.0]
+        self._kinds: set[float] = set()
+        """Different scores of single measurements; three of them are enough to know that scores are graded."""
         self._counts: dict[tuple[str, str], int] = {}
         self._flight: set[tuple[str, str]] = set()
         self._made: dict[str, tuple[frozenset[str], tuple[str, ...]]] = {}
@@ -227,6 +229,8 @@ class Arena:
         if len(self._counts) == 1:
             self._span = [score, score]
         self._span = [min(self._span[0], score), max(self._span[1], score)]
+        if len(self._kinds) < 3:
+            self._kinds.add(score)
         for lane in self.lanes.values():
             if candidate in (lane.challenger, self.champion):
                 lane.dirty = True
@@ -239,13 +243,19 @@ class Arena:
         shared = [row for row in (self.rows if rows is None else rows) if row in after and row in before]
         return [self.sign * (after[row] - before[row]) / scale for row in shared]
 
+    @property
+    def ends(self) -> bool:
+        """Whether every single measurement was at one end of the scores' range."""
+        wide = abs(self._span[1] - self._span[0] - self.scale) <= 1e-9 * self.scale
+        return len(self._kinds) == 1 or (len(self._kinds) == 2 and wide)
+
     def seen(self, new: str, old: str) -> Seen:
         """What is known of two champions: from common rows, or step by step where the race set changed in between."""
         direct = self.differences(new, old)
         if len(direct) >= min(FEWEST, len(self.race_set)) or old not in self.path or new not in self.path:
-            return Seen.of(direct)
+            return Seen.of(direct, self.ends)
         steps = self.path[self.path.index(old) : self.path.index(new) + 1]
-        return Seen.chain([Seen.of(self.differences(b, a)) for a, b in itertools.pairwise(steps)])
+        return Seen.chain([Seen.of(self.differences(b, a), self.ends) for a, b in itertools.pairwise(steps)])
 
     def ruling(self) -> tuple[str, Ruling] | None:
         """The first race that is decided, and how; None while all go on."""

@@ -34,6 +34,7 @@ class Custody:
         self.accounts = accounts
         self.run = run
         self.level = level
+        self.problem = problem
         self.searched = tuple(searched)
         self.val = sorted(problem.split("val"), key=_place)
         self.test = sorted(problem.split("test"), key=_place)
@@ -45,6 +46,8 @@ class Custody:
             found = self.accounts.standing(self.val, self.level)
             known = {"tests": found.tests, "accepts": found.accepts, "run": found.runs + 1}
         known["id"] = self.run
+        train = self.problem.split("train")
+        known["units"] = len({item.cluster or item.id for item in train})
         val, test = ([[item.id, item.cluster or item.id] for item in rows] for rows in (self.val, self.test))
         return HoldoutFixed(val, test, known)
 

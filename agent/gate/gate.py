@@ -110,6 +110,7 @@ class Gate:
                 noise=self.noise,
                 margin=margin,
                 of_set=self.goals.of_set,
+                clustered=len(set(self._clusters)) < len(self._clusters),
             ),
             scale=self.scale,
             margin=margin,

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from agent.gate.evidence import median_interval, sign_test
+from agent.gate.evidence import median, median_interval, sign_test
 from agent.gate.planning import Plan
 from agent.gate.verdict import Verdict, finite, sentence
 from agent.goals import Judging
@@ -211,6 +211,8 @@ def examine(
     after = math.fsum(units.new) / n if n else None
     effect = math.fsum(units.gains) / n if n else None
     bounded = problem.bounds is not None or plan.test in ("sign", "betting")
+    if effect is not None and not bounded:
+        effect = median(units.gains)  # what the interval and the test are about
     around = interval(units, plan.scale, bounded)
     if of_set is not None:
         sign = problem.objective.sign

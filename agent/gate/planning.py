@@ -83,15 +83,23 @@ class Seen:
     ends: bool
 
     @classmethod
-    def of(cls, differences: Sequence[float]) -> Seen:
-        """Summarise paired differences in [-1, 1]."""
+    def of(cls, differences: Sequence[float], ends: bool | None = None) -> Seen:
+        """Summarise paired differences in [-1, 1].
+
+        Args:
+            differences: One for each common row.
+            ends: What is known of the scores themselves; without it, the differences tell.
+        """
         n = len(differences)
         if not n:
             return cls(0.0, 1.0, 0.2, 0, True)
         mean = math.fsum(differences) / n
         variance = math.fsum((d - mean) ** 2 for d in differences) / max(1, n - 1)
-        ends = all(abs(abs(d) - 1) < 1e-9 or abs(d) < 1e-9 for d in differences)
-        return cls(mean, math.sqrt(variance / n), sum(abs(d) > 1e-12 for d in differences) / n, n, ends)
+        if ends is None:
+            ends = all(abs(abs(d) - 1) < 1e-9 or abs(d) < 1e-9 for d in differences)
+        # A few equal pairs have no spread, which does not make them certain.
+        error = max(math.sqrt(variance / n), 1 / (n + 2))
+        return cls(mean, error, sum(abs(d) > 1e-12 for d in differences) / n, n, ends)
 
     @classmethod
     def chain(cls, steps: Sequence[Seen]) -> Seen:
@@ -108,7 +116,9 @@ class Seen:
         )
 
 
-def choose(seen: Seen, *, bounded: bool, null: str, noise: str, margin: float, of_set: bool = False) -> Test:
+def choose(
+    seen: Seen, *, bounded: bool, null: str, noise: str, margin: float, of_set: bool = False, clustered: bool = False
+) -> Test:
     """The test that suits what the search saw; it is fixed before a row of the gate is read.
 
     Args:
@@ -118,6 +128,7 @@ def choose(seen: Seen, *, bounded: bool, null: str, noise: str, margin: float, o
         noise: "any" or "gaussian".
         margin: The gain that is too small to count; the exact sign test knows none.
         of_set: Whether the claim is about a number of the whole set.
+        clustered: Whether rows are averaged in clusters, so that even right-or-wrong scores become graded.
     """
     if of_set:
         return "resampling"
@@ -127,7 +138,7 @@ def choose(seen: Seen, *, bounded: bool, null: str, noise: str, margin: float, o
         return "exchangeable"
     if not bounded:
         return "wins"
-    return "sign" if seen.ends and margin <= 0 else "betting"
+    return "sign" if seen.ends and margin <= 0 and not clustered else "betting"
 
 
 def plan(

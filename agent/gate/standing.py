@@ -39,12 +39,19 @@ def exhausted_sentence(units: int, level: float) -> str:
     )
 
 
-def pooled(rows: int) -> str:
-    """Why there is no gate."""
-    if rows < MINIMUM:
+def pooled(rows: int, units: int | None = None) -> str:
+    """Why there is no gate.
+
+    Args:
+        rows: Labelled examples.
+        units: Independent ones among them; all of them by default.
+    """
+    units = rows if units is None else units
+    if units < MINIMUM:
+        what = f"{rows} labelled examples" + (f" in {units} clusters" if units < rows else "")
         return (
-            f"{rows} labelled examples are too few to hold any back, so all of them were searched; with"
-            f" {MINIMUM - rows} more, some are kept for an exam (if these rows are the goal itself, say target = suite)"
+            f"{what} are too few to hold any back, so all of them were searched; with"
+            f" {MINIMUM - units} more, some are kept for an exam (if these rows are the goal itself, say target = suite)"
         )
     return "no examples are held back for an exam"
 
