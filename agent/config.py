@@ -144,7 +144,7 @@ class GateConfig(_Strict):
     level: float = Field(default=0.05, gt=0, lt=1)
     null: Literal["mean", "exchangeable"] = "mean"
     noise: Literal["any", "gaussian"] = "any"
-    interim: bool = True
+    interim: bool = False
     sequential: bool = False
     smallest_gain: float = Field(default=0.08, gt=0, le=1)
     report: bool = True

@@ -77,7 +77,9 @@ def reserve(state: State) -> int:
     if state.arena is None:
         return exam.reserve(problem, state.settings.exam_pairs)
     total = state.ledger.budget.evaluations or math.inf
-    held = planning.reserve(_seen(state), rows=len(gate.val), total=total, level=_level(state, last=True))
+    level, held = _level(state, last=True), 0
+    if not standing.exhausted(len(_clusters(state)), level):
+        held = planning.reserve(_seen(state), rows=len(gate.val), total=total, level=level)
     if gate.test and state.settings.report:
         held += planning.reserve(None, rows=len(gate.test), total=total, level=0.05)
     return held
@@ -305,10 +307,10 @@ def _best(state: State) -> tuple[str, bool]:
     if champion == gate.released:
         return champion, False
     verdict = gate.verdict or (gate.verdicts[-1] if gate.verdicts else None)
-    if verdict is None or verdict["champion"] != champion:
-        return champion, True
-    if verdict["kind"] == "none":
-        return champion, True
+    if verdict is None or verdict["champion"] != champion or verdict["kind"] == "none":
+        # Nothing but the search has seen it; and where even that saw no gain, there is none to speak of.
+        seen = _seen(state)
+        return (champion, True) if seen is None or seen.mean > 0 else (gate.released, False)
     effect = verdict.get("effect")
     better = effect is not None and effect > 0
     return (champion if better else gate.released), better

@@ -52,7 +52,7 @@ class Settings:
     level: float = LEVEL
     null: str = "mean"
     noise: str = "any"
-    interim: bool = True
+    interim: bool = False
     sequential: bool = False
     smallest_gain: float = 0.08
     report: bool = True

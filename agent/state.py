@@ -265,7 +265,7 @@ class State:
         self.checking = None
         self.barren = 0
         if self.arena is not None:
-            self.arena.enter(event.candidate, self.history[event.candidate].read)
+            self.arena.enter(event.candidate, event.read, event.parents)
         else:
             self.asks.candidate(event.candidate)
 

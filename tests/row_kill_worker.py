@@ -50,7 +50,9 @@ def session(life: Mapping[str, Any]) -> Session:
         folder=Path(__file__).parent,
     )
     options = {"candidates": CANDIDATES}
-    settings = Settings(models={}, workers=life["workers"], proposer="tests.row_support:Steps", options=options)
+    settings = Settings(
+        models={}, workers=life["workers"], proposer="tests.row_support:Steps", options=options, interim=True
+    )
     return Session(problem, settings, Budget(evaluations=4000), seed=life["seed"])
 
 

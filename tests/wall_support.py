@@ -50,6 +50,9 @@ val = "val.jsonl"
 test = "test.jsonl"
 answer = "answer"
 
+[gate]
+interim = true
+
 [budget]
 evaluations = 4000
 

@@ -60,7 +60,7 @@ class Gate:
         clusters: Sequence[str] | None = None,
         null: str = "mean",
         noise: str = "any",
-        interim: bool = True,
+        interim: bool = False,
         scale: float | None = None,
     ) -> None:
         self.rows = tuple(rows)
@@ -83,17 +83,18 @@ class Gate:
         tests = len(self.exams)
         return level(self.alpha, accepts=accepts, tests=tests, run=self._run, taken=self._taken, last=last)
 
-    def plan(self, differences: Sequence[float], *, left: float, last: bool) -> planning.Plan | None:
+    def plan(self, differences: Sequence[float] | planning.Seen, *, left: float, last: bool) -> planning.Plan | None:
         """The exam that is due, worked out from the search's paired differences.
 
         Args:
-            differences: Champion minus released on rows of the search, each divided by the score's range.
+            differences: Champion minus released on rows of the search, each divided by the score's range; or what
+                `agent.gate.planning.Seen` makes of them.
             left: Evaluations that may still be made.
             last: Whether the search is over.
         """
         if not last and not self.interim:
             return None
-        seen = planning.Seen.of(differences)
+        seen = differences if isinstance(differences, planning.Seen) else planning.Seen.of(differences)
         goal = self.goals.objective
         margin = goal.min_effect / self.scale
         return planning.plan(
@@ -150,7 +151,7 @@ class Gate:
         self._verdicts.append(verdict)
         self.exams.append(Examined(plan, allowed, verdict.accepted))
         if plan.last:
-            self._run, self._taken, self._previous = self._run + 1, 0, None
+            self._run, self._taken, self._previous, self._spent = self._run + 1, 0, None, 0
         else:
             self._taken, self._previous = self._taken + 1, plan.needed
             self._spent += 2 * plan.pairs

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from agent.gate.evidence import median, median_interval, sign_test
+from agent.gate.evidence import median_interval, sign_test
 from agent.gate.planning import Plan
 from agent.gate.verdict import Verdict, finite, sentence
 from agent.goals import Judging
@@ -149,16 +149,23 @@ def settled(units: Units, plan: Plan, level: float) -> bool:
     return bool(signs) and float(wealth.log_wealth(signs)[-1]) >= math.log(wealth.threshold(plan.pairs, level))
 
 
-def interval(units: Units, scale: float, bounded: bool, confidence: float = CONFIDENCE) -> tuple[float, float] | None:
-    """Confidence interval of the mean gain (of the median gain, where no range is known); None with too few units."""
+def interval(units: Units, scale: float, confidence: float = CONFIDENCE) -> tuple[float, float] | None:
+    """Confidence interval of the mean gain; None without units."""
     if not units.gains:
         return None
-    if not bounded:
-        return finite(median_interval(units.gains, confidence))
     from agent.gate import wealth
 
     low, high = wealth.interval(units.differences(scale), confidence)
     return low * scale, high * scale
+
+
+def _net(share: float, around: tuple[float, float] | None) -> str:
+    """For scores of unknown range: how many more rows got better than worse."""
+    inside = f", 95 % interval {around[0]:.0%} to {around[1]:.0%}" if around is not None else ""
+    return (
+        " The range of a score is not declared, so the claim is about rows and not about the mean:"
+        f" {share:.0%} more of them got better than worse{inside}."
+    )
 
 
 def examine(
@@ -211,9 +218,7 @@ def examine(
     after = math.fsum(units.new) / n if n else None
     effect = math.fsum(units.gains) / n if n else None
     bounded = problem.bounds is not None or plan.test in ("sign", "betting")
-    if effect is not None and not bounded:
-        effect = median(units.gains)  # what the interval and the test are about
-    around = interval(units, plan.scale, bounded)
+    around = interval(units, plan.scale) if bounded else None
     if of_set is not None:
         sign = problem.objective.sign
         before, after, effect = sign * of_set.old, sign * of_set.new, of_set.gain
@@ -222,11 +227,17 @@ def examine(
     broken = [item["sentence"] for item in checks if not item["passed"]] + ([barred] if barred else [])
     if broken:
         basis += "; " + "; ".join(broken)
-    text = sentence(problem.objective, accepted, before, after, effect, around, None, None, basis, False)
+    if bounded or of_set is not None:
+        text = sentence(problem.objective, accepted, before, after, effect, around, None, None, basis, False)
+    else:
+        text = sentence(problem.objective, accepted, before, after, None, None, None, None, basis, False)
+        signs = Units(units.new, units.old, tuple(float((gain > 0) - (gain < 0)) for gain in units.gains))
+        effect, around = math.fsum(signs.gains) / max(1, n), interval(signs, 1.0)
+        text += _net(effect, around)
     if of_set is not None:
         text += " It is a number of the whole set, so the test and the interval are approximate."
-    if plan.test == "wins" and accepted:
-        text += " The range of a score is not declared, so what is shown is the share of rows that got better."
+    if plan.test == "sign" and accepted and around is not None and around[0] <= 0:
+        text += " (The interval assumes less than the test, and is wider.)"
     return Verdict(
         champion=champion,
         released=released,
@@ -314,7 +325,9 @@ def report(
     for name, values in candidates.items():
         units = Units.of(problem, values, candidates[initial], clusters)
         n = len(units.gains)
-        around = interval(units, scale, bounded, 1 - level) if name != initial else None
+        around = interval(units, scale, 1 - level) if bounded and name != initial else None
+        if not bounded and name != initial and n:
+            around = finite(median_interval(units.gains, 1 - level))
         out["candidates"][name] = {
             "mean": math.fsum(units.new) / n if n else None,
             "gain": math.fsum(units.gains) / n if n and name != initial else None,

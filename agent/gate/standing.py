@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 from agent.gate.levels import power
 
@@ -13,6 +14,7 @@ MINIMUM = 80
 MOST = 100_000
 
 
+@lru_cache(maxsize=256)
 def exhausted(units: int, level: float) -> bool:
     """Whether even a large gain would be missed more often than shown."""
     return units > 0 and power(units, PLAUSIBLE, DIFFERING, level) < 0.5
@@ -51,7 +53,7 @@ def pooled(rows: int, units: int | None = None) -> str:
         what = f"{rows} labelled examples" + (f" in {units} clusters" if units < rows else "")
         return (
             f"{what} are too few to hold any back, so all of them were searched; with"
-            f" {MINIMUM - units} more, some are kept for an exam (if these rows are the goal itself, say target = suite)"
+            f" {MINIMUM - units} more, some are kept for an exam (or say target = suite, if these rows are the goal)"
         )
     return "no examples are held back for an exam"
 

@@ -24,7 +24,8 @@ class Verdict:
         before: The objective of `released`: median over the exam, or the exact value.
         after: The objective of `champion`.
         effect: Paired gain in the objective's unit, positive when the champion is better: the median over repeated
-            measurements, the mean over rows.
+            measurements, the mean over rows; where a row's range is not known, the share of rows that got better
+            less the share that got worse.
         interval: Confidence interval of the effect, or None when there are too few pairs for one.
         ratio: Median of before / after (minimize) or after / before (maximize); None unless all are positive.
         ratio_interval: Confidence interval of the ratio, or None.

@@ -46,7 +46,7 @@ def test_rows_are_named_in_an_order_that_their_content_does_not_explain(custody:
     assert sorted(row for row, _ in fixed.test) == sorted(f"row-{n}" for n in range(50, 60))
     assert [row for row, _ in fixed.val] != [f"row-{n}" for n in range(20, 50)]
     assert custody(given=list(reversed(data()))).fixed().val == fixed.val, "whatever order the data had"
-    assert fixed.standing == {"tests": 0, "accepts": 0, "run": 1, "id": "run#1"}
+    assert fixed.standing == {"tests": 0, "accepts": 0, "run": 1, "id": "run#1", "units": 20}
 
 
 def test_rows_of_a_cluster_stand_side_by_side(custody: Callable[..., Custody]) -> None:
@@ -59,7 +59,7 @@ def test_rows_of_a_cluster_stand_side_by_side(custody: Callable[..., Custody]) -
 
 def test_without_held_out_rows_nothing_is_asked(custody: Callable[..., Custody]) -> None:
     bare = custody(given=list(rows(20)))
-    assert bare.fixed() == HoldoutFixed([], [], {"tests": 0, "accepts": 0, "run": 1, "id": "run#1"})
+    assert bare.fixed() == HoldoutFixed([], [], {"tests": 0, "accepts": 0, "run": 1, "id": "run#1", "units": 20})
     assert bare.to_json() == {}
 
 
@@ -81,7 +81,7 @@ async def test_the_level_counts_exams_runs_and_bits(custody: Callable[..., Custo
     three = await custody("run#2").begin(exam(), 0)
     assert three.account == {"tests": 2, "accepts": 1, "pending": 0, "run": 2, "taken": 0}
     assert three.level < min(one.level, two.level) and one.level + two.level + three.level <= ALPHA
-    assert custody("run#3").fixed().standing == {"tests": 3, "accepts": 1, "run": 3, "id": "run#3"}
+    assert custody("run#3").fixed().standing == {"tests": 3, "accepts": 1, "run": 3, "id": "run#3", "units": 20}
 
 
 async def test_a_bit_stands_when_it_is_written(custody: Callable[..., Custody], tmp_path: Path) -> None:

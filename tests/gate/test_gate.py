@@ -84,12 +84,12 @@ async def test_after_a_last_exam_the_next_one_is_of_a_new_run() -> None:
 
 
 async def test_an_interim_exam_is_not_repeated_for_the_same_evidence() -> None:
-    which = gate(total=10_000)
+    which = gate(total=10_000, interim=True)
     plan = which.plan(STRONG, left=5000, last=False)
     assert plan is not None and not plan.last
     assert await which.examine(plan, "better", "first", answers)
     assert which.plan(STRONG, left=5000, last=False) is None
-    assert gate(total=10_000, interim=False).plan(STRONG, left=5000, last=False) is None
+    assert gate(total=10_000).plan(STRONG, left=5000, last=False) is None
 
 
 async def test_reading_the_verdicts_closes_it() -> None:
