@@ -12,7 +12,6 @@ import copy
 import random
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from agent.decide import decide
@@ -26,7 +25,6 @@ from agent.events import (
     EvaluationEnded,
     EvaluationStarted,
     Event,
-    ExamDecided,
     ExamPlanned,
     ProposalEnded,
     ProposalStarted,
@@ -37,9 +35,9 @@ from agent.events import (
     StopRequested,
     VerdictReached,
 )
-from agent.history import History
-from agent.journal import Entry, Journal
+from agent.journal import Journal
 from agent.ledger import Ledger
+from agent.moments import Moment, fold, replies
 from agent.problem import Problem
 from agent.proposers.base import Context, Proposer
 from agent.space import digest
@@ -57,19 +55,6 @@ Observer = Callable[[Event, State], None]
 
 QUIET = 0.005
 """Seconds after which what was recorded is made durable although nothing waits for it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Moment:
-    """What a proposer may read, as it was when the proposal was decided."""
-
-    history: History
-    memory: Any
-    left: dict[str, float]
-
-    @classmethod
-    def of(cls, state: State) -> Moment:
-        return cls(state.history.freeze(), state.memory, state.left())
 
 
 class Run:
@@ -112,14 +97,13 @@ class Run:
         self.observers = tuple(observers)
         self.state: State
         self._rows = {example.id: example.row for example in problem.data}
+        self._train = {example.id: example.row for example in problem.split("train")}
         self._replies: dict[tuple[str, str, int], CallEnded] = {}
         self._llm = llm(self) if llm is not None else None
         self._launch: list[tuple[Event, Moment | None]] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._wake = asyncio.Event()
         self._error: BaseException | None = None
-
-    # What the model gateway needs of a run.
 
     @property
     def ledger(self) -> Ledger:
@@ -309,8 +293,6 @@ class Run:
         if self._tasks:
             await asyncio.wait(self._tasks)
 
-    # The effects.
-
     async def _check(self, started: CheckStarted) -> None:
         from agent.gate.checks import Context as CheckContext
         from agent.gate.checks import refusal
@@ -324,18 +306,8 @@ class Run:
     async def _ask_account(self, event: Event) -> None:
         """What the accounts of held-out rows say; a verdict is on the disk there before its bit is told."""
         assert self.custody is not None, "held-out rows have an account"
-        if isinstance(event, ExamPlanned):
-            await self.flush()
-            self.record(await self.custody.begin(event, self.state.leaks))
-        elif isinstance(event, ReportPlanned):
-            await self.flush()
-            self.record(await self.custody.report(event))
-        else:
-            assert isinstance(event, VerdictReached)
-            await self.flush()
-            number, accepted = self.state.gate.exams + 1, bool(event.verdict["accepted"])
-            await self.custody.end(number, accepted)
-            self.record(ExamDecided(number, accepted))
+        await self.flush()
+        self.record(await self.custody.answer(event, self.state.leaks, self.state.gate.exams))
 
     async def _evaluate(self, started: EvaluationStarted) -> None:
         request = Request(
@@ -414,7 +386,7 @@ class Run:
 
     async def _row(self, proposal: int, example: str) -> Any:
         """The content of a row of train; a replay has what was recorded for the proposal."""
-        return self._rows[example]
+        return self._train[example]
 
     def _asker(self, scope: str) -> Callable[[ModelRequest], Any]:
         llm = self._llm
@@ -426,37 +398,3 @@ class Run:
             return await llm.structured(request, role="propose", scope=scope, schema=request.schema)
 
         return ask
-
-
-def fold(entries: Iterable[Entry]) -> tuple[State, dict[int, Moment]]:
-    """The state after a journal, and the moment of each proposal that is still open.
-
-    Raises:
-        ValueError: The journal does not begin with `run.started`.
-    """
-    known = list(entries)
-    if not known or not isinstance(known[0].event, RunStarted):
-        raise ValueError("a journal begins with run.started")
-    ended = {entry.event.id for entry in known if isinstance(entry.event, ProposalEnded)}
-    state = State(known[0].event, known[0].time)
-    moments: dict[int, Moment] = {}
-    for entry in known[1:]:
-        state.apply(entry.event, entry.time)
-        if isinstance(entry.event, ProposalStarted) and entry.event.id not in ended:
-            moments[entry.event.id] = Moment.of(state)
-    return state, moments
-
-
-def replies(entries: Iterable[Entry]) -> dict[tuple[str, str, int], CallEnded]:
-    """The model replies of a journal by (scope, request hash, ordinal)."""
-    out: dict[tuple[str, str, int], CallEnded] = {}
-    open_calls = {}
-    for entry in entries:
-        event = entry.event
-        if event.type == "call.started":
-            open_calls[event.id] = event  # type: ignore[attr-defined]
-        elif isinstance(event, CallEnded):
-            started = open_calls.pop(event.id, None)
-            if started is not None:
-                out[started.scope, started.key, started.ordinal] = event  # type: ignore[attr-defined]
-    return out

@@ -39,7 +39,8 @@ from agent.events import (
     from_json,
 )
 from agent.journal import Entry, read_all
-from agent.loop import Moment, Run, fold, replies
+from agent.loop import Run
+from agent.moments import Moment, fold, replies
 from agent.problem import Problem
 from agent.proposers.base import load
 from agent.state import RESUMABLE

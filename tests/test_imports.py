@@ -93,6 +93,7 @@ FLOORS = (
         "examination",
         "asks",
         "state",
+        "moments",
         "decide",
         "decide_gate",
         "loop",

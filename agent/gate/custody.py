@@ -8,7 +8,16 @@ from dataclasses import asdict
 from hashlib import sha256
 from typing import Any
 
-from agent.events import ExamPlanned, ExamStarted, HoldoutFixed, ReportPlanned, ReportStarted
+from agent.events import (
+    Event,
+    ExamDecided,
+    ExamPlanned,
+    ExamStarted,
+    HoldoutFixed,
+    ReportPlanned,
+    ReportStarted,
+    VerdictReached,
+)
 from agent.gate.accounts import Accounts
 from agent.gate.checks import LEAKS_ALLOWED
 from agent.problem import Example, Problem
@@ -50,6 +59,26 @@ class Custody:
         known["units"] = len({item.cluster or item.id for item in train})
         val, test = ([[item.id, item.cluster or item.id] for item in rows] for rows in (self.val, self.test))
         return HoldoutFixed(val, test, known)
+
+    async def answer(self, event: Event, leaks: int, exams: int) -> Event:
+        """What the accounts say to a plan or a verdict, as the event that follows it.
+
+        Args:
+            event: A planned exam or report, or an exam's verdict.
+            leaks: As for `begin`.
+            exams: Exams of this run that were decided.
+
+        Raises:
+            StoreError: The account cannot be written.
+        """
+        if isinstance(event, ExamPlanned):
+            return await self.begin(event, leaks)
+        if isinstance(event, ReportPlanned):
+            return await self.report(event)
+        assert isinstance(event, VerdictReached)
+        number, accepted = exams + 1, bool(event.verdict["accepted"])
+        await self.end(number, accepted)
+        return ExamDecided(number, accepted)
 
     async def begin(self, planned: ExamPlanned, leaks: int) -> ExamStarted:
         """Charge an exam, and say at which level it may be held.

@@ -1,0 +1,59 @@
+"""A journal folded for whoever goes on with a run: its state, what open proposals may read, replies that were paid."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from agent.events import CallEnded, ProposalEnded, ProposalStarted, RunStarted
+from agent.history import History
+from agent.journal import Entry
+from agent.state import State
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """What a proposer may read, as it was when the proposal was decided."""
+
+    history: History
+    memory: Any
+    left: dict[str, float]
+
+    @classmethod
+    def of(cls, state: State) -> Moment:
+        return cls(state.history.freeze(), state.memory, state.left())
+
+
+def fold(entries: Iterable[Entry]) -> tuple[State, dict[int, Moment]]:
+    """The state after a journal, and the moment of each proposal that is still open.
+
+    Raises:
+        ValueError: The journal does not begin with `run.started`.
+    """
+    known = list(entries)
+    if not known or not isinstance(known[0].event, RunStarted):
+        raise ValueError("a journal begins with run.started")
+    ended = {entry.event.id for entry in known if isinstance(entry.event, ProposalEnded)}
+    state = State(known[0].event, known[0].time)
+    moments: dict[int, Moment] = {}
+    for entry in known[1:]:
+        state.apply(entry.event, entry.time)
+        if isinstance(entry.event, ProposalStarted) and entry.event.id not in ended:
+            moments[entry.event.id] = Moment.of(state)
+    return state, moments
+
+
+def replies(entries: Iterable[Entry]) -> dict[tuple[str, str, int], CallEnded]:
+    """The model replies of a journal by (scope, request hash, ordinal)."""
+    out: dict[tuple[str, str, int], CallEnded] = {}
+    open_calls = {}
+    for entry in entries:
+        event = entry.event
+        if event.type == "call.started":
+            open_calls[event.id] = event  # type: ignore[attr-defined]
+        elif isinstance(event, CallEnded):
+            started = open_calls.pop(event.id, None)
+            if started is not None:
+                out[started.scope, started.key, started.ordinal] = event  # type: ignore[attr-defined]
+    return out
