@@ -123,7 +123,8 @@ class Result:
         if not first or not best or best is first or best["gain"] is None:
             return ""
         interval = best["interval"]
-        around = f", {report['confidence']:.0%} interval {interval[0]:.3g} to {interval[1]:.3g}" if interval else ""
+        sure = 100 * report["confidence"]
+        around = f", {sure:.0f} % interval {interval[0]:.3g} to {interval[1]:.3g}" if interval else ""
         return (
             f"On {report['rows']} test rows that nobody had seen, {goal.name} went from {first['mean']:.4g} to"
             f" {best['mean']:.4g} (gain {best['gain']:.3g}{around})."

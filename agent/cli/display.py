@@ -117,8 +117,8 @@ class Display:
             trial = history[event.candidate]
             what = brief(trial.rationale or _changes(state, trial.parents, event.candidate))
             if event.decision == "promote":
-                value = amount((trial.values or {}).get(goal.name), goal.unit)
-                return f"  ✓ kept #{trial.number}, {value} [{trial.source}] {what}: {event.reason}", "green"
+                value = "" if state.arena else ", " + amount((trial.values or {}).get(goal.name), goal.unit)
+                return f"  ✓ kept #{trial.number}{value} [{trial.source}] {what}: {event.reason}", "green"
             if event.decision == "drop" and (event.evidence.get("pairs") or not self._live):
                 return f"  ✗ dropped #{trial.number} [{trial.source}] {what}: {event.reason}", "dim"
         if isinstance(event, ProposalEnded):
@@ -149,7 +149,7 @@ class Display:
 
     def _baseline(self, event: EvaluationEnded, state: State) -> tuple[str, str]:
         trial = state.history.trials[0]
-        if len(state.history) > 1 or trial.count != state.baseline or trial.values is None:
+        if state.arena is not None or len(state.history) > 1 or trial.count != state.baseline or trial.values is None:
             return "", ""
         goal = state.problem.objective
         return f"initial candidate: {goal.name} {amount(trial.values[goal.name], goal.unit)}", ""

@@ -20,6 +20,8 @@ wins: sign test of the win rate, where the scores' range is not known. resamplin
 
 RESERVE = 0.12
 """Share of the budget held back for the last exam, at most."""
+SMALLEST = 40
+"""Rows of the last exam that are paid for in any case: fewer could prove a large gain, and not say how large."""
 INTERIM = 0.06
 """Share of the budget that interim exams may take together."""
 SHRINK = 0.7
@@ -192,6 +194,8 @@ def plan(
 def reserve(seen: Seen | None, *, rows: int, total: float, level: float) -> int:
     """Evaluations held back for the last exam: for one and a half times the rows that it needs, at most 12 %.
 
+    At least for `SMALLEST` rows, as far as 12 % pay for them.
+
     Args:
         seen: Search evidence of the champion against the released candidate; None while there is none.
         rows: Rows that the gate has.
@@ -204,4 +208,4 @@ def reserve(seen: Seen | None, *, rows: int, total: float, level: float) -> int:
     if seen is None or seen.mean - seen.error <= 0:
         return most
     needed = exam_size(seen.mean - seen.error, max(seen.discordance, seen.mean), level)
-    return min(most, 2 * math.ceil(1.5 * needed))
+    return min(most, 2 * max(math.ceil(1.5 * needed), SMALLEST))
