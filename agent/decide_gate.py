@@ -219,22 +219,36 @@ def examining(state: State, measure: Any) -> list[Event]:
     stopped = plan is not None and _settled(state, plan)
     if pairs.complete < started.pairs and not stopped:
         following: list[Event] = measure(state)
-        if following or state.evaluations:
+        if following or _waiting(state):
             return following
         # The budget is spent: the verdict is reached on the pairs there are.
     if plan is not None:
-        return [_verdict(state, plan, stopped)] if not state.evaluations else []
+        return [_verdict(state, plan)] if not state.evaluations else []
     champion, released = _mean(pairs.of(started.champion)), _mean(pairs.of(started.released))
     verdict = exam.examine(state.problem, pairs, exam.Plan(started.pairs, started.level), champion, released)
     return [VerdictReached(verdict.to_json())]
 
 
+def _waiting(state: State) -> bool:
+    """Whether measurements are under way or can still be paid for; an exclusive evaluator waits for the proposer."""
+    return bool(state.evaluations) or bool(state.asks.urgent and state.ledger.left("evaluations") >= 1)
+
+
+def _sequential(state: State, plan: planning.Plan) -> bool:
+    return state.settings.sequential and plan.last and state.problem.claim != "dominance"
+
+
 def _settled(state: State, plan: planning.Plan) -> bool:
-    gate, settings = state.gate, state.settings
-    if not (settings.sequential and plan.last) or state.problem.claim == "dominance" or gate.exam is None:
+    gate = state.gate
+    if not _sequential(state, plan) or gate.exam is None:
         return False
     new, old, clusters = _complete(state)
-    return heldout.settled(heldout.Units.of(state.problem, new, old, clusters), plan, gate.exam.level)
+    rows = len(new)
+    if rows < min(gate.exam.pairs, len(gate.val)):
+        # A look at part of a cluster would be one look more than the test allows for.
+        while rows and clusters[rows - 1] == gate.val[len(new)][1]:
+            rows -= 1
+    return heldout.settled(state.problem, plan, gate.exam.level, new[:rows], old[:rows], clusters[:rows])
 
 
 def _complete(state: State) -> tuple[list[Any], list[Any], list[str]]:
@@ -252,7 +266,7 @@ def _complete(state: State) -> tuple[list[Any], list[Any], list[str]]:
     return new, old, clusters
 
 
-def _verdict(state: State, plan: planning.Plan, stopped: bool) -> Event:
+def _verdict(state: State, plan: planning.Plan) -> Event:
     started = state.gate.exam
     assert started is not None
     new, old, clusters = _complete(state)
@@ -266,7 +280,7 @@ def _verdict(state: State, plan: planning.Plan, stopped: bool) -> Event:
         old,
         clusters,
         started.account,
-        stopped,
+        _sequential(state, plan),
     )
     return VerdictReached(verdict.to_json())
 
@@ -289,7 +303,7 @@ def _report(state: State, measure: Any) -> list[Event]:
     if gate.report_started is None:
         return []
     following: list[Event] = measure(state) if state.asks.urgent else []
-    if following or state.evaluations:
+    if following or _waiting(state):
         return following
     rows = gate.test[: gate.report_planned.rows]
     there = [row for row in rows if all(row[0] in values for values in gate.report_values.values())]
@@ -306,8 +320,10 @@ def _best(state: State) -> tuple[str, bool]:
     gate, champion = state.gate, state.history.champion
     if champion == gate.released:
         return champion, False
-    verdict = gate.verdict or (gate.verdicts[-1] if gate.verdicts else None)
-    if verdict is None or verdict["champion"] != champion or verdict["kind"] == "none":
+    pair = (champion, gate.released)
+    held = [item for item in gate.verdicts if (item["champion"], item["released"]) == pair and item["kind"] != "none"]
+    verdict = held[-1] if held else None
+    if verdict is None:
         # Nothing but the search has seen it; and where even that saw no gain, there is none to speak of.
         seen = _seen(state)
         return (champion, True) if seen is None or seen.mean > 0 else (gate.released, False)

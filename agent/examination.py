@@ -86,6 +86,11 @@ class Examination:
         return self.planned is not None or self.exam is not None or self.verdict is not None
 
     @property
+    def held(self) -> int:
+        """Numbers of exams that are used up: those decided, and one under way, which may be charged already."""
+        return self.exams + (self.open and self.accepted is None)
+
+    @property
     def plan(self) -> Plan | None:
         """The plan of the exam at hand, where it is one on rows."""
         return Plan.from_json(self.planned.plan) if self.planned is not None else None
@@ -174,8 +179,12 @@ class Examination:
 
     def go_on(self) -> None:
         """The run continues after its end, with more budget: the next last exam is one of a new run."""
+        if self.planned is not None and self.accepted is not None:
+            # As the account counts: after its last exam on rows, and only then, a run's next one is that of a new run.
+            self.standing["run"] = self.standing.get("run", 1) + 1
+            self.taken = 0
         self.forget()
-        self.taken, self.previous = 0, None
+        self.previous = None
         self.report_planned = self.report_started = self.report = None
         self.report_values = {}
 

@@ -111,7 +111,8 @@ class State:
         self.noise_found: NoiseMeasured | None = None
         self.checking: CheckStarted | None = None
         self.units = 0
-        self.unit_seconds = 0.0
+        """Measurements of the search; what the gate's took and cost tells of its rows."""
+        self.unit_seconds = self.unit_usd = 0.0
         self.stop: StopRequested | None = None
         """Why the search is over; the exam follows."""
         self.halt: StopRequested | None = None
@@ -239,7 +240,9 @@ class State:
         self.evaluations.clear()
         self.proposals.clear()
         self.reads.clear()
+        held = self.gate.held
         self._begin(problem, start)
+        self.gate.exams = held  # an exam's number is its name in the account, so none is used twice
 
     def _proposal_started(self, event: ProposalStarted) -> None:
         self.proposals[event.id] = event
@@ -299,8 +302,10 @@ class State:
         unit = self._measuring.add(started, event)
         if unit is None:
             return
-        self.units += 1
-        self.unit_seconds += unit.seconds
+        if unit.purpose == "search":
+            self.units += 1
+            self.unit_seconds += unit.seconds
+            self.unit_usd += event.output.get("usd", 0.0)
         if unit.purpose == "gate":
             self.gate.usd += event.output.get("usd", 0.0)
             self.gate.measured(unit)
@@ -329,7 +334,7 @@ class State:
         score = self.problem.compared(unit.values) if unit.values is not None else self.problem.failure
         if score is None:
             self.broken.setdefault(unit.candidate, unit.failure)
-        arena.add(unit.candidate, str(unit.example), 0.0 if score is None else score)
+        arena.add(unit.candidate, str(unit.example), arena.worst if score is None else score)
 
     def _failed(self, unit: Unit) -> dict[str, float] | None:
         """What a row counts with on which a candidate failed: the worst scores, and constraints as they were."""
@@ -375,9 +380,9 @@ class State:
             self.contenders.append(event.candidate)
 
     def _exam_planned(self, event: ExamPlanned) -> None:
-        count, wanted = max(1, self.ledger.evaluations), 2 * event.pairs
-        self.gate.planned_usd += wanted * self.ledger.evaluator_usd / count
-        self.gate.planned_seconds += wanted * self.unit_seconds / max(1, self.units) / self.workers
+        count, wanted = max(1, self.units), 2 * event.pairs
+        self.gate.planned_usd += wanted * self.unit_usd / count
+        self.gate.planned_seconds += wanted * self.unit_seconds / count / self.workers
         self.gate.plan_made(event)
 
     def _exam_started(self, event: ExamStarted) -> None:

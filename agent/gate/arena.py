@@ -121,6 +121,11 @@ class Arena:
             return self._scale
         return max(self._span[1] - self._span[0], 1e-12)
 
+    @property
+    def worst(self) -> float:
+        """The worst score so far; what a failure counts with where nothing is declared."""
+        return self._span[0] if self.sign > 0 else self._span[1]
+
     def _draw(self) -> None:
         """A new race set, of rows that were in none before as far as there are any."""
         self.sets += 1
