@@ -17,7 +17,7 @@ from agent.events import (
     RunEnded,
     VerdictReached,
 )
-from agent.gate import exam, heldout, levels, planning, standing
+from agent.gate import exam, guarding, heldout, levels, planning, standing
 from agent.gate.noise import Noise
 from agent.gate.verdict import unexamined
 from agent.state import State
@@ -79,7 +79,13 @@ def reserve(state: State) -> int:
     total = state.ledger.budget.evaluations or math.inf
     level, held = _level(state, last=True), 0
     if not standing.exhausted(len(_clusters(state)), level):
-        held = planning.reserve(_seen(state), rows=len(gate.val), total=total, level=level)
+        held = planning.reserve(
+            _seen(state),
+            rows=len(gate.val),
+            total=total,
+            level=level,
+            per_unit=len(gate.val) / max(1, len(_clusters(state))),
+        )
     if gate.test and state.settings.report:
         held += planning.reserve(None, rows=len(gate.test), total=total, level=0.05)
     return held
@@ -248,7 +254,11 @@ def _settled(state: State, plan: planning.Plan) -> bool:
         # A look at part of a cluster would be one look more than the test allows for.
         while rows and clusters[rows - 1] == gate.val[len(new)][1]:
             rows -= 1
-    return heldout.settled(state.problem, plan, gate.exam.level, new[:rows], old[:rows], clusters[:rows])
+    new, old, clusters = new[:rows], old[:rows], clusters[:rows]
+    if not heldout.settled(heldout.Units.of(state.problem, new, old, clusters), plan, gate.exam.level):
+        return False
+    # What is not shown of a constraint yet may be with more rows.
+    return all(item["passed"] for item in guarding.findings(state.problem, gate.exam.level, new, old, clusters))
 
 
 def _complete(state: State) -> tuple[list[Any], list[Any], list[str]]:

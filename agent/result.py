@@ -124,7 +124,7 @@ class Result:
             return ""
         interval = best["interval"]
         sure = 100 * report["confidence"]
-        around = f", {sure:.0f} % interval {interval[0]:.3g} to {interval[1]:.3g}" if interval else ""
+        around = f", {sure:.3g} % interval {interval[0]:.3g} to {interval[1]:.3g}" if interval else ""
         return (
             f"On {report['rows']} test rows that nobody had seen, {goal.name} went from {first['mean']:.4g} to"
             f" {best['mean']:.4g} (gain {best['gain']:.3g}{around})."

@@ -216,7 +216,7 @@ def test_without_a_declared_range_it_is_the_share_of_rows() -> None:
 
 
 def test_a_verdict_that_stopped_early_is_at_its_level() -> None:
-    found = verdict([1.0] * 10, [0.0] * 10, stopped=True, plan={"pairs": 10})
+    found = verdict([1.0] * 10, [0.0] * 10, sequential=True, plan={"pairs": 10})
     assert found.accepted and found.p == 0.05 and found.pairs == 10
 
 
