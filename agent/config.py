@@ -6,7 +6,7 @@ Every error names file, key, what was found and what is allowed.
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -234,7 +234,8 @@ def load(folder: Path, overrides: Mapping[str, Any] | None = None) -> Setup:
     try:
         parsed = ProblemConfig.model_validate(raw)
     except ValidationError as error:
-        raise ConfigError(_explain(path, error), hint=_allowed(error)) from None
+        wrong = _first(error)
+        raise ConfigError(_explain(path, wrong), hint=_allowed(wrong["loc"])) from None
     try:
         return _build(parsed, path.parent.resolve())
     except ConfigError as error:
@@ -306,7 +307,8 @@ def _data(given: DataConfig, folder: Path) -> Dataset:
     try:
         return _rows(given, folder)
     except ConfigError as error:
-        raise ConfigError(f"data: {error.message}", hint=error.hint.replace("True", "true")) from None
+        message = error.message.removeprefix("data: ")
+        raise ConfigError(f"data: {message}", hint=error.hint.replace("True", "true")) from None
 
 
 def _ensemble(
@@ -350,7 +352,10 @@ def _rows(given: DataConfig, folder: Path) -> Dataset:
     parts = {name: getattr(given, name) for name in ("train", "val", "test")}
     if given.file is not None:
         if any(parts.values()):
-            raise ConfigError("file: names all rows, so train, val and test cannot be given too")
+            raise ConfigError(
+                "file: names all rows, so train, val and test cannot be given too",
+                hint="keep file, or the files of the splits",
+            )
         return load_rows(folder / given.file, split=given.split, **fields)
     if parts["train"] is None:
         raise ConfigError("file: missing", hint='[data] file = "rows.jsonl", or train = … and val = …')
@@ -368,7 +373,8 @@ def _section(name: str | Mapping[str, str], make: Any) -> Any:
     except ConfigError as error:
         key = error.message.replace(":", " ").split()[0]
         where = name if isinstance(name, str) else name.get(key, "gate")
-        raise ConfigError(f"{where}.{error.message}", hint=error.hint) from None
+        mark = "." if isinstance(name, Mapping) or error.message.startswith(f"{key}:") else ": "
+        raise ConfigError(f"{where}{mark}{error.message}", hint=error.hint) from None
 
 
 def _evaluator(chosen: EvaluatorConfig, folder: Path, names: list[str], objectives: tuple[Objective, ...]) -> Evaluator:
@@ -400,8 +406,23 @@ def _set(raw: dict[str, Any], key: str, value: Any, path: Path) -> None:
     place[last] = value
 
 
-def _explain(path: Path, error: ValidationError) -> str:
-    first = error.errors()[0]
+def _first(error: ValidationError) -> dict[str, Any]:
+    """The first mistake, at the key as it stands in the file.
+
+    Where a key may be a string or a table, the file says which of them is meant, and only that one is explained.
+    """
+    found: list[dict[str, Any]] = [{**item} for item in error.errors()]
+    meant = [item for item in found if not (item["loc"][-1] == "str" and isinstance(item["input"], dict))]
+    first = (meant or found)[0]
+    first["loc"] = tuple(part for part in first["loc"] if part not in ALTERNATIVES)
+    return first
+
+
+ALTERNATIVES = ("str", "DataConfig", "dict[str,any]")
+"""What pydantic puts into the place of a mistake to tell which alternative it speaks of."""
+
+
+def _explain(path: Path, first: Mapping[str, Any]) -> str:
     key = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
         return f"{path}: {key}: unknown key"
@@ -410,8 +431,8 @@ def _explain(path: Path, error: ValidationError) -> str:
     return f"{path}: {key}: found {first['input']!r}; {first['msg'][0].lower()}{first['msg'][1:]}"
 
 
-def _allowed(error: ValidationError) -> str:
-    loc = error.errors()[0]["loc"][:-1]
+def _allowed(place: Sequence[Any]) -> str:
+    loc = place[:-1]
     model: Any = ProblemConfig
     for part in loc:
         field = getattr(model, "model_fields", {}).get(str(part))

@@ -182,7 +182,8 @@ class Journal:
         """The gate's file, made when it does not exist."""
         if self._gate is None:
             path = self.folder / GATE
-            os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+            if not path.exists():
+                _make_gate(path, self.folder)
             self._gate = connect(path, read_only=False)
             _migrate(self._gate, self.folder, GATE)
         return self._gate
@@ -286,6 +287,23 @@ class Journal:
         """What is durable in both files, in order."""
         public = _entries(self._db, 0, self.folder)
         yield from merge(public, _entries(self._gate, 0, self.folder, "after") if self._gate is not None else ())
+
+
+def _make_gate(path: Path, folder: Path) -> None:
+    """Make the gate's file, whole or not at all: one without tables is damaged, and not merely young."""
+    young = path.with_suffix(".new")
+    for rest in folder.glob(f"{young.name}*"):  # of a process that was killed here
+        rest.unlink()
+    os.close(os.open(young, os.O_RDWR | os.O_CREAT, 0o600))
+    with contextlib.closing(sqlite3.connect(young, isolation_level=None)) as db:
+        db.execute("PRAGMA synchronous=FULL")
+        _migrate(db, folder, GATE)
+    os.rename(young, path)
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _insert(db: sqlite3.Connection, rows: list[tuple[Any, ...]], query: str) -> None:

@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import random
 import xml.etree.ElementTree as xml
+from collections import UserList
 from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from agent import Float, Objective, optimize
+from agent.cli.display import Display
 from agent.gate.accounts import Accounts
 from agent.journal import Journal, read_all
 from agent.wall import opened
@@ -337,3 +340,40 @@ def test_estimate_without_rows(tmp_path: Path) -> None:
     assert "standard deviations of one measurement" in told and "12 pairs" in told
     measured = call("estimate", "bowl", *noisy, "--measure", "--json", cwd=tmp_path).json
     assert measured["noise"]["sd"] == 0 and "repeats have a standard deviation of 0" in measured["proof"]
+
+
+def test_estimate_tells_copies_and_clusters(problem: Path) -> None:
+    plain = call("estimate", "quiz", "--json", cwd=problem.parent).json
+    assert plain["notes"] == ["160 rows were read"]
+    text = " ".join("ab"[i % 2] * (i + 1) for i in range(40))
+    copies = [{"id": "copied-1", "text": text}, {"id": "copied-2", "text": text}]
+    near = [{"id": "near", "text": f"{text} other"}]
+    write(problem, [*rows(160), *copies, *near])
+    found = call("estimate", "quiz", "--json", cwd=problem.parent).json["notes"]
+    assert "1 rows copy another row under another id" in found
+    assert "1 rows nearly repeat another row" in found
+    assert any(note.startswith("the rows count as 161 independent examples") for note in found)
+
+
+def test_an_exhausted_gate_asks_for_as_many_rows_as_a_new_one_needs(problem: Path) -> None:
+    write(problem, rows(81))
+    ran(problem)
+    (told,) = [line for line in gate(problem, "status", "quiz").out.splitlines() if "exhausted" in line]
+    assert "add 80 examples to the data, or more" in told
+    write(problem, rows(81 + 79))
+    assert gate(problem, "new", "quiz", "--yes", "--json").json["rows"]["val"] == 0
+    write(problem, rows(81 + 80))
+    renewed = gate(problem, "new", "quiz", "--yes", "--json").json
+    assert renewed["rows"]["val"] > 0 and renewed["enough"]
+
+
+def test_the_initial_score_is_told_once_though_a_second_look_checks_determinism() -> None:
+    trial = SimpleNamespace(count=60, values={"score": 0.5})
+    history = UserList([trial])
+    history.trials = [trial]  # type: ignore[attr-defined]
+    problem = SimpleNamespace(objective=Objective("score"))
+    state: Any = SimpleNamespace(arena=None, history=history, problem=problem, baseline=60)
+    event: Any = SimpleNamespace(purpose="search")
+    display = Display(live=False)
+    told = [display._baseline(event, state)[0] for _ in range(3)]
+    assert told == ["initial candidate: score 0.5", "", ""]

@@ -290,3 +290,28 @@ def test_a_missing_file_says_how_to_begin(tmp_path: Path) -> None:
 def test_wrong_rows_are_named(folder: Path, rows: str, words: str) -> None:
     (folder / "rows.jsonl").write_text(rows)
     assert words in refused(folder, GOOD).message
+
+
+@pytest.mark.parametrize(
+    ("table", "words"),
+    [
+        (
+            'file = "rows.jsonl"\ntarget = "all"',
+            ["data.target: found 'all'", "'population' or 'suite'", "[data]: file"],
+        ),
+        ('file = "rows.jsonl"\nclusters = "user"', ["data.clusters: unknown key", "[data]: file, train, val"]),
+        ("file = 3", ["data.file: found 3", "string"]),
+        ('file = "prompt.txt"', ["data: found prompt.txt", ".jsonl"]),
+        ('file = "rows.jsonl"\ntrain = "rows.jsonl"', ["data: file: names all rows", "keep file"]),
+    ],
+)
+def test_a_mistake_in_the_data_table_is_explained_as_one_in_a_table(folder: Path, table: str, words: list[str]) -> None:
+    error = refused(folder, GOOD.replace('data = "rows.jsonl"\n', "") + f"\n[data]\n{table}\n")
+    for word in words:
+        assert word in f"{error.message}\n{error.hint}"
+    assert "str" not in error.message.split(":")[1] and "data: data" not in error.message
+
+
+def test_a_check_that_is_missing_is_told_apart_from_the_key(folder: Path) -> None:
+    error = refused(folder, GOOD.replace("[gate]\n", '[gate]\nchecks = ["absent_checks:one"]\n', 1))
+    assert "gate.checks: there is no module 'absent_checks'" in error.message

@@ -91,6 +91,22 @@ def test_the_gates_half_of_a_group_that_was_cut_off_is_taken_back(folder: Path) 
     assert ids(read_all(folder)) == [1, 2, 3, 4, 5, 6]
 
 
+def test_a_gates_file_that_was_being_made_is_made_again(folder: Path) -> None:
+    written(folder, 1)
+    (folder / "gate.new").write_bytes(b"half a file")  # as a kill leaves it
+    (folder / "gate.new-journal").write_bytes(b"and its journal")
+    mixed(folder).close()
+    assert ids(entry for entry in read_all(folder) if entry.event.type == "evaluation.started") == [1, 2, 3, 4, 5, 6]
+    assert not list(folder.glob("gate.new*"))
+
+
+def test_a_gates_file_without_its_table_is_damaged(folder: Path) -> None:
+    mixed(folder).close()
+    (folder / GATE).write_bytes(b"")
+    with pytest.raises(StoreError, match="no such table"):
+        list(read_all(folder))
+
+
 def test_a_failed_commit_is_not_half_there_when_it_succeeds_later(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -10,10 +11,14 @@ from typing import Any
 
 import pytest
 
+from agent.evaluators.function import FunctionEvaluator
 from agent.gate.checks import LEAKS_ALLOWED, user_check
 from agent.goals import Constraint, Direction, Objective
+from agent.ledger import Budget
 from agent.parameters import Float
-from agent.problem import Example
+from agent.problem import Example, Problem
+from agent.proposers.base import Context, Proposal
+from agent.result import load_state
 from agent.texts import Text
 from tests.row_support import (
     ACCURACY,
@@ -22,8 +27,10 @@ from tests.row_support import (
     graded,
     luck,
     noisy,
+    problem,
     rows,
     run,
+    session,
     skill,
     useless,
 )
@@ -356,3 +363,66 @@ def test_a_prompt_that_holds_an_answer_is_refused_and_many_bar_the_proof(tmp_pat
     assert not any(answer in event.reason for event in refused for answer in held)
     assert (found.result.status == "proven") is (leaks <= LEAKS_ALLOWED)
     assert ("repeated held-out answers" in found.result.sentence) is (leaks > LEAKS_ALLOWED)
+
+
+# Runs that go on, and exams that have to wait.
+
+
+def test_an_exam_of_a_new_epoch_is_charged_anew(tmp_path: Path) -> None:
+    other: dict[str, Any] = {**BETTER, "x": -0.9}
+    found = tried(tmp_path, budget=800, **given(BETTER, other))
+
+    def changed(candidate: Mapping[str, Any], row: Mapping[str, Any]) -> float:
+        return float(candidate["x"] == other["x"])
+
+    again = session(problem(changed), budget=2000)
+    settings = {"budget": {"evaluations": 2000}}
+    asyncio.run(again.resume(tmp_path / "run", accept_change=True, changes=settings))
+    later = Ran(found.result, tmp_path / "run", again)
+    first, second = later.of("exam.started")
+    assert (first.id, second.id) == (1, 2) and second.level < first.level
+    assert second.account["tests"] == 1 and second.account["accepts"] == 1
+    assert later.replays()
+
+
+class Slow:
+    """A proposer that thinks until the time is up."""
+
+    name = "slow"
+    needs_model = False
+
+    async def propose(self, context: Context, n: int) -> list[Proposal]:
+        if context.memory:
+            await asyncio.sleep(1.0)
+        context.memory = True
+        return [Proposal(BETTER, self.name)]
+
+    def forecast(self, problem: Problem, candidates: int, options: Mapping[str, Any]) -> tuple[int, int, int]:
+        return 0, 0, 0
+
+
+def test_the_exam_of_an_exclusive_evaluator_waits_for_the_proposer(tmp_path: Path) -> None:
+    chosen = problem()
+    alone = replace(chosen, evaluator=FunctionEvaluator(answered, names=["accuracy"], exclusive=True))
+    going = session(alone, budget=600, proposer="tests.test_row_runs:Slow")
+    going.budget = Budget(evaluations=600, seconds=0.6)
+    result = asyncio.run(going.run(tmp_path / "run"))
+    assert result.reason == "seconds" and result.status == "proven"
+    assert result.verdict is not None and result.verdict["pairs"] == result.verdict["planned"] == 100
+
+
+def test_what_proposers_are_told_exams_cost_is_worked_out_from_the_search(tmp_path: Path) -> None:
+    found = tried(tmp_path, budget=500)
+    state = load_state(found.folder, everything=True)
+    measured = [event for event in found.of("evaluation.ended") if event.purpose == "search" and event.score]
+    assert state.units == len(measured) < found.result.spent["evaluations"] - 100
+
+
+def test_an_exam_that_may_stop_early_waits_for_its_constraints(tmp_path: Path) -> None:
+    def both(candidate: Mapping[str, Any], row: Mapping[str, Any]) -> dict[str, float]:
+        return {"accuracy": float(candidate["kind"] == "b"), "harm": 0.0}
+
+    harm = Constraint("harm", max=0.08, kind="limit", low=0, high=1)
+    found = tried(tmp_path, both, budget=500, sequential=True, constraints=(harm,))
+    assert found.result.status == "proven", "the gain was shown long before the limit"
+    assert found.verdict["pairs"] > 20

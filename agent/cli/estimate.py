@@ -3,12 +3,34 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from agent.cli.common import emit, json_option, plain, runs_option, table
 from agent.cli.run import overrides, problem_options, session_of
+
+if TYPE_CHECKING:
+    from agent.problem import Problem
+
+
+def _found(problem: Problem) -> list[str]:
+    """What makes rows count less than their number: copies, near-copies and clusters."""
+    from agent.gate.outlook import clusters
+    from agent.splits import divide
+
+    if not problem.by_rows or any(row.split != "train" for row in problem.data):
+        return []  # rows that came divided were compared when they were read
+    together = divide(problem.data, {"val": 0, "test": 0}, problem.labels)
+    out = []
+    if together.exact:
+        out.append(f"{together.exact} rows copy another row under another id")
+    if together.near:
+        out.append(f"{together.near} rows nearly repeat another row")
+    units = clusters(together.examples)
+    if units < len(together.examples):
+        out.append(f"the rows count as {units} independent examples: a cluster, and copies of one row, count once")
+    return out
 
 
 @click.command(
@@ -31,7 +53,7 @@ def command(problem: Path, measure: bool, runs: str | None, as_json: bool, **giv
     setup = load(problem, overrides(given))
     session = session_of(setup)
     found = asyncio.run(forecast(session, measure, runs_folder(setup.problem.folder, runs)))
-    found.notes[:0] = [note.rstrip(".") for note in setup.notes]
+    found.notes[:0] = [note.rstrip(".") for note in (*setup.notes, *_found(setup.problem))]
     if as_json:
         emit(found.to_json())
         return

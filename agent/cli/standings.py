@@ -13,7 +13,7 @@ from agent.gate.means import CONFIDENCE
 JUDGED = {
     "rows": "held-out rows of data",
     "paired": "repeated measurements in pairs, since there are no rows to hold out",
-    "exact": "exact comparisons, since measuring is deterministic and the rows are the goal: they err never",
+    "exact": "exact comparisons, since measuring is deterministic and the rows are the goal: they never err",
 }
 
 

@@ -70,7 +70,7 @@ class Gate:
         if len(self._clusters) != len(self.rows):
             raise ValueError("one cluster for each row is needed")
         bounds = self.goals.bounds
-        self.scale = scale or (bounds[1] - bounds[0] if bounds else 1.0)
+        self.scale = bounds[1] - bounds[0] if bounds else scale or 1.0  # a smaller one would cut gains and losses
         self.exams: list[Examined] = []
         self._run, self._taken, self._spent = 1, 0, 0
         self._previous: int | None = None
@@ -99,7 +99,7 @@ class Gate:
         margin = goal.min_effect / self.scale
         return planning.plan(
             seen,
-            rows=len(set(self._clusters)),
+            rows=len(self.rows),
             left=left,
             total=self.total,
             level=self.level(last),
@@ -117,6 +117,7 @@ class Gate:
             margin=margin,
             previous=self._previous,
             spent=self._spent,
+            per_unit=len(self.rows) / max(1, len(set(self._clusters))),
         )
 
     async def examine(self, plan: planning.Plan, champion: Any, released: Any, measure: Measure) -> bool:

@@ -144,9 +144,15 @@ def settled(units: Units, plan: Plan, level: float) -> bool:
     d = units.differences(plan.scale)
     if plan.test == "betting":
         return bool(wealth.test(d, level, plan.margin).accepted)
-    wins, losses = wealth.conservative(d)
-    signs = [1.0] * wins + [-1.0] * losses
-    return bool(signs) and float(wealth.log_wealth(signs)[-1]) >= math.log(wealth.threshold(plan.pairs, level))
+    return _signs(units, plan) >= math.log(wealth.threshold(plan.pairs, level))
+
+
+def _signs(units: Units, plan: Plan) -> float:
+    """Logarithm of the wealth after the wins and losses so far; their order does not change it."""
+    from agent.gate import wealth
+
+    wins, losses = wealth.conservative(units.differences(plan.scale))
+    return _final(wealth.log_wealth([1.0] * wins + [-1.0] * losses))
 
 
 def interval(units: Units, scale: float, confidence: float = CONFIDENCE) -> tuple[float, float] | None:
@@ -178,7 +184,7 @@ def examine(
     old: Sequence[Values | None],
     clusters: Sequence[str],
     account: Mapping[str, Any] | None = None,
-    stopped: bool = False,
+    sequential: bool = False,
 ) -> Verdict:
     """The verdict on a champion.
 
@@ -196,7 +202,8 @@ def examine(
         old: The same of the released candidate.
         clusters: By row.
         account: What the level was worked out from, for the record.
-        stopped: Whether the exam ended early because the gain was shown.
+        sequential: Whether the exam ends as soon as the gain is shown (`settled`). Its looks have used up the level,
+            so that nothing else is a proof at the end.
     """
     from agent.gate.guarding import findings
 
@@ -205,12 +212,17 @@ def examine(
     if of_set is not None:
         # What a failed row would have added is unknown, so it must not be left out in the champion's favour.
         better, p = of_set.p <= level and None not in new, of_set.p
+    elif sequential and plan.test == "sign":
+        better = settled(units, plan, level)
+        p = level if better else min(1.0, math.exp(-_signs(units, plan)))
     else:
-        better, p = (True, level) if stopped else shown(units, plan, level)
+        better, p = shown(units, plan, level)
     if problem.claim == "dominance":
         better, p = _dominance(problem, plan, level, new, old, clusters)
     checks = findings(problem, level, new, old, clusters)
-    barred = (account or {}).get("barred", "")
+    barred = [found] if (found := (account or {}).get("barred", "")) else []
+    if problem.failure is None and None in new:
+        barred.append(f"it failed on {list(new).count(None)} rows, and what a failure counts with is not declared")
     accepted = better and not barred and all(item["passed"] for item in checks)
     wins, losses = (sum(s * gain > 0 for gain in units.gains) for s in (1, -1))
     n = len(units.gains)
@@ -224,7 +236,7 @@ def examine(
         before, after, effect = sign * of_set.old, sign * of_set.new, of_set.gain
         around = of_set.interval
     basis = f"better on {wins} and worse on {losses} of {n} held-out rows, p = {p:.2g} at level {level:.2g}"
-    broken = [item["sentence"] for item in checks if not item["passed"]] + ([barred] if barred else [])
+    broken = [item["sentence"] for item in checks if not item["passed"]] + barred
     if broken:
         basis += "; " + "; ".join(broken)
     if bounded or of_set is not None:

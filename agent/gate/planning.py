@@ -191,7 +191,7 @@ def plan(
     return Plan(pairs, last, test, scale, margin, gain, discordance, needed, expected)
 
 
-def reserve(seen: Seen | None, *, rows: int, total: float, level: float) -> int:
+def reserve(seen: Seen | None, *, rows: int, total: float, level: float, per_unit: float = 1.0) -> int:
     """Evaluations held back for the last exam: for one and a half times the rows that it needs, at most 12 %.
 
     At least for `SMALLEST` rows, as far as 12 % pay for them.
@@ -201,6 +201,7 @@ def reserve(seen: Seen | None, *, rows: int, total: float, level: float) -> int:
         rows: Rows that the gate has.
         total: The run's budget of evaluations.
         level: Error level that the exam will have.
+        per_unit: Rows in one independent unit (a cluster), on average.
     """
     if not rows or math.isinf(total):
         return 2 * rows
@@ -208,4 +209,4 @@ def reserve(seen: Seen | None, *, rows: int, total: float, level: float) -> int:
     if seen is None or seen.mean - seen.error <= 0:
         return most
     needed = exam_size(seen.mean - seen.error, max(seen.discordance, seen.mean), level)
-    return min(most, 2 * max(math.ceil(1.5 * needed), SMALLEST))
+    return min(most, 2 * max(math.ceil(1.5 * per_unit * needed), SMALLEST))

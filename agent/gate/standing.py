@@ -11,7 +11,6 @@ PLAUSIBLE, DIFFERING = 0.2, 0.25
 """A large gain, and the share of rows on which two candidates then differ at least."""
 MINIMUM = 80
 """Labelled examples below which none are held back; as in `agent.data`."""
-MOST = 100_000
 
 
 @lru_cache(maxsize=256)
@@ -20,24 +19,12 @@ def exhausted(units: int, level: float) -> bool:
     return units > 0 and power(units, PLAUSIBLE, DIFFERING, level) < 0.5
 
 
-def needed(level: float) -> int:
-    """The smallest number of units at which a large gain is shown more often than missed."""
-    low, high = 1, 2
-    while high < MOST and exhausted(high, level):
-        low, high = high, high * 2
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if exhausted(middle, level) else (low, middle)
-    return high
-
-
 def exhausted_sentence(units: int, level: float) -> str:
-    """What to do about it."""
-    more = max(1, needed(level) - units)
+    """What to do about it. A new gate is made of rows that no run has seen, and of no fewer than `MINIMUM`."""
     return (
         f"the gate is exhausted: at the level that is left for these rows ({level:.1e}) {units} of them would miss"
-        f" even a gain of {PLAUSIBLE:.0%} of the range; add {more} examples to the data and open a new gate with"
-        " truegain gate new"
+        f" even a gain of {PLAUSIBLE:.0%} of the range; add {MINIMUM} examples to the data, or more, and open a new"
+        " gate with truegain gate new"
     )
 
 

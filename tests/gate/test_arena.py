@@ -244,3 +244,11 @@ def test_the_race_rules_with_the_test_that_it_was_given() -> None:
     which.enter("a")
     with pytest.raises(KeyError, match=str(len(which.race_set))):
         which.ruling()
+
+
+@pytest.mark.parametrize(("sign", "worst"), [(1, 0.2), (-1, 7.0)])
+def test_the_worst_score_so_far(sign: int, worst: float) -> None:
+    arena = Arena(["a", "b", "c"], "first", 0, 100, sign=sign)
+    for row, score in zip("abc", (3.0, 0.2, 7.0), strict=True):
+        arena.add("first", row, score)
+    assert arena.worst == worst

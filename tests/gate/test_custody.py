@@ -124,3 +124,16 @@ async def test_an_account_that_cannot_be_written_charges_nothing(
         await custody().begin(exam(), 0)
     (tmp_path / FILE).rmdir()
     assert (await custody().begin(exam(), 0)).account["tests"] == 0
+
+
+async def test_other_candidates_on_the_same_test_rows_are_another_opening(custody: Callable[..., Custody]) -> None:
+    first = await custody().report(ReportPlanned(["old", "new"], 10))
+    assert await custody().report(ReportPlanned(["new", "old"], 10)) == first
+    later = await custody().report(ReportPlanned(["old", "newer"], 10))
+    assert later.opening == 2 and later.level == pytest.approx(first.level / 4)
+
+
+def test_an_exam_that_ends_within_a_cluster_has_a_random_part_of_it(custody: Callable[..., Custody]) -> None:
+    together = [replace(row, cluster="one") if row.split == "val" else row for row in data()]
+    order = [row for row, _ in custody(given=together).fixed().val]
+    assert order != sorted(order) and sorted(order) == sorted(f"row-{n}" for n in range(20, 50))

@@ -159,3 +159,13 @@ async def test_null_worlds_are_rarely_claimed() -> None:
             if plan is not None:
                 claims += await which.examine(plan, "a", "b", lambda *_, rng=rng: float(rng.random() < 0.5))
     assert claims / 200 <= 0.05 + 3 * (0.05 * 0.95 / 200) ** 0.5
+
+
+async def test_a_declared_range_is_the_scale() -> None:
+    assert gate(scale=0.1).scale == 1.0, "with a smaller one a large loss would weigh no more than a small gain"
+    assert gate(Objective("accuracy", "maximize"), scale=0.1).scale == 0.1
+
+
+async def test_all_rows_of_the_clusters_may_be_examined() -> None:
+    plan = gate(clusters=[f"user {n // 2}" for n in range(100)]).plan(STRONG, left=1000, last=True)
+    assert plan is not None and plan.pairs == 100

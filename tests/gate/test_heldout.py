@@ -161,6 +161,23 @@ def test_stopping_early_claims_falsely_no_more_often_than_allowed() -> None:
     assert claims / worlds <= 0.1 + 3 * math.sqrt(0.09 / worlds)
 
 
+def test_an_exam_that_may_stop_early_has_no_second_chance_at_its_end() -> None:
+    wins = next(n for n in range(50, 100) if sign_test(n, 100 - n) <= 0.05)
+    new, old = [1.0] * wins + [0.0] * (100 - wins), [0.0] * wins + [1.0] * (100 - wins)
+    assert verdict(new, old).accepted
+    late = verdict(new, old, sequential=True)
+    assert not late.accepted and late.p is not None and late.p > 0.05, "its looks have used up the level"
+
+
+def test_who_fails_where_no_failure_is_declared_proves_nothing() -> None:
+    costs = Objective("good", "minimize")
+    wins = [0.0] * 40
+    assert verdict(wins, [1.0] * 40, costs, plan={"test": "wins"}).accepted
+    failed = verdict([*wins[:-1], None], [1.0] * 40, costs, plan={"test": "wins"})
+    assert not failed.accepted and "it failed on 1 rows" in failed.sentence
+    assert verdict(wins, [*[1.0] * 39, None], costs, plan={"test": "wins"}).accepted, "the other may fail"
+
+
 # The verdict.
 
 

@@ -172,3 +172,10 @@ def test_nothing_of_the_gate_can_be_told_to_a_plan() -> None:
         "spent",
         "per_unit",
     }, "what is added here must be known to the search, or the guarantee is gone"
+
+
+def test_more_is_held_back_where_rows_come_in_clusters() -> None:
+    seen = planning.Seen(0.5, 0.05, 0.6, 100, True)
+    one = planning.reserve(seen, rows=2000, total=1e6, level=0.05)
+    four = planning.reserve(seen, rows=2000, total=1e6, level=0.05, per_unit=8.0)
+    assert four > one
