@@ -21,7 +21,7 @@ from agent.errors import ConfigError
 from agent.evaluation import Evaluator, Limits
 from agent.folders import find, new_run, runs_folder
 from agent.gate.checks import user_check
-from agent.goals import Constraint, Objective
+from agent.goals import Constraint, Goals, Objective
 from agent.ledger import Budget
 from agent.loop import Observer
 from agent.parameters import Parameter
@@ -77,7 +77,7 @@ def make_session(
     ):
         if not right:
             raise ConfigError(f"{what}: found {value!r}, allowed is {allowed}")
-    names = [item.name for item in goals] + [item.name for item in constraints]
+    names = list(Goals(goals, tuple(constraints), claim).reported)  # type: ignore[arg-type]
     where = Path(folder) if folder is not None else _folder_of(evaluate)
     rows = _dataset(data)
     problem = Problem(

@@ -86,7 +86,7 @@ class Study:
         known_arguments(given)
         self._told = _Told([])
         self._session = make_session(self._told, **{"name": "study", **given})
-        self._told.names = list(self._session.problem.names)
+        self._told.names = list(self._session.problem.reported)
         self._session.check()
         self._handed = _Handed()
         self._session.executor = self._handed

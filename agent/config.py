@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from agent.errors import ConfigError
 from agent.evaluation import Evaluator, Limits
 from agent.gate.checks import Check, load_check
-from agent.goals import Constraint, Objective
+from agent.goals import Constraint, Goals, Objective
 from agent.ledger import Budget
 from agent.problem import Problem
 from agent.settings import DEFAULT_MODEL, Settings
@@ -248,7 +248,7 @@ def _build(parsed: ProblemConfig, folder: Path) -> Setup:
         for number, item in enumerate(parsed.objectives)
     )
     constraints = tuple(Constraint(**item.model_dump()) for item in parsed.constraints)
-    names = [item.name for item in objectives] + [item.name for item in constraints]
+    names = list(_section("gate", lambda: Goals(objectives, constraints, parsed.gate.claim)).reported)
     chosen = parsed.evaluator
     given = DataConfig(file=parsed.data) if isinstance(parsed.data, str) else parsed.data
     data = _data(given, folder) if given is not None else None

@@ -210,7 +210,7 @@ def _last(state: State) -> Event:
             )
     if plan is not None:
         return _plan_event(state, plan)
-    return VerdictReached(unexamined(state.problem.objective, champion, released, why).to_json())
+    return VerdictReached(unexamined(state.problem.spoken, champion, released, why).to_json())
 
 
 def examining(state: State, measure: Any) -> list[Event]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from agent.errors import ConfigError
@@ -214,6 +214,22 @@ class Judging:
         return self.compared(values)
 
     @property
+    def reported(self) -> tuple[str, ...]:
+        """All numbers that a measurement must hold, those of quotients included."""
+        parts = [name for goal in self.objectives for part in (goal.numerator, goal.denominator) for name in part or ()]
+        return tuple(dict.fromkeys([*self.names, *parts]))
+
+    @property
+    def spoken(self) -> Objective:
+        """The objective as verdicts speak of it: with several, its name says what is claimed."""
+        others = ", ".join(goal.name for goal in self.objectives[1:])
+        if self.claim == "sum":
+            return replace(self.objective, name=f"the weighted sum of {self.objective.name}, {others}", unit="")
+        if self.claim == "dominance":
+            return replace(self.objective, name=f"{self.objective.name} (together with {others})")
+        return self.objective
+
+    @property
     def of_set(self) -> bool:
         """Whether the claim is about a number of the whole set of rows, which no row has by itself."""
         return self.claim == "primary" and self.objective.numerator is not None
@@ -248,7 +264,24 @@ class Judging:
         if self.claim not in ("primary", "sum", "dominance"):
             raise ConfigError(f"claim: found {self.claim!r}, allowed is primary, sum or dominance")
         if self.claim != "primary" and len(self.objectives) < 2:
-            raise ConfigError(f"claim = {self.claim!r} is about several objectives, and there is one")
+            raise ConfigError(
+                f"claim = {self.claim!r} is about several objectives, and there is one",
+                hint="declare another objective, or leave claim at primary",
+            )
+        if self.claim == "dominance":
+            for goal in self.objectives:
+                if goal.low is None or goal.high is None:
+                    raise ConfigError(
+                        f"claim = 'dominance': objective {goal.name} has no range",
+                        hint="give each objective low and high, such as 0 and 1",
+                    )
+                if not goal.min_effect < goal.high - goal.low or goal.min_effect_relative:
+                    raise ConfigError(
+                        f"claim = 'dominance': objective {goal.name}: min_effect is what it may lose, and must be less"
+                        f" than its range ({goal.high - goal.low:g}); found {goal.min_effect:g} and"
+                        f" min_effect_relative = {goal.min_effect_relative:g}",
+                        hint="give min_effect, such as 0.05, and no min_effect_relative",
+                    )
 
 
 @dataclass(frozen=True)

@@ -179,6 +179,8 @@ class Run:
         while following := decide(self.state):  # what the journal, if it was cut off in between, does not have yet
             for due in following:
                 self._append(due, self.state.last)  # the time between two sessions is nobody's work
+        if self.state.ended is not None and not event.changes and not more:
+            return  # it was cut off just before its last event, which stays the last
         for extra in (event, *more):
             self._append(extra)
             if extra.type == "epoch.started":
@@ -236,6 +238,8 @@ class Run:
         return not self._tasks and (self.state.ended is not None or self.state.halt is not None)
 
     async def _start_effects(self) -> None:
+        if self._until_deadline() == 0.0:  # a fast evaluator never lets `_rest` see it
+            self.record(StopRequested("seconds", "the time for the search is up"))
         launch, self._launch = self._launch, []
         # A proposal costs nothing before its first model call, which flushes for itself.
         if any(isinstance(event, EvaluationStarted) for event, _ in launch):

@@ -84,6 +84,11 @@ class Problem(Judging):
             raise ConfigError("two rows of the data have the same id", hint="ids must be unique")
         if self.target not in ("suite", "population"):
             raise ConfigError(f"target: found {self.target!r}, allowed is suite or population")
+        if self.claim == "dominance" and not self.by_rows:
+            raise ConfigError(
+                "claim = 'dominance' is shown on held-out rows, and there are none",
+                hint="give data with target = population, or claim the sum or the first objective",
+            )
         object.__setattr__(self, "space", self.space.bound(self.folder))
 
     @property

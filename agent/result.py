@@ -109,7 +109,7 @@ class Result:
             if gate.report is not None:
                 said.append(self._reported(gate.report))
             return " ".join(said)
-        goal = self.problem.objective.name
+        goal = self.problem.spoken.name
         if self.status == "open":
             return f"{goal}: the run is open; nothing is claimed before it ends."
         if self.reason == "evaluator":
@@ -118,13 +118,17 @@ class Result:
 
     def _reported(self, report: dict[str, Any]) -> str:
         """What the test rows say of the best candidate, beside the initial one."""
-        rows, goal = report["candidates"], self.problem.objective
+        rows, goal = report["candidates"], self.problem.spoken
         first, best = rows.get(self.initial.id), rows.get(self.best.id)
         if not first or not best or best is first or best["gain"] is None:
             return ""
         interval = best["interval"]
         sure = 100 * report["confidence"]
         around = f", {sure:.3g} % interval {interval[0]:.3g} to {interval[1]:.3g}" if interval else ""
+        if best.get("net") and best["net"]["interval"]:
+            low, high = best["net"]["interval"]
+            share = best["net"]["share"]
+            around = f"; {share:.0%} more rows got better than worse, {sure:.3g} % interval {low:.0%} to {high:.0%}"
         return (
             f"On {report['rows']} test rows that nobody had seen, {goal.name} went from {first['mean']:.4g} to"
             f" {best['mean']:.4g} (gain {best['gain']:.3g}{around})."

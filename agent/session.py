@@ -90,6 +90,11 @@ class Session:
         def splitter(examples: Any) -> Any:
             return split(examples, self.shares, problem.labels)
 
+        if all(example.split != "train" for example in problem.data):
+            raise ConfigError(
+                "all rows are val or test, and the search needs rows of its own",
+                hint="give train rows too, or rows without splits to have them divided",
+            )
         if folder is None:
             self.problem = replace(problem, data=splitter(problem.data))
             return

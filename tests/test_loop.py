@@ -216,6 +216,7 @@ async def test_a_run_cut_off_at_any_event_goes_on_exactly(tmp_path: Path, determ
         await run.drive()
         got = list(journal.entries())
         journal.close()
+        assert got[-1].event.type == "run.ended", f"cut at {cut}: nothing comes behind the end"
         assert compare(got, await Replay(got).replayed()) is None, f"cut at {cut}: the resumed run replays too"
         assert _without_calls(bodies(got, skip=("run.resumed",))) == _without_calls(bodies(whole)), f"cut at {cut}"
         done = sum(e.event.type == "call.ended" for e in whole[:cut])

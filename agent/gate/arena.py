@@ -246,7 +246,7 @@ class Arena:
         """How much better `new` scored than `old` on each row that both were measured on, in [-1, 1]."""
         after, before, scale = self.scores.get(new, {}), self.scores.get(old, {}), self.scale
         shared = [row for row in (self.rows if rows is None else rows) if row in after and row in before]
-        return [self.sign * (after[row] - before[row]) / scale for row in shared]
+        return [min(1.0, max(-1.0, self.sign * (after[row] - before[row]) / scale)) for row in shared]
 
     @property
     def ends(self) -> bool:

@@ -76,7 +76,7 @@ def compare(
         p=None,
         pairs=0,
         wins=0,
-        sentence=sentence(problem.objective, accepted, old, new, effect, None, ratio, None, EXACT, repaired),
+        sentence=sentence(problem.spoken, accepted, old, new, effect, None, ratio, None, EXACT, repaired),
     )
 
 
@@ -147,7 +147,7 @@ def examine(
         pairs=len(evidence),
         wins=evidence.wins,
         sentence=sentence(
-            problem.objective, accepted, before, after, effect, interval, ratio, ratio_interval, basis, repaired
+            problem.spoken, accepted, before, after, effect, interval, ratio, ratio_interval, basis, repaired
         ),
         losses=evidence.losses,
         test=f"exact sign test on {len(evidence)} pairs",

@@ -163,8 +163,8 @@ class Gate:
     ) -> bool:
         """An exam by preferences: a judge says on each row which output it prefers, in both orders.
 
-        The gate's objective must range from -1 to 1, and its `scale` be 1: a preference in both orders is a full
-        win or loss, and one that flips with the order is a tie.
+        The gate's objective is the share of a row that a side wins, from 0 to 1: a preference in both orders is a
+        full win or loss, and one that flips with the order is a tie.
 
         Args:
             plan: From `plan`.
@@ -185,7 +185,9 @@ class Gate:
             new, old = [await value if inspect.isawaitable(value) else value for value in both]
             items.append(Pair(row, row, new, old))
         found = dict(zip(*(await judge_pairs(compare, items)).differences(), strict=True))
-        return await self.examine(plan, "new", "old", lambda side, row: found[row] if side == "new" else 0.0)
+        return await self.examine(
+            plan, "new", "old", lambda side, row: (1 + (found[row] if side == "new" else -found[row])) / 2
+        )
 
     def verdicts(self) -> list[Verdict]:
         """All that the exams found. Reading it closes the gate: whoever knows scores can no longer be surprised."""

@@ -11,9 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from agent.gate.evidence import median_interval, sign_test
+from agent.gate.evidence import sign_test
 from agent.gate.planning import Plan
-from agent.gate.verdict import Verdict, finite, sentence
+from agent.gate.verdict import Verdict, sentence
 from agent.goals import Judging
 
 Values = Mapping[str, float]
@@ -235,14 +235,15 @@ def examine(
         sign = problem.objective.sign
         before, after, effect = sign * of_set.old, sign * of_set.new, of_set.gain
         around = of_set.interval
-    basis = f"better on {wins} and worse on {losses} of {n} held-out rows, p = {p:.2g} at level {level:.2g}"
+    what = f"{n} held-out rows" if n == len(clusters) else f"{n} held-out clusters ({len(clusters)} rows)"
+    basis = f"better on {wins} and worse on {losses} of {what}, p = {p:.2g} at level {level:.2g}"
     broken = [item["sentence"] for item in checks if not item["passed"]] + barred
     if broken:
         basis += "; " + "; ".join(broken)
     if bounded or of_set is not None:
-        text = sentence(problem.objective, accepted, before, after, effect, around, None, None, basis, False)
+        text = sentence(problem.spoken, accepted, before, after, effect, around, None, None, basis, False)
     else:
-        text = sentence(problem.objective, accepted, before, after, None, None, None, None, basis, False)
+        text = sentence(problem.spoken, accepted, before, after, None, None, None, None, basis, False)
         signs = Units(units.new, units.old, tuple(float((gain > 0) - (gain < 0)) for gain in units.gains))
         effect, around = math.fsum(signs.gains) / max(1, n), interval(signs, 1.0)
         text += _net(effect, around)
@@ -324,6 +325,9 @@ def report(
 ) -> dict[str, Any]:
     """Means and gains over the initial candidate on the test rows, with intervals at 1 - `level`.
 
+    Where a row's range is not known the interval is of `net`: the share of rows that got better less the share that
+    got worse.
+
     Args:
         problem: What is compared.
         scale: Range of a score.
@@ -338,12 +342,16 @@ def report(
         units = Units.of(problem, values, candidates[initial], clusters)
         n = len(units.gains)
         around = interval(units, scale, 1 - level) if bounded and name != initial else None
+        net = None
         if not bounded and name != initial and n:
-            around = finite(median_interval(units.gains, 1 - level))
+            signs = Units(units.new, units.old, tuple(float((gain > 0) - (gain < 0)) for gain in units.gains))
+            inside = interval(signs, 1.0, 1 - level)
+            net = {"share": math.fsum(signs.gains) / n, "interval": list(inside) if inside else None}
         out["candidates"][name] = {
             "mean": math.fsum(units.new) / n if n else None,
             "gain": math.fsum(units.gains) / n if n and name != initial else None,
             "interval": list(around) if around is not None else None,
+            "net": net,
             "units": n,
         }
     return out

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from agent.errors import ConfigError
 from agent.problem import Problem
 
 Decision = Literal["promote", "drop", "continue"]
@@ -57,6 +58,17 @@ class Race:
     prior: float = 0.2
     weight: float = 5.0
 
+    def __post_init__(self) -> None:
+        for name, right, allowed in (
+            ("gain", 0 < self.gain <= 1, "above 0 and at most 1"),
+            ("promote", self.promote > 0, "above 0"),
+            ("drop", self.drop < 0, "below 0"),
+            ("shortest", self.shortest >= 1, "at least 1"),
+            ("tied", self.tied >= 1, "at least 1"),
+        ):
+            if not right:
+                raise ConfigError(f"race: {name}: found {getattr(self, name)!r}, allowed is a number {allowed}")
+
     def stake(self, differences: Sequence[float]) -> float:
         """The logarithm of the stake after the differences, in their order."""
         total, size, n = 0.0, self.prior * self.weight, self.weight
@@ -84,7 +96,7 @@ class Race:
             return Ruling("drop", f"no effect: the same on {n} rows", evidence)
         if n < longest:
             return Ruling("continue", reason, evidence)
-        if stake > 0:
+        if stake > 0 and evidence["gain"] > 0:  # a late win outweighs an early loss, but is no gain
             return Ruling("promote", reason, evidence)
         return Ruling("drop", f"undecided after all {n} rows: {reason}", evidence)
 

@@ -91,7 +91,7 @@ def test_half_a_quotient_is_refused() -> None:
 
 @pytest.mark.parametrize(("prefers_new", "accepted"), [(True, True), (False, False)])
 async def test_a_judge_that_compares_is_asked_in_both_orders(prefers_new: bool, accepted: bool) -> None:
-    gate = Gate([f"r{i}" for i in range(60)], Objective("preferred", "maximize", low=-1, high=1), total=600, scale=1)
+    gate = Gate([f"r{i}" for i in range(60)], Objective("preferred", "maximize", low=0, high=1), total=600)
     plan = gate.plan([1.0] * 20 + [0.0] * 20, left=200, last=True)
     assert plan is not None
     asked = []
@@ -106,7 +106,7 @@ async def test_a_judge_that_compares_is_asked_in_both_orders(prefers_new: bool, 
 
 
 async def test_a_judge_that_follows_the_order_proves_nothing() -> None:
-    gate = Gate([f"r{i}" for i in range(60)], Objective("preferred", "maximize", low=-1, high=1), total=600, scale=1)
+    gate = Gate([f"r{i}" for i in range(60)], Objective("preferred", "maximize", low=0, high=1), total=600)
     plan = gate.plan([1.0] * 20 + [0.0] * 20, left=200, last=True)
     assert plan is not None
     first = await gate.examine_pairs(plan, "good", "bad", lambda candidate, row: candidate, lambda row, a, b: 1.0)
