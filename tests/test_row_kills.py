@@ -87,7 +87,8 @@ class AccountWatch(Watch):
             assert old["accepted"] in (None, new["accepted"]), "a bit stays"
         self.charged = now
         events = [entry.event for entry in read_all(self.folder)] if self.stored else []
-        assert len({run.split()[0] for _, run, _ in now}) <= 1, "it is one run to its accounts, however often it was killed"
+        names = {run.split()[0] for _, run, _ in now}
+        assert len(names) <= 1, "it is one run to its accounts, however often it was killed"
         by_number = {number: row for (kind, _, number), row in now.items() if kind == "gate"}
         for event in events:
             if event.type == "exam.started":
