@@ -257,10 +257,11 @@ class Arena:
     def seen(self, new: str, old: str) -> Seen:
         """What is known of two champions: from common rows, or step by step where the race set changed in between."""
         direct = self.differences(new, old)
+        ends = self.ends if self._kinds else None  # scores filled in from outside tell nothing
         if len(direct) >= min(FEWEST, len(self.race_set)) or old not in self.path or new not in self.path:
-            return Seen.of(direct, self.ends)
+            return Seen.of(direct, ends)
         steps = self.path[self.path.index(old) : self.path.index(new) + 1]
-        return Seen.chain([Seen.of(self.differences(b, a), self.ends) for a, b in itertools.pairwise(steps)])
+        return Seen.chain([Seen.of(self.differences(b, a), ends) for a, b in itertools.pairwise(steps)])
 
     def ruling(self) -> tuple[str, Ruling] | None:
         """The first race that is decided, and how; None while all go on."""
