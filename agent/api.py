@@ -22,6 +22,7 @@ from agent.evaluation import Evaluator, Limits
 from agent.folders import find, new_run, runs_folder
 from agent.gate.checks import user_check
 from agent.goals import Constraint, Goals, Objective
+from agent.halving import Fidelity
 from agent.ledger import Budget
 from agent.loop import Observer
 from agent.parameters import Parameter
@@ -30,6 +31,7 @@ from agent.result import Result
 from agent.session import Session
 from agent.settings import Settings
 from agent.space import Space
+from agent.warm import Earlier
 
 T = TypeVar("T")
 
@@ -63,6 +65,9 @@ def make_session(
     folder: str | Path | None = None,
     options: Mapping[str, Any] | None = None,
     observers: Sequence[Observer] = (),
+    starts: Sequence[Mapping[str, Any]] = (),
+    warm_from: Earlier | None = None,
+    fidelity: Fidelity | None = None,
 ) -> Session:
     """The session that `optimize` runs; the arguments are explained there."""
     goals = _objectives(objectives)
@@ -74,6 +79,7 @@ def make_session(
         ("seed", seed, _whole(seed), "a whole number"),
         ("options", options, options is None or isinstance(options, Mapping), "a mapping of settings"),
         ("limits", limits, limits is None or isinstance(limits, Limits), "Limits"),
+        ("fidelity", fidelity, fidelity is None or isinstance(fidelity, Fidelity), "Fidelity, such as Fidelity(0.111)"),
     ):
         if not right:
             raise ConfigError(f"{what}: found {value!r}, allowed is {allowed}")
@@ -83,7 +89,7 @@ def make_session(
     problem = Problem(
         name=name or _name_of(evaluate),
         space=space if isinstance(space, Space) else Space(space),
-        evaluator=_evaluator(evaluate, where, names, exclusive),
+        evaluator=_evaluator(evaluate, where, names, exclusive, fidelity.needs if fidelity is not None else ()),
         objectives=goals,
         constraints=tuple(constraints),
         data=rows.examples if rows is not None else (),
@@ -94,6 +100,7 @@ def make_session(
         description=description or _words_of(evaluate),
         folder=where,
         limits=limits or Limits(),
+        fidelity=fidelity,
     )
     given = dict(options or {})
     settings: dict[str, Any] = {"models": {}, **given}
@@ -113,8 +120,6 @@ def make_session(
             )
         scripted = model
         settings["models"] = {"propose": f"scripted:{type(model).__name__}"}
-    if model is None:
-        settings.setdefault("proposer", "coordinate")
     return Session(
         problem=problem,
         settings=Settings.from_json(settings),
@@ -123,6 +128,8 @@ def make_session(
         model=scripted,
         observers=tuple(observers),
         checks=tuple(user_check(check) for check in checks),
+        starts=starts,
+        warm_from=warm_from,
     )
 
 
@@ -177,13 +184,13 @@ def known_arguments(given: Mapping[str, Any]) -> None:
             raise ConfigError(f"{name}: unknown argument", hint=f"allowed are {', '.join(sorted(allowed))}")
 
 
-def _evaluator(evaluate: Any, folder: Path, names: Sequence[str], exclusive: bool) -> Evaluator:
+def _evaluator(evaluate: Any, folder: Path, names: Sequence[str], exclusive: bool, needs: tuple[str, ...]) -> Evaluator:
     if hasattr(evaluate, "produce"):
         made: Evaluator = evaluate
         return made
     from agent.evaluators.function import FunctionEvaluator
 
-    return FunctionEvaluator(evaluate, folder=folder, names=names, exclusive=exclusive)
+    return FunctionEvaluator(evaluate, folder=folder, names=names, exclusive=exclusive, needs=needs)
 
 
 def _folder_of(evaluate: Any) -> Path:
@@ -258,7 +265,12 @@ def optimize(
             "suite": they are the goal itself), claim (what several objectives claim: primary, sum or
             dominance), checks (functions that may refuse a candidate before it is measured), constraints,
             deterministic (measuring twice gives the same number), exclusive, limits, description, name,
-            folder, observers; runs (where run folders go); resume (a run to continue) and accept_change.
+            folder, observers; fidelity (`Fidelity`: candidates are measured with a part of the effort first, and
+            hopeless measurements are stopped); starts (points to measure right after the defaults, mappings in which
+            what is left out takes its default), warm_from (an earlier run on the same or an overlapping space, by
+            name, folder or "last", or points as `agent.integrations.optuna` gives them: its best ones are tried first,
+            and proposers may know it; its scores are compared with nothing); runs (where run folders go); resume (a
+            run to continue) and accept_change.
 
     Returns:
         The result; its status says whether the gain is proven, exact, unproven, or not there.

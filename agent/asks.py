@@ -23,6 +23,7 @@ class Ask(NamedTuple):
     pair: int
     purpose: str
     stage: str = "full"
+    fidelity: float = 1.0
 
 
 class Asks:
@@ -63,6 +64,18 @@ class Asks:
         self._replicates[candidate] = replicate + 1
         queue = self.later if pair < 0 else self.urgent
         queue.extend(Ask(candidate, row, replicate, pair, purpose) for row in self.rows)
+
+    def rung(self, candidate: str, fidelity: float, climbs: bool) -> None:
+        """A candidate on all rows with a share of the effort; who goes up a rung goes before those that begin.
+
+        All rungs of a candidate are one replicate with one seed, so that an evaluator may go on from where it was.
+        """
+        asks = [Ask(candidate, row, 0, -1, "search", fidelity=fidelity) for row in self.rows]
+        self._replicates.setdefault(candidate, 1)
+        if climbs:
+            self.later.extendleft(reversed(asks))
+        else:
+            self.later.extend(asks)
 
     def pair(self, race: Pairs, purpose: str) -> None:
         """A new replicate of both halves of a pair."""

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from agent.api import known_arguments, make_session
-from agent.errors import AgentError
+from agent.errors import AgentError, ConfigError
 from agent.evaluation import Output, Request, Score, measurement
 from agent.folders import find, new_run, runs_folder
 from agent.result import Result
@@ -87,10 +87,18 @@ class Study:
         self._told = _Told([])
         self._session = make_session(self._told, **{"name": "study", **given})
         self._told.names = list(self._session.problem.reported)
+        fidelity = self._session.problem.fidelity
+        if fidelity is not None and fidelity.stop:
+            raise ConfigError(
+                "fidelity.stop: a study hears of a measurement when it is told, so no learning curve can stop one",
+                hint="leave out stop, or let optimize() call a function that takes `partial`",
+            )
+        root = runs_folder(self._session.problem.folder, runs)
+        if resume is None:
+            self._session.warm_up(root)
         self._session.check()
         self._handed = _Handed()
         self._session.executor = self._handed
-        root = runs_folder(self._session.problem.folder, runs)
         self._folder = new_run(root, self._session.problem.name) if resume is None else find(root, str(resume))
         self._resume = resume is not None
         self._changes = {"budget": self._session.budget.to_json()} if "budget" in given else {}

@@ -18,10 +18,12 @@ from agent.errors import ConfigError
 from agent.evaluation import Evaluator, Limits
 from agent.gate.checks import Check, load_check
 from agent.goals import Constraint, Goals, Objective
+from agent.halving import Fidelity
 from agent.ledger import Budget
 from agent.problem import Problem
 from agent.settings import DEFAULT_MODEL, Settings
 from agent.space import Space
+from agent.warm import starting_points
 
 if TYPE_CHECKING:
     from agent.data import Dataset
@@ -157,6 +159,18 @@ class RunConfig(_Strict):
 
     seed: int = 0
     workers: int = Field(default=1, ge=1)
+    warm_from: str | None = None
+
+
+class FidelityConfig(_Strict):
+    """[fidelity]"""
+
+    lowest: float = Field(default=1.0, gt=0, le=1)
+    eta: float = 3.0
+    unit: str = ""
+    full: float | None = Field(default=None, gt=0)
+    stop: bool = False
+    doubt: float = Field(default=0.05, gt=0, le=0.5)
 
 
 class PriceConfig(_Strict):
@@ -176,12 +190,14 @@ class ProblemConfig(_Strict):
     space: dict[str, dict[str, Any]]
     objectives: list[ObjectiveConfig] = Field(min_length=1)
     constraints: list[ConstraintConfig] = []
+    starts: list[dict[str, Any]] = []
     data: str | DataConfig | None = None
     budget: BudgetConfig = BudgetConfig()
     models: ModelsConfig = ModelsConfig()
     proposer: ProposerConfig = ProposerConfig()
     gate: GateConfig = GateConfig()
     run: RunConfig = RunConfig()
+    fidelity: FidelityConfig | None = None
     prices: dict[str, PriceConfig] = {}
 
 
@@ -198,6 +214,8 @@ class Setup:
         checks: The user's own.
         shares: For val and test, where they are given.
         notes: What was found in the data, one sentence each.
+        starts: Points that are measured right after the initial candidate.
+        warm_from: An earlier run to begin with: its name, its folder, or "last".
     """
 
     problem: Problem
@@ -208,6 +226,8 @@ class Setup:
     checks: tuple[Check, ...] = ()
     shares: Mapping[str, float] | None = None
     notes: tuple[str, ...] = ()
+    starts: tuple[Mapping[str, Any], ...] = ()
+    warm_from: str | None = None
 
 
 def load(folder: Path, overrides: Mapping[str, Any] | None = None) -> Setup:
@@ -252,10 +272,11 @@ def _build(parsed: ProblemConfig, folder: Path) -> Setup:
     chosen = parsed.evaluator
     given = DataConfig(file=parsed.data) if isinstance(parsed.data, str) else parsed.data
     data = _data(given, folder) if given is not None else None
+    fidelity = Fidelity(**parsed.fidelity.model_dump()) if parsed.fidelity is not None else None
     problem = Problem(
         name=parsed.name or folder.name,
         space=_section("space", lambda: Space.from_spec(parsed.space)),
-        evaluator=_evaluator(chosen, folder, names, objectives),
+        evaluator=_evaluator(chosen, folder, names, objectives, fidelity.needs if fidelity is not None else ()),
         objectives=objectives,
         constraints=constraints,
         data=data.examples if data is not None else (),
@@ -267,8 +288,13 @@ def _build(parsed: ProblemConfig, folder: Path) -> Setup:
         folder=folder,
         limits=Limits(chosen.timeout, chosen.memory_mb),
         prices={name: price.model_dump(exclude_none=True) for name, price in parsed.prices.items()},
+        fidelity=fidelity,
     )
-    models = {role: name for role, name in parsed.models.model_dump().items() if name and role != "base_url"}
+    models = {
+        role: name
+        for role, name in parsed.models.model_dump().items()
+        if name not in (None, "none") and role != "base_url"
+    }
     settings = _section(
         SECTIONS,
         lambda: Settings(
@@ -292,7 +318,15 @@ def _build(parsed: ProblemConfig, folder: Path) -> Setup:
         checks=tuple(_section("gate.checks", partial(load_check, name, folder)) for name in parsed.gate.checks),
         shares=_shares(given),
         notes=tuple(data.report.sentences()) if data is not None else (),
+        starts=starting_points(problem.space, parsed.starts),
+        warm_from=_warm_from(parsed.run.warm_from, folder),
     )
+
+
+def _warm_from(given: str | None, folder: Path) -> str | None:
+    """A run's folder may be named as the file's other paths are; anything else is the name of a run."""
+    there = given is not None and (folder / given).is_dir()
+    return str(folder / given) if there and given is not None else given
 
 
 def _shares(given: DataConfig | None) -> dict[str, float] | None:
@@ -377,7 +411,13 @@ def _section(name: str | Mapping[str, str], make: Any) -> Any:
         raise ConfigError(f"{where}{mark}{error.message}", hint=error.hint) from None
 
 
-def _evaluator(chosen: EvaluatorConfig, folder: Path, names: list[str], objectives: tuple[Objective, ...]) -> Evaluator:
+def _evaluator(
+    chosen: EvaluatorConfig,
+    folder: Path,
+    names: list[str],
+    objectives: tuple[Objective, ...],
+    needs: tuple[str, ...],
+) -> Evaluator:
     if sum(item is not None for item in (chosen.function, chosen.command, chosen.ensemble)) != 1:
         raise ConfigError(
             "evaluator: exactly one of function, command and ensemble is needed",
@@ -388,7 +428,7 @@ def _evaluator(chosen: EvaluatorConfig, folder: Path, names: list[str], objectiv
     if chosen.function is not None:
         from agent.evaluators.function import FunctionEvaluator
 
-        return FunctionEvaluator(chosen.function, folder=folder, names=names, exclusive=chosen.exclusive)
+        return FunctionEvaluator(chosen.function, folder=folder, names=names, exclusive=chosen.exclusive, needs=needs)
     from agent.evaluators.command import CommandEvaluator
 
     return CommandEvaluator(

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from agent import decide_gate
+from agent.curves import hopeless
 from agent.events import (
     CandidateAdmitted,
     CandidateRejected,
@@ -23,6 +24,7 @@ from agent.events import (
     StopRequested,
 )
 from agent.gate import race
+from agent.halving import Step
 from agent.space import digest
 from agent.state import State
 
@@ -36,9 +38,8 @@ def decide(state: State) -> list[Event]:
     """The next events, at least one at a time; empty when the run waits, is halted, or has ended."""
     if state.ended is not None:
         return []
-    if state.unchecked:
-        found = _check(state)
-        return [found] if found is not None else []
+    if state.unchecked and (state.checking is not None or not state.next_start):
+        return _checked(state)
     if state.noise_found is None:
         told = decide_gate.noise(state)
         if told is not None:
@@ -49,6 +50,11 @@ def decide(state: State) -> list[Event]:
     if state.halt is not None:
         return []
     return decide_gate.stopping(state, _measure) if state.stop is not None else _searching(state)
+
+
+def _checked(state: State) -> list[Event]:
+    found = _check(state)
+    return [found] if found is not None else []
 
 
 def _check(state: State) -> Event | None:
@@ -65,6 +71,9 @@ def _check(state: State) -> Event | None:
         return CandidateRejected(
             number, candidate.id, f"seen before, as candidate {trial.number} ({trial.state})", source
         )
+    near = state.known.refusal(candidate, proposal.get("radius", 0), state.history, not state.problem.deterministic)
+    if near:
+        return CandidateRejected(number, candidate.id, near, source)
     if state.more_checks:
         if "checked" not in proposal:
             return CheckStarted(number, candidate.id)
@@ -93,6 +102,8 @@ def _decided(state: State, candidate: str, ruling: race.Ruling) -> Event:
 
 def _look(state: State) -> Event:
     trial = state.history[state.looks[0]]
+    if trial.values is None and trial.stopped and not trial.failure:
+        return _decided(state, trial.id, race.Ruling("drop", hopeless(trial.stopped), dict(trial.stopped)))
     if trial.values is None:
         return _decided(state, trial.id, race.Ruling("drop", f"failed: {trial.failure}"))
     return _decided(state, trial.id, race.look(state.problem, trial.values, _champion(state)))
@@ -102,12 +113,22 @@ def _ruling(state: State) -> Event | None:
     """The race's next word, where it has one."""
     if state.arena is not None:
         return _row_ruling(state)
+    if state.halving is not None and state.halving.rulings:
+        return _rung(state, state.halving.rulings[0])
     if state.looks:
         return _look(state)
     if state.race is None:
         return None
     ruling = state.race.update(state.problem)
     return None if ruling.decision == "continue" else _decided(state, state.race.challenger, ruling)
+
+
+def _rung(state: State, step: Step) -> Event:
+    """A candidate goes up a rung, or stays where it is."""
+    assert state.halving is not None
+    evidence = {"fidelity": step.fidelity, "rank": step.rank, "of": step.of}
+    decision = "drop" if step.to is None else "climb"
+    return RaceDecided(step.candidate, state.history.champion, decision, state.halving.reason(step), evidence)
 
 
 def _row_ruling(state: State) -> Event | None:
@@ -138,8 +159,9 @@ def _measure(state: State) -> list[Event]:
     """Fill the free slots; a race or an exam goes before first looks."""
     if len(state.evaluations) >= state.workers or (state.problem.evaluator.exclusive and state.proposals):
         return []
-    ask = state.next_ask() if state.ledger.left("evaluations") >= 1 else None
-    if ask is None:
+    left = state.ledger.left("evaluations")
+    ask = state.next_ask() if left else None
+    if ask is None or left < ask.fidelity:
         return []
     key = f"pair {ask.pair}" if ask.pair >= 0 else f"replicate {ask.replicate}"
     return [
@@ -151,6 +173,7 @@ def _measure(state: State) -> list[Event]:
             replicate=ask.replicate,
             purpose=ask.purpose,
             pair=ask.pair,
+            fidelity=ask.fidelity,
             stage=ask.stage,
         )
     ]
@@ -179,6 +202,8 @@ def _searching(state: State) -> list[Event]:
         return started
     if not state.ready:
         return []
+    if state.next_start and state.waiting < min(state.workers, search_left(state)):
+        return _checked(state)
     if state.arena is None and state.race is None and state.contenders:
         return [_contend(state)]
     spent = _nothing_left(state)
@@ -186,7 +211,8 @@ def _searching(state: State) -> list[Event]:
         return _propose(state)
     racing = state.race is not None or bool(state.arena is not None and state.arena.lanes)
     if state.idle and not state.asks and not racing:
-        return [StopRequested("exhausted", spent)]
+        left = state.halving.spare() if state.halving is not None else None  # the best of them, while it can be paid
+        return [_rung(state, left)] if left is not None else [StopRequested("exhausted", spent)]
     return []
 
 
@@ -220,13 +246,14 @@ def _nothing_left(state: State) -> str:
 
 def _propose(state: State) -> list[Event]:
     """Ask for more candidates early enough that the slots stay busy, and not earlier: later proposals know more."""
-    if state.proposals:
+    if state.proposals or state.opening:
         return []  # one at a time: side by side they would share their memory and make the same candidates
     waiting = state.waiting
     if state.problem.evaluator.exclusive:
         wanted = 0 if state.evaluations or waiting else 1
     else:
         wanted = state.workers - waiting
-    if wanted < 1 or waiting >= search_left(state):
+    each = state.halving.rungs[0] if state.halving is not None else 1
+    if wanted < 1 or waiting * each >= search_left(state):
         return []
     return [ProposalStarted(state.next_proposal, wanted, state.settings.proposer)]

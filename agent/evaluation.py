@@ -16,9 +16,10 @@ from agent.space import Candidate
 Purpose = Literal["search", "gate", "report"]
 """Who may read the result: the search and its proposers, the gate alone, or the final report."""
 
-FailureKind = Literal["error", "exit", "timeout", "memory", "invalid", "lost", "cancelled"]
+FailureKind = Literal["error", "exit", "timeout", "memory", "invalid", "lost", "cancelled", "hopeless"]
 """Why there is no output: it raised, exited non-zero, ran too long, took too much memory, returned
-something that is not a measurement, its process died, or we stopped it."""
+something that is not a measurement, its process died, or we stopped it, the last because its learning
+curve left too little hope."""
 
 LARGEST = 1e150
 """Largest magnitude of a measured number; sums, differences and ratios of larger ones would not be finite."""
@@ -109,6 +110,8 @@ class Output:
         log: What the evaluation printed, capped.
         seconds: Wall-clock seconds it took.
         usd: What it cost in dollars beyond the model calls that the ledger sees, if it says so.
+        stopped: Of a hopeless one: the `step` at which it was stopped, `of` how many, the compared `value` there,
+            its `chance` to beat the champion, and the champion's value that it was `against`.
     """
 
     value: Any = None
@@ -117,6 +120,7 @@ class Output:
     log: str = ""
     seconds: float = 0.0
     usd: float = 0.0
+    stopped: Mapping[str, float] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The output as JSON, without fields that hold nothing."""
@@ -131,6 +135,8 @@ class Output:
             out["log"] = self.log
         if self.usd:
             out["usd"] = self.usd
+        if self.stopped:
+            out["stopped"] = dict(self.stopped)
         return out
 
     @classmethod

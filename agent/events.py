@@ -54,6 +54,10 @@ class RunStarted(Event):
         initial: Values of the initial candidate.
         versions: Versions of Python and the packages that matter.
         checks: Names of the checks that need more than a candidate and the space.
+        starts: Points that are measured before anybody is asked for candidates: values, source ("start", or
+            "warm:RUN" when it comes from an earlier run), rationale.
+        warm: What was taken from an earlier run: run (its name), points (values, score, failed, source), notes.
+            Empty without one. Nothing is ever compared with these scores.
     """
 
     run: str
@@ -65,6 +69,8 @@ class RunStarted(Event):
     initial: JSON
     versions: JSON = field(default_factory=dict)
     checks: list[str] = field(default_factory=list)
+    starts: list[JSON] = field(default_factory=list)
+    warm: JSON = field(default_factory=dict)
     type: ClassVar[str] = "run.started"
 
 
@@ -306,9 +312,10 @@ class RaceDecided(Event):
     Args:
         candidate: The challenger.
         champion: What it was compared with.
-        decision: "promote" makes it the champion, "drop" ends it, "continue" sends it into paired measurements.
+        decision: "promote" makes it the champion, "drop" ends it, "continue" sends it into paired measurements,
+            "climb" has it measured with more of the effort (after a "drop" on a rung that may still come).
         reason: One sentence.
-        evidence: Summary of the comparison: pairs, wins, losses, effect.
+        evidence: Summary of the comparison: pairs, wins, losses, effect; on a rung fidelity, rank and of how many.
     """
 
     candidate: str

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agent.asks import COMPARED, REPEATED
+from agent.curves import COMPLETE
 from agent.errors import EvaluatorError
 from agent.evaluation import Request
 from agent.gate import levels, standing
@@ -16,8 +17,9 @@ from agent.gate.noise import Noise, smallest_gain
 from agent.gate.outlook import clusters
 from agent.gate.planning import RESERVE
 from agent.gate.preview import copied
-from agent.proposers.base import load
+from agent.proposers.base import load, talks
 from agent.space import digest
+from agent.warm import sentence
 
 if TYPE_CHECKING:
     from agent.problem import Example, Problem, Split
@@ -37,7 +39,8 @@ class Forecast:
     """What a run will take.
 
     Args:
-        evaluations: By part: initial, search, exam; search is None when only time limits it.
+        evaluations: By part: initial, starts (where there are any), search, exam; search is None when only time
+            limits it.
         candidates: Range of new candidates that the search can look at.
         calls: Model calls, at most.
         tokens: Of those calls, at most.
@@ -82,7 +85,7 @@ class Forecast:
 
     def rows(self) -> list[tuple[str, str, str]]:
         """Lines of a table: what, amount, note."""
-        search = self.evaluations["search"]
+        search, begins = self.evaluations["search"], self.evaluations.get("starts")
         out = []
         if self.data is not None:
             rows = ", ".join(f"{count} {name}" for name, count in self.data.items())
@@ -90,6 +93,7 @@ class Forecast:
             out.append(("data", f"{rows} rows", "val and test are held out" if held else "all are searched on"))
         out += [
             ("initial candidate", f"{self.evaluations['initial']} evaluations", "must succeed, or the run stops"),
+            *([("starting points", f"{begins} evaluations", "before the first proposal")] if begins else []),
             ("search", f"{search} evaluations" if search is not None else "until the time is up", ""),
             ("final exam", f"{self.evaluations['exam']} evaluations", self._held()),
         ]
@@ -131,6 +135,8 @@ async def forecast(session: Session, measure: bool, runs: Path | None = None) ->
         EvaluatorError: The initial candidate cannot be scored.
     """
     known = _divide(session, runs)
+    if runs is not None:
+        session.warm_up(runs)
     session.check()
     problem, settings, budget = session.problem, session.settings, session.budget
     held, initial, rows = session.floor(budget.evaluations or math.inf)
@@ -139,19 +145,21 @@ async def forecast(session: Session, measure: bool, runs: Path | None = None) ->
     total: float | None = budget.evaluations
     if each and budget.seconds is not None:
         total = min(total or math.inf, budget.seconds / each * workers)
-    search = max(0, int(total) - initial - held) if total is not None else None
+    begins = len(session.begins) * rows
+    search = max(0, int(total) - initial - begins - held) if total is not None else None
     candidates = _candidates(session, search, rows) if search is not None else None
     proposer = load(settings.proposer)
     calls = tokens = None
     usd: float | None = 0.0
     model = settings.models.get("propose", "")
-    if proposer.needs_model and candidates is not None:
+    if model and talks(proposer) and candidates is not None:
         from agent.llm.prices import Prices
 
         calls, heard, said = proposer.forecast(problem, candidates[1], settings.options)
         tokens = heard + said
         usd = Prices(problem.prices).worst(model, heard, said, base_url=settings.base_url)
-    out = Forecast({"initial": initial, "search": search, "exam": held}, candidates, calls, tokens, usd, model, each)
+    parts = {"initial": initial, **({"starts": begins} if begins else {}), "search": search, "exam": held}
+    out = Forecast(parts, candidates, calls, tokens, usd, model, each)
     if each is not None and total is not None and math.isfinite(total):
         out.seconds = total * each / workers
     if problem.by_rows:
@@ -183,9 +191,13 @@ def _candidates(session: Session, search: int, rows: int) -> tuple[int, int]:
     if session.problem.by_rows:
         train = max(1, len(session.problem.split("train")))
         return search // min(LONG_RACE, train), search // min(SHORT_RACE, train)
-    high = search // rows
+    fidelity = session.problem.fidelity
+    counts = fidelity.counts(search / rows) if fidelity is not None else [search // rows]
+    high, full = counts[0], counts[-1]
     per_race = 0 if session.problem.deterministic else 2 * session.settings.race_shortest * WORTHWHILE
-    return int(high / (1 + per_race)), high
+    if high == full:
+        return int(high / (1 + per_race)), high
+    return int(high / (1 + per_race * full * rows / max(1, search))), high
 
 
 def _level(session: Session, known: dict[str, Any]) -> float:
@@ -237,9 +249,22 @@ def _notes(session: Session, found: Forecast, known: dict[str, Any], noise: Nois
         yield "only a limit on time is set; --measure tells how many evaluations fit into it"
     if candidates is not None and candidates[0] < 2 * len(problem.space):
         yield f"{candidates[0]} candidates are few for {len(problem.space)} parameters; one look at each takes more"
+    if problem.fidelity is not None and len(problem.fidelity.rungs) > 1 and candidates is not None:
+        counts = problem.fidelity.counts((found.evaluations["search"] or 0) / max(1, len(problem.data)))
+        parts = zip(counts, problem.fidelity.rungs, strict=True)
+        most = [f"{count} at {problem.fidelity.words(rung)}" for count, rung in parts if rung < 1]
+        yield f"of the new candidates about {', '.join(most)}, and {counts[-1]} in full"
+    if problem.fidelity is not None and problem.fidelity.stop:
+        yield (
+            f"learning curves can stop a measurement once {COMPLETE} are complete; the model calls and candidates above"
+            " are told as if none were stopped"
+        )
     if problem.data and not problem.by_rows:
         yield f"each measurement covers all {len(problem.data)} rows of the data"
     yield from (note.rstrip(".") for note in session.notes)
+    if session.warm:
+        yield sentence(session.begins, session.warm)
+        yield from session.warm["notes"]
     units = clusters(problem.split("val")) if problem.by_rows else 0
     if standing.exhausted(units, _level(session, known)):
         yield standing.exhausted_sentence(units, _level(session, known))

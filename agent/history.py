@@ -22,8 +22,9 @@ from agent.goals import Objective
 from agent.space import Candidate
 
 TrialState = Literal["queued", "measured", "racing", "champion", "dropped", "failed"]
-"""queued: not measured yet. measured: waits for the race's word. racing: measured in pairs.
-champion: what the search builds on. dropped: was not better, or was replaced. failed: has no value."""
+"""queued: not measured yet. measured: waits for the race's word. racing: measured in pairs, or with more of the
+effort. champion: what the search builds on. dropped: was not better, was replaced, or was stopped before it had
+been measured in full (then it has no values). failed: has no value."""
 
 BLOCK = 128
 """Trials that are copied together when one of them changes while somebody holds an older view."""
@@ -38,7 +39,7 @@ class Trial:
 
     Args:
         number: Order of admission; the initial candidate is 0.
-        proposal: The decision it came from; 0 for the initial candidate.
+        proposal: The decision it came from; 0 for the initial candidate and the starting points.
         values: Mean of each objective and constraint over its search measurements; None before the first.
         count: Search measurements behind `values`; each is a mean over the data rows.
         feasible: Whether all constraints hold on `values`.
@@ -66,10 +67,39 @@ class Trial:
     reason: str = ""
     read: frozenset[str] = frozenset()
     rows: Mapping[str, tuple[float | None, str]] = field(default_factory=dict)
+    partial: Mapping[float, float] = field(default_factory=dict)
+    """Costs (smaller is better) by the share of the effort, in (0, 1), that they were measured with."""
+    stopped: Mapping[str, float] | None = None
+    """Of one whose learning curve left too little hope: `agent.evaluation.Output.stopped`."""
 
     @property
     def id(self) -> str:
         return self.candidate.id
+
+
+@dataclass(frozen=True, slots=True)
+class Warm:
+    """A point of an earlier run, or of another optimizer: foreign knowledge.
+
+    Proposers may read it, and tell their model of it as such. It is no trial: its score was measured elsewhere, so
+    nothing is ever compared with it.
+
+    Args:
+        values: A candidate of this run's space.
+        score: The primary objective there; None when it failed, or when the goal was another one.
+        failed: Whether it had no value or broke a constraint.
+        source: Where it comes from, such as "warm:bowl-20250101-120000-ab12".
+    """
+
+    values: Candidate
+    score: float | None
+    failed: bool
+    source: str
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Warm:
+        """The point that stands in a run's first event."""
+        return cls(Candidate(data["values"]), data["score"], data["failed"], data["source"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +115,8 @@ class Unit:
     feedback: str = ""
     seconds: float = 0.0
     example: str | None = None
+    fidelity: float = 1.0
+    stopped: Mapping[str, float] | None = None
 
 
 class Measuring:
@@ -98,13 +130,13 @@ class Measuring:
         self._floors = {item.name: item.floor for item in objectives}
         self._names = [*self._floors, *constraints]
         self._rows = rows
-        self._open: dict[tuple[str, int], list[tuple[dict[str, float] | None, str, str, float]]] = {}
+        self._open: dict[tuple[str, int, float], list[tuple[dict[str, float] | None, str, str, float]]] = {}
 
     def add(self, started: EvaluationStarted, ended: EvaluationEnded) -> Unit | None:
         """The unit that this evaluation completes, if it does."""
         if self._rows <= 1:
             return self.alone(started, ended)
-        key = (started.candidate, started.replicate)
+        key = (started.candidate, started.replicate, started.fidelity)
         parts = self._open.setdefault(key, [])
         parts.append(self._part(ended))
         if len(parts) < self._rows:
@@ -124,6 +156,7 @@ class Measuring:
             failure=failure,
             feedback="\n".join(words[:5]),
             seconds=sum(seconds for _, _, _, seconds in parts),
+            fidelity=started.fidelity,
         )
 
     def alone(self, started: EvaluationStarted, ended: EvaluationEnded) -> Unit:
@@ -139,6 +172,8 @@ class Measuring:
             feedback=feedback,
             seconds=seconds,
             example=started.example,
+            fidelity=started.fidelity,
+            stopped=ended.output.get("stopped") if values is None else None,
         )
 
     def _part(self, ended: EvaluationEnded) -> tuple[dict[str, float] | None, str, str, float]:
@@ -215,8 +250,10 @@ class Trials(Sequence[Trial]):
 class History:
     """The fold. `freeze` gives proposers a view that later events do not change."""
 
-    def __init__(self, initial: Candidate, objective: Objective) -> None:
+    def __init__(self, initial: Candidate, objective: Objective, warm: Iterable[Warm] = ()) -> None:
         self.objective = objective
+        self.warm = tuple(warm)
+        """What is known from before the run; foreign, and no trial."""
         self.initial = initial.id
         self.champion = initial.id
         self.trials = Trials([Trial(initial, 0, 0, "initial")])
@@ -305,11 +342,14 @@ class History:
             if unit.values is None and trial.count:
                 return
         if unit.values is None:
-            if trial.values is None:
+            if unit.stopped:
+                self._stopped(trial, unit.stopped)
+            elif trial.values is None:
                 self._put(replace(trial, state="failed", failure=unit.failure))
             return
         failed_before = trial.state == "failed" and unit.example is not None  # on another row
-        state = "measured" if trial.state == "queued" or failed_before else trial.state
+        climbed = trial.state == "racing" and trial.values is None
+        state = "measured" if trial.state == "queued" or failed_before or climbed else trial.state
         self._put(
             replace(
                 trial,
@@ -320,6 +360,19 @@ class History:
                 feedback=unit.feedback or trial.feedback,
             )
         )
+
+    def partly(self, unit: Unit, cost: float | None) -> None:
+        """Fold a measurement with a part of the effort; `cost` is small where it is good, None where it failed."""
+        trial = self[unit.candidate]
+        if cost is None:
+            self._put(replace(trial, state="failed", failure=unit.failure))
+            return
+        costs = {**trial.partial, unit.fidelity: cost}
+        self._put(replace(trial, state="measured", partial=costs, feedback=unit.feedback or trial.feedback))
+
+    def _stopped(self, trial: Trial, stopped: Mapping[str, float]) -> None:
+        costs = {**trial.partial, round(stopped["step"] / stopped["of"], 9): -self.objective.sign * stopped["value"]}
+        self._put(replace(trial, state="measured", partial=costs, stopped=stopped))
 
     @staticmethod
     def mean_with(trial: Trial, values: dict[str, float] | None) -> dict[str, float] | None:
@@ -337,10 +390,11 @@ class History:
                 self._put(replace(old, state="dropped" if old.state == "champion" else old.state))
             self._put(replace(trial, state="champion", reason=event.reason))
             self.champion = trial.id
-        elif event.decision == "continue":
+        elif event.decision in ("continue", "climb"):
             self._put(replace(trial, state="racing", reason=event.reason))
         else:
-            self._put(replace(trial, state="failed" if trial.values is None else "dropped", reason=event.reason))
+            failed = trial.values is None and (trial.failure or not trial.partial)
+            self._put(replace(trial, state="failed" if failed else "dropped", reason=event.reason))
 
     def ranked(self, limit: int | None = None) -> list[Trial]:
         """Feasible measured trials, best first by their search mean."""

@@ -15,6 +15,7 @@ from typing import Any
 
 from agent.errors import BudgetExceeded, ConfigError
 from agent.events import CallEnded, CallRetried, CallStarted, EvaluationEnded, EvaluationStarted, Event
+from agent.halving import PARTS
 
 KINDS = ("evaluations", "calls", "tokens", "usd", "seconds")
 
@@ -24,7 +25,8 @@ class Budget:
     """Limits of a run; None is no limit.
 
     Args:
-        evaluations: Requests measured, counting each data row and each replicate.
+        evaluations: Requests measured, counting each data row and each replicate; a request with a part of the
+            effort counts as that part.
         calls: Model calls; a retried call counts once.
         tokens: Input plus output tokens.
         usd: Dollars; needs known prices.
@@ -76,7 +78,7 @@ class Ledger:
 
     def __init__(self, budget: Budget) -> None:
         self.budget = budget
-        self.evaluations = 0
+        self._parts = 0
         self.evaluator_usd = 0.0
         self.total = Account()
         self.by_role: dict[str, Account] = {}
@@ -84,7 +86,7 @@ class Ledger:
         self.retries = 0
         self.seconds = 0.0
         self._open_calls: dict[int, CallStarted] = {}
-        self._open_evaluations: dict[int, str] = {}
+        self._open_evaluations: dict[int, int] = {}
         self.lost_calls: dict[int, CallStarted] = {}
         """Calls that were cut off without an answer: possibly spent."""
         self.lost_evaluations = 0
@@ -97,10 +99,11 @@ class Ledger:
     def apply(self, event: Event) -> None:
         """Fold one event."""
         if isinstance(event, EvaluationStarted):
-            self.evaluations += 1
-            self._open_evaluations[event.id] = event.purpose
+            parts = round(event.fidelity * PARTS)
+            self._parts += parts
+            self._open_evaluations[event.id] = parts
         elif isinstance(event, EvaluationEnded):
-            self._open_evaluations.pop(event.id, None)
+            self._parts -= _unused(event, self._open_evaluations.pop(event.id, 0))
             self.evaluator_usd += event.output.get("usd", 0.0)
         elif isinstance(event, CallStarted):
             self._open_calls[event.id] = event
@@ -129,6 +132,12 @@ class Ledger:
                 account.usd += spent["usd"]
             else:
                 account.unpriced += 1
+
+    @property
+    def evaluations(self) -> float:
+        """Evaluations started, each as the share of the full effort that it was given; a whole number where it is."""
+        whole, rest = divmod(self._parts, PARTS)
+        return whole if rest == 0 else round(self._parts / PARTS, 6)
 
     def cut(self) -> None:
         """A process died and another takes over: what is open now has no answer coming."""
@@ -171,7 +180,7 @@ class Ledger:
     def committed(self, kind: str) -> float:
         """What counts against a limit: spent, plus reserved and not yet settled."""
         if kind == "evaluations":
-            return self.evaluations
+            return self._parts / PARTS
         if kind == "seconds":
             return self.seconds
         spent = {
@@ -183,8 +192,12 @@ class Ledger:
 
     def left(self, kind: str) -> float:
         """What may still be spent of a kind; infinity without a limit."""
-        limit = getattr(self.budget, kind)
-        return math.inf if limit is None else max(0.0, limit - self.committed(kind))
+        limit: float | None = getattr(self.budget, kind)
+        if limit is None:
+            return math.inf
+        if kind == "evaluations":  # in whole parts: a limit is kept exactly
+            return max(0.0, (limit * PARTS - self._parts) / PARTS)
+        return max(0.0, limit - self.committed(kind))
 
     def check(self, **amounts: float | None) -> None:
         """Refuse a spend that could pass a limit.
@@ -230,3 +243,16 @@ class Ledger:
             "by_model": {model: account.to_json() for model, account in self.by_model.items()},
             "limits": self.budget.to_json(),
         }
+
+
+def _unused(ended: EvaluationEnded, parts: int) -> int:
+    """What is given back of an evaluation that was stopped: the share of its steps that it did not come to."""
+    stopped = ended.output.get("stopped")
+    if not stopped or ended.score is not None:
+        return 0
+    return int(parts * min(1.0, max(0.0, 1 - stopped["step"] / stopped["of"])))
+
+
+def counted(evaluations: float) -> str:
+    """A number of evaluations for people: with a decimal only where it has one."""
+    return f"{evaluations:.1f}".removesuffix(".0")

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
+from agent import watching
 from agent.decide import decide
 from agent.decide_gate import reserve
 from agent.errors import AgentError, BudgetExceeded, PrerequisiteError, ProviderError, StoreError
@@ -325,7 +326,10 @@ class Run:
             purpose=started.purpose,  # type: ignore[arg-type]
             limits=self.problem.limits,
         )
-        output = await self.executor.submit(request)
+        watched = watching.watch(self.state, started)
+        output = await (watched.submit(self.executor, request) if watched else self.executor.submit(request))
+        output = output if watched else watching.own(output)
+        watching.told(self.state, started, output)
         score = None
         if output.failure is None:
             try:

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from agent.errors import ConfigError
 from agent.evaluation import Evaluator, Limits, Output, Request, Score
 from agent.goals import Claim, Constraint, Judging, Objective
+from agent.halving import HINTS, Fidelity
 from agent.space import Candidate, Space, digest
 
 Split = Literal["train", "val", "test"]
@@ -60,6 +61,7 @@ class Problem(Judging):
         limits: What one evaluation may take.
         labels: Fields of a row that only label it and do not make it another row.
         prices: Dollars per million tokens by `provider:model`: {"input": …, "output": …}.
+        fidelity: How candidates may be measured with less than the full effort; None for full measurements only.
     """
 
     name: str
@@ -76,9 +78,11 @@ class Problem(Judging):
     limits: Limits = field(default_factory=Limits)
     labels: tuple[str, ...] = ("id",)
     prices: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    fidelity: Fidelity | None = None
 
     def __post_init__(self) -> None:
         self.check_goals()
+        self._check_fidelity()
         ids = [example.id for example in self.data]
         if len(set(ids)) != len(ids):
             raise ConfigError("two rows of the data have the same id", hint="ids must be unique")
@@ -90,6 +94,28 @@ class Problem(Judging):
                 hint="give data with target = population, or claim the sum or the first objective",
             )
         object.__setattr__(self, "space", self.space.bound(self.folder))
+
+    def _check_fidelity(self) -> None:
+        if self.fidelity is None:
+            return
+        if self.by_rows:
+            raise ConfigError(
+                "fidelity is for problems whose candidates are measured as a whole, and these are raced row by row",
+                hint='leave out [fidelity]: a race spends little on a bad candidate already; or take target = "suite"',
+            )
+        takes = getattr(self.evaluator, "takes", None)
+        for name, key, lost in (
+            ("fidelity", "lowest", "a part of the effort would be all of it"),
+            ("partial", "stop", "there is no learning curve to go by"),
+        ):
+            if name in self.fidelity.needs and takes is not None and takes(name) is False:
+                raise ConfigError(f"fidelity.{key}: the evaluator does not take `{name}`, so {lost}", hint=HINTS[name])
+        if self.fidelity.stop and len(self.data) > 1:
+            raise ConfigError(
+                f"fidelity.stop: a candidate is measured on {len(self.data)} rows, and one row's learning curve does"
+                " not say whether their mean beats the champion",
+                hint="leave out stop, or have the evaluator go through the rows itself, without [data]",
+            )
 
     @property
     def by_rows(self) -> bool:
@@ -114,7 +140,7 @@ class Problem(Judging):
 
         Of the rows that are held out it knows how many there are, and nothing else.
         """
-        return {
+        out: dict[str, Any] = {
             "name": self.name,
             "description": self.description,
             "space": self.space.spec(),
@@ -131,6 +157,9 @@ class Problem(Judging):
             "folder": str(self.folder),
             "limits": asdict(self.limits),
         }
+        if self.fidelity is not None:  # else it hashes as before there was such a thing
+            out["fidelity"] = self.fidelity.to_json()
+        return out
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Problem:
@@ -152,6 +181,7 @@ class Problem(Judging):
             description=data["description"],
             folder=Path(data["folder"]),
             limits=Limits(**data["limits"]),
+            fidelity=Fidelity(**data["fidelity"]) if data.get("fidelity") else None,
         )
 
     @property

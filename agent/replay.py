@@ -42,7 +42,7 @@ from agent.journal import Entry, read_all
 from agent.loop import Run
 from agent.moments import Moment, fold, replies
 from agent.problem import Problem
-from agent.proposers.base import load
+from agent.proposers.base import load, talks
 from agent.state import RESUMABLE
 from agent.wall import ROWS, ended, opened
 
@@ -114,13 +114,14 @@ class Replay(Run):
         self._read = {(event.proposal, event.example): event.row for event in reads}
         self._moments: dict[int, Moment] = {}
         self._moved = asyncio.Event()
-        models = any(isinstance(entry.event, CallStarted) for entry in self.recorded_entries)
+        proposer = load(str(first.settings["proposer"]))
+        spoken = talks(proposer) and "propose" in first.settings["models"]  # as in a session
         super().__init__(
             self._memory,  # type: ignore[arg-type]
             Problem.from_json(first.problem),
             _Nowhere(),
-            load(str(first.settings["proposer"])),
-            self._make_llm if models else None,
+            proposer,
+            self._make_llm if spoken else None,
             clock=self._time,
         )
         self._begin(begin)

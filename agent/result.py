@@ -13,6 +13,8 @@ from agent.errors import StoreError
 from agent.events import RunStarted
 from agent.history import Trial
 from agent.journal import Entry, read, read_all
+from agent.ledger import counted
+from agent.pareto import LIMIT, Front, front
 from agent.problem import Problem
 from agent.space import Candidate
 from agent.standings import Tally, standings
@@ -98,6 +100,51 @@ class Result:
         entries = read_all(self.folder) if over else read(self.folder)
         return standings(self._state, Tally.of(entry.event for entry in entries))
 
+    @cached_property
+    def front(self) -> Front | None:
+        """The Pareto front of what the search measured; None unless there are two to five objectives.
+
+        `agent.pareto.front(result.problem, result.trials, reference)` gives it with a reference of your own.
+        """
+        several = 2 <= len(self.problem.objectives) <= LIMIT
+        return front(self.problem, self.trials) if several else None
+
+    @property
+    def edges(self) -> list[str]:
+        """A sentence for each number of the best candidate that lies at an end of its range."""
+        space = self.problem.space
+        return [
+            f"{name} lies at the {space.end(name, self.best[name])} end of its range: widen it if that is not a"
+            " natural limit"
+            for name in space.at_bounds(self.best)
+        ]
+
+    @property
+    def model_share(self) -> dict[str, Any]:
+        """How many of the proposed candidates are the model's own: those whose source says ":llm"."""
+        proposed = [trial for trial in self.trials if trial.proposal]
+        made = sum(":llm" in trial.source for trial in proposed)
+        return {"made": made, "of": len(proposed), "share": made / len(proposed) if proposed else 0.0}
+
+    @property
+    def starts(self) -> dict[str, Any]:
+        """What the search began with besides the defaults; the points that were refused, with the reasons."""
+        refused = [{"values": start["values"], "reason": reason} for start, reason in self._state.refused]
+        warm = self._state.warm.get("run")
+        return {"given": len(self._state.given), "refused": refused, "warm_from": warm}
+
+    @property
+    def beginning(self) -> list[str]:
+        """The same in sentences; empty when it began with the defaults alone."""
+        from agent.warm import sentence
+
+        said = sentence(self._state.given, self._state.warm)
+        refused = [
+            f"not measured ({start['source']}): {reason}; {json.dumps(start['values'], ensure_ascii=False)}"
+            for start, reason in self._state.refused
+        ]
+        return [*([said] if said else []), *refused]
+
     @property
     def sentence(self) -> str:
         """What was gained, with its interval, in one or two sentences."""
@@ -135,6 +182,7 @@ class Result:
         )
 
     def to_json(self) -> dict[str, Any]:
+        several = {"front": self.front.to_json()} if self.front is not None else {}
         return {
             "run": self.run,
             "folder": str(self.folder),
@@ -150,6 +198,10 @@ class Result:
             "verdict": self.verdict,
             "gate": self.gate,
             "candidates": len(self.trials),
+            "at_bounds": list(self.problem.space.at_bounds(self.best)),
+            "model_share": self.model_share,
+            "starts": self.starts,
+            **several,
             "spent": self.spent,
             "exit_code": self.exit_code,
         }
@@ -202,7 +254,7 @@ def _cell(value: Any) -> str:
 def spent_line(spent: dict[str, Any]) -> str:
     """A ledger in words."""
     tokens = spent["tokens"]
-    parts = [f"{spent['evaluations']} evaluations"]
+    parts = [f"{counted(spent['evaluations'])} evaluations"]
     if spent["calls"]:
         parts.append(f"{spent['calls']} model calls ({tokens['input']:,} tokens in, {tokens['output']:,} out)")
     parts.append("price unknown" if spent["usd"] is None else f"${spent['usd']:.4f}" if spent["usd"] else "$0")

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import os
 import platform
 import shutil
 import signal
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
@@ -25,10 +26,11 @@ from agent.journal import Journal
 from agent.ledger import Budget
 from agent.loop import Observer, Run
 from agent.problem import Problem
-from agent.proposers.base import TABLE, load
+from agent.proposers.base import TABLE, load, talks
 from agent.redact import redact
 from agent.result import Result, load_state
 from agent.settings import Settings
+from agent.warm import START, Earlier, chosen, starting_points, take
 
 if TYPE_CHECKING:
     from agent.gate.checks import Check
@@ -55,6 +57,8 @@ class Session:
         env: Environment variables for the evaluator's processes.
         checks: Of the user's own, which a candidate must pass before it is measured.
         shares: For val and test, as in `agent.data.split`; None for what fits the number of rows.
+        starts: Points that are measured right after the initial candidate; what one leaves out is at its default.
+        warm_from: An earlier run to take good and failed points from, or such points: see `agent.warm`.
     """
 
     problem: Problem
@@ -68,6 +72,10 @@ class Session:
     env: Mapping[str, str] | None = None
     checks: tuple[Check, ...] = ()
     shares: Mapping[str, float] | None = None
+    starts: Sequence[Mapping[str, Any]] = ()
+    warm_from: Earlier | None = None
+    warm: dict[str, Any] = field(default_factory=dict, init=False)
+    """What was taken from the earlier run."""
     notes: list[str] = field(default_factory=list, init=False)
     """What the user should know about the data, one sentence each."""
     custody: Custody | None = field(default=None, init=False)
@@ -108,6 +116,30 @@ class Session:
         unique = f"{folder.name}#{os.urandom(4).hex()}"  # a folder may be deleted and its name used again
         self.custody = Custody(accounts, unique, self.problem, self.settings.level, found.searched)
 
+    def __post_init__(self) -> None:
+        self.starts = starting_points(self.problem.space, self.starts)
+
+    def warm_up(self, runs: Path) -> None:
+        """Take what an earlier run knows, where one was named.
+
+        Args:
+            runs: The folder of runs, where its name is looked for.
+
+        Raises:
+            ConfigError: There is no such run, or it knows nothing of this space.
+            StoreError: It cannot be read.
+        """
+        if self.warm_from is not None and not self.warm:
+            self.warm = take(self.problem, self.warm_from, runs)
+
+    @property
+    def begins(self) -> list[dict[str, Any]]:
+        """Points that are measured before the first proposal is asked for, as they stand in `run.started`."""
+        own = [{"values": dict(point), "source": START} for point in self.starts]
+        total = math.inf if self.budget.evaluations is None else self.budget.evaluations
+        known = [self.problem.initial(), *self.starts]
+        return own + chosen(self.problem.space, self.warm, known, total, self.floor(total)[2])
+
     def check(self) -> None:
         """Refuse what cannot work, before anything is spent.
 
@@ -122,21 +154,35 @@ class Session:
             )
         if self.budget.evaluations is not None:
             held, baseline, more = self.floor(self.budget.evaluations)
-            need = held + baseline + more
+            begins = len(self.begins)
+            each, fidelity = more, self.problem.fidelity
+            if fidelity is not None:  # until one of several is measured in full
+                more *= math.ceil(fidelity.bracket)
+            need = held + baseline + begins * each + more
             if self.budget.evaluations < need:
                 raise ConfigError(
                     f"{self.budget.evaluations} evaluations cannot pay for a run: the initial candidate takes"
-                    f" {baseline}" + (f", the final exam {held}" if held else "") + f", and one new candidate {more}",
+                    f" {baseline}"
+                    + (f", {begins} starting points {begins * each}" if begins else "")
+                    + (f", the final exam {held}" if held else "")
+                    + f", and one new candidate {more}",
                     hint=f"allow at least {need} evaluations" + (", or lower gate.exam_pairs" if held else ""),
                 )
-        initial = self.problem.initial().values_json
-        if redact(initial) != initial:
+        for number, values in enumerate([self.problem.initial().values_json, *map(dict, self.starts)]):
+            if redact(values) != values:
+                raise ConfigError(
+                    f"{f'starts.{number - 1}' if number else 'the initial candidate'} holds what looks like a key or a"
+                    " credential, and the journal would mask it",
+                    hint="take it out of the space: the evaluator can read it from its environment",
+                )
+        proposer = load(self.settings.proposer)
+        if proposer.needs_model and "propose" not in self.settings.models:
             raise ConfigError(
-                "the initial candidate holds what looks like a key or a credential, and the journal would mask it",
-                hint="take it out of the space: the evaluator can read it from its environment",
+                f"the proposer {self.settings.proposer!r} asks a model, and there is none",
+                hint="name one as provider:model, such as local:smollm2-135m, or use the default proposer",
             )
-        load(self.settings.proposer)
-        if self.settings.proposer in TABLE and not self.problem.space.numeric:
+        texts = getattr(proposer, "texts", False)
+        if self.settings.proposer in TABLE and not self.problem.space.numeric and not texts:
             raise ConfigError(
                 f"the proposer {self.settings.proposer!r} changes numbers and choices, and the space has none",
                 hint="add a float, int or categorical parameter, or name a proposer of your own as module:attr",
@@ -178,6 +224,8 @@ class Session:
             initial=self.problem.initial().values_json,
             versions=versions(),
             checks=[check.name for check in self._checks()[0]],
+            starts=self.begins,
+            warm=self.warm,
         )
 
     @contextlib.contextmanager
@@ -200,6 +248,7 @@ class Session:
         """
         new = not folder.exists()
         self.divide(folder)
+        self.warm_up(folder.parent)
         self.check()
         with self._journal(folder) as journal:
             try:
@@ -267,7 +316,8 @@ class Session:
         settings = settings or self.settings
         proposer = load(settings.proposer)
         executor = self.make_executor(settings)
-        use = self._llm(settings, self.seed if seed is None else seed) if proposer.needs_model else None
+        spoken = talks(proposer) and "propose" in settings.models
+        use = self._llm(settings, self.seed if seed is None else seed) if spoken else None
         checks, context = self._checks()
         return Run(
             journal,

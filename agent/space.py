@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,11 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from agent.errors import ConfigError
-from agent.parameters import Numeric, Parameter, Value
+from agent.parameters import Float, Int, Numeric, Parameter, Value
 from agent.texts import parameter
 
 RESOLUTION = 1000
 """Integer bins of a continuous parameter, as in EvoLLM (Lange et al. 2024, section 3)."""
+EDGE = 0.01
+"""Share of a scale that counts as its end."""
 
 
 def canonical(value: Any) -> str:
@@ -197,6 +200,24 @@ class Space(Mapping[str, Parameter]):
             except ValueError as error:
                 raise ValueError(f"{name}: {error}") from None
         return Candidate(values)
+
+    def end(self, name: str, value: Value) -> str:
+        """Which end of its scale a number lies at, "lower" or "upper": within 1 % of it; "" between them.
+
+        A category has no ends, and of two whole numbers each would be one.
+        """
+        item = self._parameters[name]
+        if not isinstance(item, (Float, Int)) or (isinstance(item, Int) and item.high - item.low < 2):
+            return ""
+        if item.log:
+            place = math.log(value / item.low) / math.log(item.high / item.low)
+        else:
+            place = (value - item.low) / (item.high - item.low)
+        return "lower" if place <= EDGE else "upper" if place >= 1 - EDGE else ""
+
+    def at_bounds(self, candidate: Mapping[str, Value]) -> tuple[str, ...]:
+        """The numbers that lie at an end of their scale. Nothing is wrong with them, but there may be more beyond."""
+        return tuple(name for name in self.numeric if self.end(name, candidate[name]))
 
     def diff(self, before: Mapping[str, Value], after: Mapping[str, Value]) -> list[Change]:
         """The parameters whose values differ, in the order of declaration."""

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from agent.events import (
     CandidateRejected,
     EpochStarted,
+    EvaluationEnded,
     EvaluationStarted,
     Event,
     ExamDecided,
@@ -25,6 +26,7 @@ from agent.events import (
 )
 from agent.gate import levels, standing
 from agent.gate.means import mean_interval
+from agent.ledger import Budget, Ledger
 
 if TYPE_CHECKING:
     from agent.state import State
@@ -59,19 +61,23 @@ class Tally:
     """What happened in a run, in the order it happened; a fold over its events.
 
     Attributes:
-        evaluations: Started so far.
+        evaluations: Started so far, each as its share of the full effort.
         bits: Evaluations when it came, and the bit, of each decided exam.
         exams: A record of each verdict, in order.
         path: Candidates that the race promoted, in order.
-        repeats: Proposals that were refused because they had been seen before.
+        repeats: Proposals that were refused because they, or points near them, had been seen before.
     """
 
     def __init__(self) -> None:
-        self.evaluations = 0
+        self._ledger = Ledger(Budget())
         self._begin()
 
+    @property
+    def evaluations(self) -> float:
+        return self._ledger.evaluations
+
     def _begin(self) -> None:
-        self.bits: list[tuple[int, bool]] = []
+        self.bits: list[tuple[float, bool]] = []
         self.exams: list[dict[str, Any]] = []
         self.path: list[str] = []
         self.repeats = 0
@@ -88,14 +94,14 @@ class Tally:
 
     def apply(self, event: Event) -> None:
         """Fold one event."""
-        if isinstance(event, EvaluationStarted):
-            self.evaluations += 1
+        if isinstance(event, (EvaluationStarted, EvaluationEnded)):
+            self._ledger.apply(event)
         elif isinstance(event, EpochStarted):
             self._begin()  # another problem: nothing of before is compared any more
         elif isinstance(event, RaceDecided) and event.decision == "promote":
             self.path.append(event.candidate)
         elif isinstance(event, CandidateRejected):
-            self.repeats += event.reason.startswith("seen before")
+            self.repeats += event.reason.startswith(("seen before", "within "))
         elif isinstance(event, ExamPlanned):
             self._plan = event
         elif isinstance(event, ExamStarted):

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from agent.asks import COMPARED, NOISE, REPEATED, Ask, Asks
+from agent.curves import KEPT, Curve
 from agent.events import (
     CallEnded,
     CallStarted,
@@ -41,8 +42,10 @@ from agent.examination import Examination
 from agent.gate.arena import Arena
 from agent.gate.pairs import Pairs
 from agent.gate.race import Race
-from agent.history import History, Measuring, Unit
+from agent.halving import Halving
+from agent.history import History, Measuring, Unit, Warm
 from agent.ledger import KINDS, Budget, Ledger
+from agent.nearness import Known
 from agent.problem import Problem
 from agent.settings import Settings
 from agent.space import Candidate
@@ -67,6 +70,8 @@ class State:
         self.fingerprints = started.fingerprints
         self.more_checks = bool(started.checks)
         """Whether candidates must pass checks that need more than the space."""
+        self.given, self.warm = started.starts, started.warm
+        """Starting points as they were given, and what was taken from an earlier run."""
         self.leaks = 0
         """Candidates that were refused because they repeat held-out answers."""
         self.epoch = 0
@@ -82,7 +87,8 @@ class State:
 
     def _begin(self, problem: Problem, initial: Candidate) -> None:
         self.problem = problem
-        self.history = History(initial, problem.objective)
+        self.history = History(initial, problem.objective, map(Warm.from_json, self.warm.get("points", ())))
+        self.known = Known(problem.space, self.history.warm)
         train = problem.split("train")
         self.rows: list[str | None] = [None] if problem.by_rows else [example.id for example in train] or [None]
         """What a candidate is measured on as a whole."""
@@ -96,13 +102,23 @@ class State:
         """Failures of the proposer since it last answered."""
         self.exhausted = ""
         """Why the proposer has nothing left, or ""."""
-        self.unchecked: deque[tuple[int, dict[str, Any]]] = deque()
+        self.unchecked: deque[tuple[int, dict[str, Any]]] = deque((0, start) for start in self.given)
+        """What was proposed and not checked yet, by decision; starting points, of decision 0, are first."""
+        self.starting: list[str] | None = []
+        """Starting points that are measured; None once somebody was asked for candidates."""
+        self.refused: list[tuple[dict[str, Any], str]] = []
+        """Starting points that are not measured, and why."""
         self.looks: deque[str] = deque()
         """Candidates with a first measurement that wait for the race's word."""
         self.contenders: deque[str] = deque()
         self.race: Pairs | None = None
         self.arena = self._arena(problem, initial.id) if problem.by_rows else None
         """Races on rows of data, where there are any; otherwise `looks`, `contenders` and `race`."""
+        rungs = problem.fidelity is not None and len(problem.fidelity.rungs) > 1
+        self.halving = Halving(problem.fidelity) if rungs and problem.fidelity is not None else None
+        """Who is measured with a part of the effort first; None where everybody is measured in full."""
+        self.curves: deque[Curve] = deque(maxlen=KEPT)
+        """The newest learning curves that came to their end, where hopeless ones are stopped."""
         self.broken: dict[str, str] = {}
         """Candidates in the arena that cannot be scored, and why."""
         self.gate = Examination(initial.id)
@@ -179,6 +195,24 @@ class State:
         return {kind: max(0.0, self.ledger.left(kind) + hidden.get(kind, 0.0)) for kind in KINDS}
 
     @property
+    def next_start(self) -> bool:
+        """Whether a starting point comes next; it is checked when a slot is free for it."""
+        return bool(self.unchecked) and not self.unchecked[0][0]
+
+    @property
+    def opening(self) -> bool:
+        """Whether starting points are still to be measured, which nobody proposes without knowing.
+
+        On rows, a starting point's race is what is to be known.
+        """
+        if self.next_start or not self.starting:
+            return self.next_start
+        if self.arena is not None:
+            return any(name in self.arena.lanes for name in self.starting)
+        wanted = {ask.candidate for ask in self.asks.later} | {e.candidate for e in self.evaluations.values()}
+        return any(name in wanted and self.history[name].state == "queued" for name in self.starting)
+
+    @property
     def idle(self) -> bool:
         """Whether nothing is in flight."""
         return not self.evaluations and not self.proposals
@@ -247,6 +281,7 @@ class State:
     def _proposal_started(self, event: ProposalStarted) -> None:
         self.proposals[event.id] = event
         self.next_proposal = event.id + 1
+        self.starting = None
 
     def _row_read(self, event: RowRead) -> None:
         self.reads.setdefault(event.proposal, {})[event.example] = event.row
@@ -267,8 +302,12 @@ class State:
         self.unchecked.popleft()
         self.checking = None
         self.barren = 0
+        if self.starting is not None:
+            self.starting.append(event.candidate)
         if self.arena is not None:
             self.arena.enter(event.candidate, event.read, event.parents)
+        elif self.halving is not None:
+            self.asks.rung(event.candidate, self.halving.rungs[0], climbs=False)
         else:
             self.asks.candidate(event.candidate)
 
@@ -279,7 +318,9 @@ class State:
         self.unchecked[0] = (self.unchecked[0][0], {**self.unchecked[0][1], "checked": [event.check, event.reason]})
 
     def _rejected(self, event: CandidateRejected) -> None:
-        self.unchecked.popleft()
+        _, refused = self.unchecked.popleft()
+        if not event.proposal:
+            self.refused.append((refused, event.reason))
         self.leaks += event.reason.startswith("leak:")
         self.checking = None
 
@@ -302,7 +343,12 @@ class State:
         unit = self._measuring.add(started, event)
         if unit is None:
             return
-        if unit.purpose == "search":
+        if unit.fidelity < 1:
+            self._partly_measured(unit)
+            return
+        if self.problem.fidelity is not None and self.problem.fidelity.stop:
+            self._keep_curve(unit, event)
+        if unit.purpose == "search" and not unit.stopped:
             self.units += 1
             self.unit_seconds += unit.seconds
             self.unit_usd += event.output.get("usd", 0.0)
@@ -328,6 +374,20 @@ class State:
             race.add(unit.pair, unit.candidate, unit.values)
             if race.asked < race.wanted:
                 self.asks.pair(race, "search")
+
+    def _keep_curve(self, unit: Unit, event: EvaluationEnded) -> None:
+        if unit.purpose == "search" and unit.values is not None and not self.history[unit.candidate].count:
+            self.curves.append(Curve.read(self.problem, event.output.get("partials", ())))
+
+    def _partly_measured(self, unit: Unit) -> None:
+        assert self.halving is not None
+        if unit.values is None:
+            self.history.partly(unit, None)
+            self.looks.append(unit.candidate)
+            return
+        cost = -self.problem.objective.sign * self.problem.compared(unit.values)
+        self.history.partly(unit, cost)
+        self.halving.add(unit.candidate, unit.fidelity, len(self.problem.violated(unit.values)), cost)
 
     def _row_measured(self, arena: Arena, unit: Unit) -> None:
         self._tell(unit)
@@ -365,6 +425,11 @@ class State:
             self.asks.pair(self.race, "search")
 
     def _race_decided(self, event: RaceDecided) -> None:
+        if self.halving is not None and "rank" in event.evidence:
+            to = self.halving.ruled(event.candidate, event.evidence["fidelity"])
+            if to is not None:
+                self.asks.rung(event.candidate, to, climbs=True)
+            return
         if self.arena is not None:
             self.broken.pop(event.candidate, None)
             self.arena.decided(event.candidate, event.decision == "promote")

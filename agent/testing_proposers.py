@@ -15,7 +15,7 @@ import asyncio
 import copy
 import json
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -40,7 +40,7 @@ from agent.llm.structured import Shape
 from agent.llm.types import Completion, ModelRequest
 from agent.parameters import Categorical, Float, Int
 from agent.problem import Problem
-from agent.proposers.base import Ask, Context, Proposal, Proposer
+from agent.proposers.base import Ask, Context, Proposal, Proposer, talks
 from agent.settings import Settings
 from agent.space import Candidate, Space
 from agent.state import State
@@ -103,6 +103,7 @@ class Search:
         options: The proposer's.
         direction: Of "value".
         workers: Candidates that are asked for at once.
+        starts: Points that are measured before the proposer is asked.
     """
 
     def __init__(
@@ -117,6 +118,7 @@ class Search:
         options: Mapping[str, Any] | None = None,
         direction: Direction = "minimize",
         workers: int = 1,
+        starts: Iterable[Mapping[str, Any]] = (),
     ) -> None:
         self.proposer = proposer
         self.measure = measure
@@ -137,6 +139,7 @@ class Search:
             budget={"evaluations": budget},
             settings=Settings(workers=workers, options=options or {}).to_json(),
             initial=problem.initial().values_json,
+            starts=[{"values": dict(values), "source": "start"} for values in starts],
         )
         self.state = State(started, 0.0)
         self.events: list[Event] = [started]
@@ -356,6 +359,8 @@ class ProposerContract:
     def broken(self, error: Exception, share: int) -> int:
         """Search with a model that raises at one of `share` requests; gives how often it did."""
         raised = 0
+        if not talks(self.make()):
+            return raised
 
         async def ask(request: ModelRequest) -> Completion:
             nonlocal raised
@@ -395,4 +400,4 @@ class ProposerContract:
             problem = Search(self.make(), space, bowl(space)).state.problem
             forecast = self.make().forecast(problem, 10, self.options)
             assert len(forecast) == 3 and all(type(part) is int and part >= 0 for part in forecast), name
-            assert self.make().needs_model or forecast == (0, 0, 0), name
+            assert talks(self.make()) or forecast == (0, 0, 0), name

@@ -168,7 +168,7 @@ def test_values_of_the_command_line_replace_the_files(folder: Path) -> None:
     assert (setup.settings.workers, setup.budget.evaluations) == (4, 9)
     assert setup.settings.models == {"propose": "local:x"}
     error = refused(folder, MINIMAL, {"run.wrokers": 4})
-    assert "run.wrokers: unknown key" in error.message and error.hint == "allowed [run]: seed, workers"
+    assert "run.wrokers: unknown key" in error.message and error.hint == "allowed [run]: seed, workers, warm_from"
     error = refused(folder, MINIMAL, {"run.workers": "4"})
     assert "run.workers: found '4'" in error.message
     assert "objectives" in refused(folder, MINIMAL, {"objectives.name": "x"}).message

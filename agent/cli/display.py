@@ -27,7 +27,9 @@ from agent.events import (
     RunStarted,
     StopRequested,
 )
-from agent.proposers.base import load
+from agent.ledger import counted
+from agent.proposers.base import load, talks
+from agent.warm import sentence
 
 if TYPE_CHECKING:
     from agent.state import State
@@ -107,11 +109,15 @@ class Display:
         history = state.history
         if isinstance(event, RunStarted):
             who = state.settings.proposer
-            if load(who).needs_model:
+            if talks(load(who)):
                 who += " with " + (", ".join(state.settings.models.values()) or "no model")
-            return f"run {event.run}: {len(state.problem.space)} parameters, proposer {who}, seed {event.seed}", "bold"
+            text = f"run {event.run}: {len(state.problem.space)} parameters, proposer {who}, seed {event.seed}"
+            begins = sentence(event.starts, event.warm)
+            notes = [f"  ! {note}" for note in event.warm.get("notes", ())]
+            return "\n".join([text, *([begins] if begins else []), *notes]), "bold"
         if isinstance(event, RunResumed):
-            return f"resumed at {state.ledger.evaluations} evaluations, {state.ledger.total.calls} model calls", "bold"
+            done = counted(state.ledger.evaluations)
+            return f"resumed at {done} evaluations, {state.ledger.total.calls} model calls", "bold"
         if isinstance(event, EvaluationEnded) and event.purpose == "search":
             return self._baseline(event, state)
         if isinstance(event, RaceDecided):
@@ -120,7 +126,10 @@ class Display:
             if event.decision == "promote":
                 value = "" if state.arena else ", " + amount((trial.values or {}).get(goal.name), goal.unit)
                 return f"  ✓ kept #{trial.number}{value} [{trial.source}] {what}: {event.reason}", "green"
-            if event.decision == "drop" and (event.evidence.get("pairs") or not self._live):
+            if event.decision == "climb" and not self._live:
+                return f"  ↑ #{trial.number} [{trial.source}] {what}: {event.reason}", "dim"
+            telling = event.evidence.get("pairs") or event.evidence.get("step")  # measured in pairs, or hopeless
+            if event.decision == "drop" and (telling or not self._live):
                 return f"  ✗ dropped #{trial.number} [{trial.source}] {what}: {event.reason}", "dim"
         if isinstance(event, ProposalEnded):
             notes = [f"  ! {item['source']}: {item['reason']}" for item in event.rejections]
@@ -128,7 +137,7 @@ class Display:
             return "\n".join(notes), "yellow"
         if isinstance(event, CallRetried):
             return f"  … model call failed, again in {event.wait:.0f} s: {event.error}", "yellow"
-        if isinstance(event, CandidateRejected) and not self._live:
+        if isinstance(event, CandidateRejected) and not (self._live and event.proposal):
             return f"  - not measured [{event.source}]: {event.reason}", "dim"
         if isinstance(event, StopRequested):
             return f"the search ends: {event.detail or event.reason}", ""
@@ -180,7 +189,7 @@ def _standing(state: State) -> str:
     limit = ledger.budget.evaluations
     parts = [
         f"{goal.name} {best} (search)",
-        f"evaluation {ledger.evaluations}{f'/{limit}' if limit is not None else ''}",
+        f"evaluation {counted(ledger.evaluations)}{f'/{limit}' if limit is not None else ''}",
         f"{ledger.total.calls} model calls",
         f"{ledger.seconds:.0f} s",
     ]

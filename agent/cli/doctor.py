@@ -107,7 +107,7 @@ def _model(problem: Path | None) -> str:
     from agent.config import load
 
     try:
-        return load(problem).settings.models.get("propose", DEFAULT_MODEL)
+        return load(problem).settings.models.get("propose", "none")
     except AgentError:
         return DEFAULT_MODEL  # the problem's own row says what is wrong with it
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from agent.cli.common import emit, json_option, plain, runs_option, table
-from agent.cli.run import overrides, problem_options, session_of
+from agent.cli.run import begun, overrides, problem_options, session_of, start_options
 
 if TYPE_CHECKING:
     from agent.problem import Problem
@@ -41,6 +41,7 @@ def _found(problem: Problem) -> list[str]:
 @click.argument("problem", type=click.Path(path_type=Path))
 @click.option("--measure", is_flag=True, help="Measure the initial candidate a few times, to tell time and noise.")
 @problem_options
+@start_options
 @runs_option
 @json_option
 def command(problem: Path, measure: bool, runs: str | None, as_json: bool, **given: Any) -> None:
@@ -50,7 +51,7 @@ def command(problem: Path, measure: bool, runs: str | None, as_json: bool, **giv
     from agent.folders import runs_folder
     from agent.forecast import forecast
 
-    setup = load(problem, overrides(given))
+    setup = begun(load(problem, overrides(given)), given)
     session = session_of(setup)
     found = asyncio.run(forecast(session, measure, runs_folder(setup.problem.folder, runs)))
     found.notes[:0] = [note.rstrip(".") for note in (*setup.notes, *_found(setup.problem))]

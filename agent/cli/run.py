@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,9 +39,9 @@ def problem_options(function: F) -> F:
     for option in reversed(
         [
             click.option(
-                "--model", metavar="PROVIDER:MODEL", help="Who proposes, such as openai:… or local:smollm2-135m."
+                "--model", metavar="PROVIDER:MODEL", help="Who proposes: openai:…, anthropic:…, local:…, or none."
             ),
-            click.option("--proposer", metavar="NAME", help="default, evollm, coordinate, random, or module:attr."),
+            click.option("--proposer", metavar="NAME", help="default, or one of docs/proposers.md, or module:attr."),
             click.option("--seed", type=int, help="Seed of all random numbers of the run."),
             click.option("--workers", type=click.IntRange(min=1), help="Evaluations in flight."),
             click.option(
@@ -55,6 +55,48 @@ def problem_options(function: F) -> F:
     ):
         function = option(function)
     return budget_options(function)
+
+
+def start_options(function: F) -> F:
+    """What the search begins with besides the defaults."""
+    for option in reversed(
+        [
+            click.option(
+                "--start",
+                "starts",
+                multiple=True,
+                metavar="NAME=VALUE,…",
+                help="A point to measure before the first proposal, beside those of problem.toml; may be repeated.",
+            ),
+            click.option(
+                "--warm-from",
+                metavar="RUN",
+                help="Try the best points of an earlier run first, and avoid those that failed.",
+            ),
+        ]
+    ):
+        function = option(function)
+    return function
+
+
+def begun(setup: Setup, given: dict[str, Any]) -> Setup:
+    """The problem file with the command line's starting points and earlier run.
+
+    Raises:
+        ConfigError: A starting point is not one of the space.
+    """
+    from dataclasses import replace
+
+    from agent.errors import ConfigError
+    from agent.warm import read_start, starting_points
+
+    added: list[Mapping[str, Any]] = []
+    for text in given["starts"]:
+        try:
+            added += starting_points(setup.problem.space, [read_start(text)])
+        except ConfigError as error:
+            raise ConfigError(f"--start {text}: {error.message.removeprefix('starts.0.')}", hint=error.hint) from None
+    return replace(setup, starts=(*setup.starts, *added), warm_from=given["warm_from"] or setup.warm_from)
 
 
 def ending_options(function: F) -> F:
@@ -115,6 +157,8 @@ def session_of(setup: Setup, display: Display | None = None) -> Session:
         env=setup.env,
         checks=setup.checks,
         shares=setup.shares,
+        starts=setup.starts,
+        warm_from=setup.warm_from,
     )
 
 
@@ -144,6 +188,9 @@ def report(result: Result, as_json: bool) -> None:
     click.echo("")
     if changes:
         table([(c.name, brief(c.before, 30), brief(c.after, 60)) for c in changes], ("PARAMETER", "INITIAL", "BEST"))
+    for line in result.edges:
+        click.echo(line)
+    if changes or result.edges:
         click.echo("")
     click.echo(f"{result.status.upper()}: {plain(result.sentence)}")
     click.echo(f"Spent: {spent_line(result.spent)}.")
@@ -162,6 +209,7 @@ def report(result: Result, as_json: bool) -> None:
 @click.command("run", help="Optimize the problem in a folder with a problem.toml.")
 @click.argument("problem", type=click.Path(path_type=Path))
 @problem_options
+@start_options
 @ending_options
 @runs_option
 @json_option
@@ -170,7 +218,7 @@ def command(ctx: click.Context, /, problem: Path, runs: str | None, as_json: boo
     from agent.config import load
     from agent.folders import new_run, runs_folder
 
-    setup = load(problem, overrides(given))
+    setup = begun(load(problem, overrides(given)), given)
     folder = new_run(runs_folder(setup.problem.folder, runs), setup.problem.name)
     result = watched(lambda display: session_of(setup, display).run(folder), as_json)
     report(result, as_json)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 @click.command(
     "show",
     help="A RUN; with a CANDIDATE (its number or the beginning of its id) or 'verdict', that; with --gate, "
-    "what the gate found and how far it goes.",
+    "what the gate found and how far it goes; with --front, the Pareto front of several objectives.",
 )
 @run_argument
 @click.argument("what", required=False)
@@ -26,7 +26,19 @@ if TYPE_CHECKING:
     "--all", "everything", is_flag=True, help="Every candidate, not only the best ones and the promoted ones."
 )
 @click.option("--gate", "gate", is_flag=True, help="Exams, levels, effects, power and what the search was worth.")
-@click.option("--plot", type=click.Path(dir_okay=False, path_type=Path), help="With --gate: draw the effects as SVG.")
+@click.option("--front", "front", is_flag=True, help="The Pareto front: what no other candidate beats in everything.")
+@click.option("--axes", metavar="A,B", help="With --front --plot: the two objectives to draw (the first two).")
+@click.option(
+    "--reference",
+    multiple=True,
+    metavar="NAME=NUMBER",
+    help="With --front: what is worse does not count; for each objective (else 1 % beyond the worst measured).",
+)
+@click.option(
+    "--plot",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="With --gate: draw the effects as SVG. With --front: draw the front.",
+)
 @json_option
 def command(
     run: str,
@@ -34,15 +46,28 @@ def command(
     runs: str | None,
     everything: bool,
     gate: bool,
+    front: bool,
+    axes: str | None,
+    reference: tuple[str, ...],
     plot: Path | None,
     as_json: bool,
 ) -> None:
     from agent.result import load_result
 
-    if plot is not None and not gate:
-        raise click.UsageError("--plot draws what --gate shows; give both")
+    if gate and front:
+        raise click.UsageError("--gate and --front are two views; give one of them")
+    if plot is not None and not (gate or front):
+        raise click.UsageError("--plot draws what --gate or --front shows; give one of them too")
+    if axes is not None and not (front and plot is not None):
+        raise click.UsageError("--axes chooses what --front --plot FILE draws; give both")
+    if reference and not front:
+        raise click.UsageError("--reference belongs to --front; give both")
     result = load_result(locate(run, runs))
-    if gate:
+    if front:
+        from agent.cli.front import show
+
+        show(result, axes, reference, plot, as_json)
+    elif gate:
         _gate(result, plot, as_json)
     elif what == "verdict":
         _verdict(result, as_json)
@@ -121,6 +146,8 @@ def _json(trial: Trial) -> dict[str, Any]:
         "parents": list(trial.parents),
         "rationale": trial.rationale,
         "failure": trial.failure,
+        "partial": {f"{share:g}": cost for share, cost in trial.partial.items()},
+        "stopped": trial.stopped,
         "feedback": trial.feedback,
         "parameters": trial.candidate.values_json,
     }
@@ -132,7 +159,10 @@ def _run(result: Result, everything: bool) -> None:
     goal = result.problem.objective
     click.echo(f"{result.run}: {result.status}" + (f" ({result.reason})" if result.reason else ""))
     click.echo(plain(result.sentence))
-    click.echo(f"Spent: {spent_line(result.spent)}.\n")
+    click.echo(f"Spent: {spent_line(result.spent)}.")
+    for line in result.beginning:
+        click.echo(plain(line[0].upper() + line[1:]) + ".")
+    click.echo("")
     shown = [
         t for t in result.trials if everything or t.state == "champion" or t.reason.startswith(("better", "first"))
     ]
@@ -146,12 +176,39 @@ def _run(result: Result, everything: bool) -> None:
     for trial in result.trials[1:]:
         sources.setdefault(trial.source, []).append(trial)
     if sources:
-        click.echo("\nBy source: " + "; ".join(_share(name, trials) for name, trials in sorted(sources.items())) + ".")
+        said = [_share(name, trials) for name, trials in sorted(sources.items())]
+        click.echo("\nBy source: " + "; ".join(said) + _by_model(result) + ".")
+    early = _early(result)
+    if early:
+        click.echo(f"Stopped early: {early}.")
     changes = result.problem.space.diff(result.initial, result.best)
     if changes:
         click.echo("\nBest against initial:")
         table([(c.name, brief(c.before, 30), brief(c.after, 60)) for c in changes], ("PARAMETER", "INITIAL", "BEST"))
+    for line in result.edges:
+        click.echo(line)
     click.echo(f"\nNext: truegain show {result.run} --gate   truegain diff {result.run}   truegain export {result.run}")
+
+
+def _by_model(result: Result) -> str:
+    """What share of the proposed candidates is the model's own; "" where none was asked."""
+    found = result.model_share
+    if not found["made"] and not result.spent["calls"]:
+        return ""
+    return f"; model {found['made']} of {found['of']} ({100 * found['share']:.0f} %)"
+
+
+def _early(result: Result) -> str:
+    """How many candidates were not measured in full, by where they were stopped."""
+    fidelity = result.problem.fidelity
+    gone = [trial for trial in result.trials if trial.state == "dropped" and trial.values is None]
+    if fidelity is None or not gone:
+        return ""
+    hopeless = sum(trial.stopped is not None for trial in gone)
+    rungs = [max(trial.partial) for trial in gone if trial.stopped is None]
+    parts = [f"{rungs.count(rung)} at {fidelity.words(rung)}" for rung in fidelity.rungs if rung in rungs]
+    parts += [f"{hopeless} by a hopeless learning curve"] if hopeless else []
+    return f"{len(gone)} candidates ({', '.join(parts)})"
 
 
 def _share(name: str, trials: list[Trial]) -> str:
@@ -160,8 +217,9 @@ def _share(name: str, trials: list[Trial]) -> str:
 
 
 def _candidate(result: Result, trial: Trial, as_json: bool) -> None:
+    space = result.problem.space
     if as_json:
-        emit({"run": result.run, **_json(trial)})
+        emit({"run": result.run, **_json(trial), "at_bounds": list(space.at_bounds(trial.candidate))})
         return
     click.echo(f"candidate {trial.number} ({trial.id}) of {result.run}: {trial.state}")
     for label, text in (
@@ -170,9 +228,13 @@ def _candidate(result: Result, trial: Trial, as_json: bool) -> None:
         ("why", trial.reason),
         ("failure", trial.failure),
         ("parents", ", ".join(parent[:8] for parent in trial.parents)),
+        ("at an end of its range", ", ".join(space.at_bounds(trial.candidate))),
     ):
         if text:
             click.echo(f"{label}: {plain(text)}")
+    if trial.partial and result.problem.fidelity is not None:
+        sign, words = -result.problem.objective.sign, result.problem.fidelity.words
+        click.echo("with less effort: " + ", ".join(f"{sign * c:.4g} at {words(s)}" for s, c in trial.partial.items()))
     if trial.values:
         measured = ", ".join(f"{name} {value:.4g}" for name, value in trial.values.items())
         click.echo(f"measured {trial.count} times on average: {measured}" + ("" if trial.feasible else " (infeasible)"))

@@ -9,6 +9,7 @@ import click
 
 from agent.cli.common import amount, plain, table
 from agent.gate.means import CONFIDENCE
+from agent.ledger import counted
 
 JUDGED = {
     "rows": "held-out rows of data",
@@ -130,8 +131,8 @@ def _search(found: Mapping[str, Any], unit: str) -> Iterator[str]:
     first = anytime["first_release"]
     each = anytime["evaluations_per_promoted"]
     yield (
-        f"Pace: {anytime['evaluations']} evaluations; "
-        + (f"the first release came after {first}; " if first is not None else "nothing was released; ")
+        f"Pace: {counted(anytime['evaluations'])} evaluations; "
+        + (f"the first release came after {counted(first)}; " if first is not None else "nothing was released; ")
         + (f"{each:.0f} for each of {anytime['promoted']} promoted candidates." if each else "none was promoted.")
     )
     shares = ", ".join(f"{made[name]} {name} ({share:.0%})" for name, share in made["shares"].items())

@@ -138,6 +138,11 @@ class EnsembleEvaluator:
         self.members = {key: _member(key, given, name, folder) for key, given in members.items()}
         self._exclusive = exclusive
 
+    def takes(self, name: str) -> bool | None:
+        """Whether any member hears of what a parameter of this name would be; None when that is not known."""
+        found = [getattr(member, "takes", lambda _: True)(name) for member in self.members.values()]
+        return True if True in found else None if None in found else False
+
     @property
     def exclusive(self) -> bool:
         """Whether it, or a member, must have the machine for itself."""

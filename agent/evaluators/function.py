@@ -13,8 +13,16 @@ from agent.errors import ConfigError
 from agent.evaluation import Failure, Output, Request, Score, measurement
 from agent.evaluators.calling import Call
 from agent.evaluators.loading import load_target, parse_target
-from agent.evaluators.source import callable_digest, defines_async, import_path, import_root, module_digest
+from agent.evaluators.source import (
+    callable_digest,
+    declares,
+    defines_async,
+    import_path,
+    import_root,
+    module_digest,
+)
 from agent.executors.measure import failure_of
+from agent.halving import HINTS
 
 
 class FunctionEvaluator:
@@ -31,6 +39,7 @@ class FunctionEvaluator:
         folder: The problem's folder; it comes last on sys.path, and only when user code is loaded.
         names: The objectives and constraints that a measurement must hold.
         exclusive: Whether nothing else of ours may compute while it measures.
+        needs: Parameters that the function must declare, such as "fidelity"; looked at when it is loaded.
 
     Raises:
         ConfigError: The target is neither callable nor of the form "module:attr".
@@ -45,8 +54,10 @@ class FunctionEvaluator:
         folder: Path | str | None = None,
         names: Sequence[str],
         exclusive: bool = False,
+        needs: Sequence[str] = (),
     ) -> None:
         self.names = tuple(names)
+        self.needs = tuple(needs)
         self.exclusive = exclusive
         self._folder = Path(folder).resolve() if folder is not None else None
         self._call: Call | None = None
@@ -66,13 +77,14 @@ class FunctionEvaluator:
         """Plain data to rebuild it from; None for a callable that another process cannot import."""
         if self._path is None:
             return None
-        return {
+        out = {
             "kind": "function",
             "target": ":".join(self._path),
             "folder": None if self._folder is None else str(self._folder),
             "names": list(self.names),
             "exclusive": self.exclusive,
         }
+        return {**out, "needs": list(self.needs)} if self.needs else out
 
     @cached_property
     def fingerprint(self) -> str:
@@ -104,7 +116,21 @@ class FunctionEvaluator:
         if self._call is None:
             assert self._path is not None
             self._call = Call.of(load_target(*self._path, self._folder))
+            for name in self.needs:
+                if not self.takes(name):
+                    raise ConfigError(f"the evaluator does not take `{name}`", hint=HINTS.get(name, ""))
         return self._call
+
+    def takes(self, name: str) -> bool | None:
+        """Whether the function hears of what a parameter of this name would be; None when only loading it tells."""
+        if self._call is not None:
+            declared: frozenset[str] | None = frozenset(self._call.named)
+        else:
+            assert self._path is not None
+            declared = declares(*self._path, self._folder)
+        if declared is None:
+            return None
+        return name in declared or (name != "partial" and "request" in declared)
 
     async def produce(self, request: Request, partial: Callable[[Any], None]) -> Output:
         """The output's value is `{"values": {name: number}, "feedback": words}`."""

@@ -125,6 +125,18 @@ def _imports(module: str, file: Path) -> Iterator[str]:
 
 def defines_async(module: str, attribute: str, folder: Path | None) -> bool:
     """Whether the source defines the attribute with `async def`; False when the source does not tell."""
+    return isinstance(_definition(module, attribute, folder), ast.AsyncFunctionDef)
+
+
+def declares(module: str, attribute: str, folder: Path | None) -> frozenset[str] | None:
+    """The names of a function's parameters; None when the source does not tell, as with a decorated function."""
+    found = _definition(module, attribute, folder)
+    if found is None or found.decorator_list:
+        return None
+    return frozenset(item.arg for item in (*found.args.posonlyargs, *found.args.args, *found.args.kwonlyargs))
+
+
+def _definition(module: str, attribute: str, folder: Path | None) -> ast.FunctionDef | ast.AsyncFunctionDef | None:
     file = locate(module, search_path(folder))
     body: Sequence[ast.stmt] = getattr(parse(file) if file else None, "body", ())
     *outer, last = attribute.split(".")
@@ -132,8 +144,8 @@ def defines_async(module: str, attribute: str, folder: Path | None) -> bool:
         body = next((n.body for n in reversed(body) if isinstance(n, ast.ClassDef) and n.name == name), ())
     for node in reversed(body):
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and node.name == last:
-            return isinstance(node, ast.AsyncFunctionDef)
-    return False
+            return node
+    return None
 
 
 def files_digest(files: Mapping[str, Path]) -> str:

@@ -20,6 +20,10 @@ GRACE_SECONDS = 5.0
 UNLIMITED = 1_000_000
 
 
+class _GivenUp(BaseException):
+    """Ends the thread of an evaluation that was given up; passes by what catches exceptions."""
+
+
 class InlineExecutor:
     """Runs requests in this process.
 
@@ -91,7 +95,10 @@ class InlineExecutor:
         running.cancel()
         await asyncio.wait({running}, timeout=GRACE_SECONDS)
         if self._evaluator.blocking:
-            self._warn("an evaluation that was stopped goes on in its thread; use a subprocess to have it killed")
+            self._warn(
+                "an evaluation that was stopped goes on in its thread, until its end or its next partial result; use a"
+                " subprocess to have it killed"
+            )
         elif not running.done():
             self._warn("an evaluation ignores that it was cancelled and goes on")
 
@@ -120,9 +127,14 @@ class InlineExecutor:
             with contextlib.suppress(RuntimeError):  # an abandoned thread may outlive the loop
                 loop.call_soon_threadsafe(callback, value)
 
+        def report(value: Any) -> None:
+            if future.done():
+                raise _GivenUp  # nobody waits for it any more: the thread ends here
+            tell(partials, value)
+
         def work() -> None:
             try:
-                output = drive(measure(self._evaluator, request, lambda value: tell(partials, value)))
+                output = drive(measure(self._evaluator, request, report))
             except BaseException as error:  # whatever the user made up; without an answer the request would hang
                 output = Output(failure=failure_of(error))
             tell(settle, output)
