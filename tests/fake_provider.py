@@ -14,7 +14,7 @@ import asyncio
 import json
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 JSON = dict[str, Any]
@@ -35,6 +35,7 @@ class Behaviour:
     reasoning: int = 0
     thought: str = ""  # opaque reasoning that the client must hand back
     usage: bool = True
+    logprobs: tuple[tuple[str, float], ...] = ()  # of the first token, for those who ask
     gap: float = 0.0  # seconds before each piece of a stream, or before the body
     status: int = 200
     error: JSON = field(default_factory=dict)
@@ -168,7 +169,7 @@ class FakeProvider:
             return
         render = _responses if request.path.endswith("/responses") else _chat
         await asyncio.sleep(act.gap)
-        body = json.dumps(render(act))
+        body = json.dumps(render(act if request.body.get("top_logprobs") else replace(act, logprobs=())))
         await _send(writer, 200, body, act.headers, cut=act.kind in ("drop", "cut"))
 
     async def _stream(self, events: list[JSON], act: Behaviour, writer: asyncio.StreamWriter) -> None:
@@ -219,6 +220,11 @@ def _text(arguments: Any) -> str:
     return arguments if isinstance(arguments, str) else json.dumps(arguments)
 
 
+def _token(act: Behaviour) -> list[JSON]:
+    told = [{"token": token, "bytes": list(token.encode()), "logprob": value} for token, value in act.logprobs]
+    return [{**told[0], "top_logprobs": told}] if told else []
+
+
 def _chat(act: Behaviour) -> JSON:
     message: JSON = {"role": "assistant", "content": act.text or None}
     if act.stop == "refusal":
@@ -229,12 +235,15 @@ def _chat(act: Behaviour) -> JSON:
             for i, (name, given) in enumerate(act.tools)
         ]
     reason = "length" if act.stop == "length" else "tool_calls" if act.tools else "stop"
+    choice: JSON = {"index": 0, "message": message, "finish_reason": reason}
+    if act.logprobs:
+        choice["logprobs"] = {"content": _token(act), "refusal": None}
     out: JSON = {
         "id": "chatcmpl-1",
         "object": "chat.completion",
         "created": 1,
         "model": "fake-1",
-        "choices": [{"index": 0, "message": message, "finish_reason": reason}],
+        "choices": [choice],
     }
     if act.usage:
         out["usage"] = {
@@ -255,7 +264,7 @@ def _responses(act: Behaviour) -> JSON:
         kind = (
             {"type": "refusal", "refusal": act.text}
             if act.stop == "refusal"
-            else {"type": "output_text", "text": act.text}
+            else {"type": "output_text", "text": act.text, "logprobs": _token(act)}
         )
         output.append({"type": "message", "id": "msg_1", "role": "assistant", "content": [kind | {"annotations": []}]})
     output += [

@@ -23,6 +23,7 @@ from agent.proposers.base import load
 from agent.session import Session
 from agent.settings import Settings
 from agent.space import Space
+from agent.testing_proposers import instance
 
 SPACE = {"x": Float(-1, 1, default=0.9), "n": Int(1, 9, default=1), "kind": Categorical(["a", "b", "c"])}
 
@@ -77,9 +78,15 @@ class Direct:
 def thinker(request: Any) -> str:
     """A model that is a function of the prompt text: it repeats the best solution, moved by the prompt's length."""
     text = request.messages[0].text
+    if "solution" not in request.schema["properties"]:  # it is not asked in integers
+        return json.dumps(instance(request.schema, random.Random(text)))
     best = [int(part) for part in text.splitlines()[-2].split(":")[1].split(",")]
     moved = [max(0, value - (len(text) + place) % 3 % 2) for place, value in enumerate(best)]
     return json.dumps({"solution": moved})
+
+
+TURNS = "tests.turns:Turns"
+"""Who proposes in tests of the loop, unless they say otherwise."""
 
 
 def session(folder: Path | None = None, **given: Any) -> Session:
@@ -88,6 +95,7 @@ def session(folder: Path | None = None, **given: Any) -> Session:
     known = {
         name: given.pop(name) for name in list(given) if name in Settings.__dataclass_fields__ and name != "executor"
     }
+    known.setdefault("proposer", TURNS)
     given.setdefault("budget", Budget(evaluations=60))
     given.setdefault("model", Scripted(thinker))
     given.setdefault("executor", Direct(chosen))

@@ -37,7 +37,8 @@ def loss(candidate: Any, row: Any) -> float:
 
 
 def run(folder: Path, evaluate: Any = score, direction: Any = "maximize", x: float = 0.1, **more: Any) -> Result:
-    given = {"data": ROWS, "deterministic": True, "budget": 900, "seed": 3, **more}
+    options = {"proposer": "coordinate"}
+    given = {"data": ROWS, "deterministic": True, "budget": 900, "seed": 3, "options": options, **more}
     goal = Objective("score", direction, low=0, high=1)
     return optimize(
         evaluate, space={"x": Float(0, 1, default=x)}, objectives=[goal], model=None, runs=folder, name="run", **given

@@ -14,7 +14,7 @@ from agent.llm.wire import (
     CONNECT_SECONDS,
     Endpoint,
     answer,
-    check_tools,
+    check,
     count,
     mapping,
     sequence,
@@ -53,7 +53,7 @@ class AnthropicMessages:
 
     async def complete(self, request: ModelRequest, *, seed: int | None) -> Completion:
         """One reply, from one attempt; see `agent.llm.types.Adapter`. This protocol has no seed."""
-        check_tools(request, self._at)
+        check(request, self._at)
         body = self._body(request)
         try:
             async with self._client.messages.stream(**body) as stream:

@@ -37,7 +37,7 @@ class OpenAIChat:
 
     async def complete(self, request: ModelRequest, *, seed: int | None) -> Completion:
         """One reply, from one attempt; see `agent.llm.types.Adapter`."""
-        wire.check_tools(request, self._at)
+        wire.check(request, self._at)
         body = self._body(request, seed)
         try:
             return self._read(wire.answer(await self._client.chat.completions.create(**body)))
@@ -65,6 +65,8 @@ class OpenAIChat:
             body["reasoning_effort"] = request.effort
         if seed is not None and profile.seed:
             body["seed"] = seed
+        if request.logprobs:
+            body["logprobs"], body["top_logprobs"] = True, request.logprobs
         if request.tools:
             body["tools"] = [
                 {
@@ -105,7 +107,12 @@ class OpenAIChat:
             stop=stop,
             usage=_usage(reply.get("usage")),
             model=str(reply.get("model") or ""),
+            logprobs=_first_token(choice.get("logprobs")),
         )
+
+
+def _first_token(given: Any) -> tuple[tuple[str, float], ...]:
+    return wire.first_token(given.get("content")) if isinstance(given, Mapping) else ()
 
 
 def _message(item: Message) -> dict[str, Any]:

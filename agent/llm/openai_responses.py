@@ -34,7 +34,7 @@ class OpenAIResponses:
 
     async def complete(self, request: ModelRequest, *, seed: int | None) -> Completion:
         """One reply, from one attempt; see `agent.llm.types.Adapter`. This protocol has no seed."""
-        wire.check_tools(request, self._at)
+        wire.check(request, self._at)
         body = self._body(request)
         try:
             return self._read(wire.answer(await self._client.responses.create(**body)))
@@ -76,6 +76,9 @@ class OpenAIResponses:
             if profile.effort:
                 # Without its reasoning back, the model would start to think anew after each tool.
                 body["include"] = ["reasoning.encrypted_content"]
+        if request.logprobs:
+            body["include"] = [*body.get("include", ()), "message.output_text.logprobs"]
+            body["top_logprobs"] = request.logprobs
         if request.schema is not None and profile.schema:
             closed = strict(request.schema, OPENAI)
             body["text"] = {
@@ -98,12 +101,14 @@ class OpenAIResponses:
         refusals: list[str] = []
         calls: list[ToolCall] = []
         carry: list[Mapping[str, Any]] = []
+        logprobs: tuple[tuple[str, float], ...] = ()
         for item in sequence(reply["output"], "output"):
             kind = mapping(item, "an output item").get("type")
             if kind == "message":
                 for part in sequence(item.get("content"), "content"):
                     target = refusals if part.get("type") == "refusal" else texts
                     target.append(str(part.get("refusal") or part.get("text") or ""))
+                    logprobs = logprobs or wire.first_token(part.get("logprobs"))
             elif kind == "function_call":
                 calls.append(wire.tool_call(item.get("call_id"), item.get("name"), item.get("arguments")))
             elif kind == "reasoning" and item.get("encrypted_content"):
@@ -118,6 +123,7 @@ class OpenAIResponses:
             usage=_usage(reply.get("usage")),
             model=str(reply.get("model") or ""),
             carry=tuple(carry),
+            logprobs=logprobs,
         )
 
 

@@ -33,6 +33,7 @@ class Profile:
         seed: Whether sampling takes a seed.
         tools: Whether tools are accepted.
         schema: Whether a JSON schema is enforced; otherwise it goes into the prompt.
+        logprobs: Whether log-probabilities of tokens can be asked for.
         limit: What the chat protocol calls the limit of output tokens here.
     """
 
@@ -45,6 +46,7 @@ class Profile:
     seed: bool = False
     tools: bool = True
     schema: bool = True
+    logprobs: bool = True
     limit: str = "max_completion_tokens"
 
     def output_limit(self, asked: int) -> int:

@@ -93,6 +93,8 @@ class ModelRequest:
         max_output_tokens: The reply's limit, reasoning included; also the worst case the ledger reserves.
         temperature: Left out where the model does not take it.
         effort: Reasoning effort (low, medium, high), left out where the model does not take it.
+        logprobs: How many of the likeliest first tokens to tell of, with their log-probabilities; at most 20.
+            A model that cannot tell is a ConfigError.
     """
 
     messages: tuple[Message, ...]
@@ -102,6 +104,7 @@ class ModelRequest:
     max_output_tokens: int = 1024
     temperature: float | None = None
     effort: str | None = None
+    logprobs: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The request as plain JSON, without fields that hold nothing."""
@@ -146,6 +149,8 @@ class Completion:
         seconds: Wall-clock seconds of the attempt that succeeded.
         parsed: From `Llm.structured`: the validated value.
         carry: What the provider wants back with this turn (signed reasoning), word for word.
+        logprobs: The likeliest first tokens of the text, each with its natural log-probability, likeliest first;
+            empty when they were not asked for, or the server did not tell.
     """
 
     text: str
@@ -157,6 +162,7 @@ class Completion:
     seconds: float = 0.0
     parsed: Any = None
     carry: tuple[Mapping[str, Any], ...] = ()
+    logprobs: tuple[tuple[str, float], ...] = ()
 
     def as_message(self) -> Message:
         """The reply as the assistant's turn of a conversation that goes on."""
@@ -173,7 +179,8 @@ class Completion:
         given = dict(data)
         calls = tuple(ToolCall(**call) for call in given.pop("tool_calls", ()))
         carry = tuple(given.pop("carry", ()))
-        return cls(tool_calls=calls, carry=carry, usage=Usage(**given.pop("usage", {})), **given)
+        logprobs = tuple((token, value) for token, value in given.pop("logprobs", ()))
+        return cls(tool_calls=calls, carry=carry, logprobs=logprobs, usage=Usage(**given.pop("usage", {})), **given)
 
 
 class Adapter(Protocol):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -82,12 +83,17 @@ def system_text(request: ModelRequest, *, explain: bool) -> str:
     return "\n\n".join(part for part in (request.system, instruction(request.schema)) if part)
 
 
-def check_tools(request: ModelRequest, endpoint: Endpoint) -> None:
-    """Refuse tools before anything is sent to a model that takes none.
+def check(request: ModelRequest, endpoint: Endpoint) -> None:
+    """Refuse what a model cannot do before anything is sent to it.
 
     Raises:
-        ConfigError: The request has tools and the model takes none.
+        ConfigError: The request has tools, or wants log-probabilities, and the model takes or gives none.
     """
+    if request.logprobs and not endpoint.profile.logprobs:
+        raise ConfigError(
+            f"{endpoint.model} gives no log-probabilities, and this proposer asks for them",
+            hint="choose another model, or an option of the proposer that does without them",
+        )
     if request.tools and not endpoint.profile.tools:
         raise ConfigError(
             f"{endpoint.model} takes no tools, and this proposer needs them",
@@ -127,6 +133,22 @@ def sequence(value: Any, what: str) -> list[Any]:
     if not isinstance(value, list):
         raise Malformed(f"{what} is not a list")
     return value
+
+
+def first_token(tokens: Any) -> tuple[tuple[str, float], ...]:
+    """The likeliest first tokens of a reply with their log-probabilities, likeliest first.
+
+    Args:
+        tokens: What both of OpenAI's protocols give: a list with an item for each token, or null.
+    """
+    first = tokens[0] if isinstance(tokens, list) and tokens else None
+    found = first.get("top_logprobs") if isinstance(first, Mapping) else None
+    told: list[tuple[str, float]] = []
+    for item in found if isinstance(found, list) else ():
+        value = item.get("logprob") if isinstance(item, Mapping) else None
+        if isinstance(value, (int, float)) and math.isfinite(value):
+            told.append((str(item.get("token") or ""), float(value)))
+    return tuple(sorted(told, key=lambda pair: -pair[1]))
 
 
 def count(table: Any, *path: str) -> int:

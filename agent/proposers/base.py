@@ -50,6 +50,7 @@ class Proposal:
     parents: tuple[str, ...] = ()
     claim: float | None = None
     read: tuple[str, ...] = ()
+    radius: float = 0.0
 
     def to_json(self) -> dict[str, Any]:
         values = self.values.values_json if isinstance(self.values, Candidate) else dict(self.values)
@@ -62,6 +63,8 @@ class Proposal:
             out["claim"] = self.claim
         if self.read:
             out["read"] = list(self.read)
+        if self.radius:
+            out["radius"] = self.radius
         return out
 
 
@@ -161,6 +164,9 @@ class Proposer(Protocol):
     Attributes:
         name: As in the table.
         needs_model: Whether it is of no use without a model.
+
+    It may also have `uses_model`, for one that asks a model where the run has one and works without, and
+    `texts`, for one that changes texts too, so that a space without numbers is no mistake.
     """
 
     name: str
@@ -185,6 +191,11 @@ class Proposer(Protocol):
         ...
 
 
+def talks(proposer: Proposer) -> bool:
+    """Whether a proposer asks a model where the run has one."""
+    return proposer.needs_model or bool(getattr(proposer, "uses_model", False))
+
+
 def numeric(problem: Problem, proposer: str) -> tuple[str, ...]:
     """The names of the numbers and choices in a problem's space.
 
@@ -200,10 +211,24 @@ def numeric(problem: Problem, proposer: str) -> tuple[str, ...]:
 
 
 TABLE: dict[str, str] = {
-    "default": "agent.proposers.alternate:Alternate",
+    "default": "agent.proposers.portfolio:Portfolio",
+    "catcma": "agent.proposers.catcma:CatCMA",
+    "cmaes": "agent.proposers.cmaes:CMAES",
     "coordinate": "agent.proposers.coordinate:Coordinate",
     "evollm": "agent.proposers.evollm:EvoLLM",
+    "evollm-null": "agent.proposers.evollm_null:EvoLLMNull",
+    "gameopt": "agent.proposers.gameopt:GameOpt",
+    "gp": "agent.proposers.gp:GP",
+    "lhs": "agent.proposers.lhs:LatinHypercube",
+    "llambo": "agent.proposers.llambo:LLAMBO",
+    "nsga2": "agent.proposers.nsga2:NSGA2",
+    "opro": "agent.proposers.opro:OPRO",
+    "parego": "agent.proposers.parego:ParEGO",
     "random": "agent.proposers.random:Random",
+    "portfolio": "agent.proposers.portfolio:Portfolio",
+    "tpe": "agent.proposers.tpe:TPE",
+    "trust": "agent.proposers.gp:TrustRegion",
+    "zo-ranksgd": "agent.proposers.zo_ranksgd:ZORankSGD",
 }
 """Proposers by name."""
 

@@ -121,13 +121,13 @@ def test_blocks_of_coordinates_are_asked_for_in_turn_and_the_rest_stays_at_the_b
     _, following = after(started, Model([0, 1]), decision=51)
     low = [name for name in SIX if following[0].values[name] < 0.01]
     assert set(low) >= {"x4", "x5", "x0", "x1"}
-    assert "2 integers" in model.requests[0].system and "0 to 999" in model.requests[0].system
+    assert "2 integers from 0 to 999" in model.requests[0].system
 
 
 def test_only_the_best_of_the_best_generations_are_shown() -> None:
     started = search(SIX, None, budget=60, population=10)
     history = started.run().history
-    shown = select(history, Options(generations=2, members=3))
+    shown = select(started.context(), Options(generations=2, members=3))
     assert len(shown) == 6 and len({trial.proposal for trial in shown}) == 2
     measured = history.ranked()
     assert shown[-1] == measured[0]
@@ -152,15 +152,31 @@ def test_one_usable_block_of_two_is_used_and_the_other_one_recorded() -> None:
     assert [proposals[0].values[f"x{i}"] < 0.02 for i in range(6)] == [False] * 3 + [True] * 3
 
 
-def test_a_bin_that_its_coordinate_does_not_have_is_recorded() -> None:
-    space = Space({"x": Float(0, 1), "kind": Categorical(("a", "b"))})
+def test_in_a_block_of_mixed_parameters_every_integer_is_a_value_of_each() -> None:
+    space = Space(
+        {"x": Float(0, 1), "kind": Categorical(("a", "b", "c", "d")), "n": Int(1, 5), "on": Categorical((0, 1))}
+    )
     started = search(space, None)
     started.run()
-    context, proposals = after(
-        started, Model([2, 0])
-    )  # coordinates of few bins come first; the schema has one limit for all
-    assert [rejection["reason"] for rejection in context.rejections] == ["2 is outside 0 to 1"]
-    assert {proposal.source for proposal in proposals} == {"evollm:fallback"}
+    model = Model([999, 749, 200, 0])  # those of few values come first
+    context, proposals = after(started, model)
+    assert dict(proposals[0].values) == {"on": 1, "kind": "c", "n": 2, "x": 0.0005}
+    assert "4 integers from 0 to 999" in model.requests[0].system and not context.rejections
+    best = context.history.ranked(1)[0].candidate
+    middles = {"a": 125, "b": 375, "c": 625, "d": 875}
+    assert model.lines()[-2][1][1] == middles[best["kind"]]
+
+
+def test_choices_alone_keep_their_own_numbers() -> None:
+    space = Space({name: Categorical(("a", "b", "c")) for name in ("k", "l")})
+    started = search(space, None, budget=4)
+    started.run()
+    model = Model([2, 1])
+    _, proposals = after(started, model)
+    assert "integers from 0 to 2." in model.requests[0].system
+    solution = (model.requests[0].schema or {})["properties"]["solution"]
+    assert solution["items"] == {"type": "integer", "minimum": 0, "maximum": 2}
+    assert all(proposal.source != "evollm:fallback" for proposal in proposals)
 
 
 def test_a_repeated_answer_is_recorded_and_only_draws_are_proposed() -> None:
@@ -168,11 +184,77 @@ def test_a_repeated_answer_is_recorded_and_only_draws_are_proposed() -> None:
     started = search(space, None)
     history = started.run().history
     best = history.ranked(1)[0]
-    number, kind = space.to_bins(best.candidate)
-    context, proposals = after(started, Model([kind, number]))
+    number = space.to_bins(best.candidate)[0]
+    context, proposals = after(started, Model([25 if best.candidate["kind"] == "a" else 75, number]))
     (rejection,) = context.rejections
-    assert rejection["reason"] == f"the model repeated candidate {best.number}"
+    assert rejection["reason"] == f"the point repeats candidate {best.number}"
     assert {proposal.source for proposal in proposals} == {"evollm:sample"}
+
+
+def test_an_answer_next_to_a_measured_point_is_recorded_as_well(warm: Search) -> None:
+    best = warm.state.history.ranked(1)[0]
+    near = [min(999, bin_ + 5) for bin_ in PLANE.to_bins(best.candidate)]
+    context, proposals = after(warm, Model(near))
+    assert context.rejections[0]["reason"] == f"the point lies within 1% of candidate {best.number}"
+    assert {proposal.source for proposal in proposals} == {"evollm:sample"}
+
+
+def test_points_say_how_near_to_known_ones_they_may_come(warm: Search) -> None:
+    _, proposals = after(warm, Model([900, 100]))
+    assert [proposal.radius for proposal in proposals] == [0.01] * 4
+    context = warm.context(50)
+    context.ask, context.options = adviser(Model([900, 100])), {"sigma": 0.05}
+    fine = asyncio.run(EvoLLM().propose(context, 1))
+    assert [proposal.radius for proposal in fine] == pytest.approx([0.01, 0.005, 0.005, 0.005])
+
+
+def test_one_call_for_each_proposal(warm: Search) -> None:
+    model = Model([900, 100])
+    context = warm.context(50)
+    context.ask, context.options = adviser(model), {"population": 1, "calls": 1}
+    proposals = asyncio.run(EvoLLM().propose(context, 1))
+    assert [proposal.source for proposal in proposals] == ["evollm:llm"] and len(model.requests) == 1
+
+
+def test_a_spread_of_the_users_own_stays_as_it_is() -> None:
+    state = search(PLANE, Model([1, 2], [900, 30], [4, 500]), budget=60, sigma=0.1).run()
+    assert state.memory["sigma"] == 0.1
+
+
+def test_choices_change_as_rarely_as_the_spread_is_small() -> None:
+    space = Space({**{f"k{i}": Categorical(tuple("abcd")) for i in range(4)}, "x": Float(0, 1)})
+    changed = []
+    for sigma in (0.05, 0.8):
+        started = search(space, None)
+        started.run()
+        context = started.context(50)
+        context.ask, context.options = adviser(Model([0, 0, 0, 0])), {"sigma": sigma, "calls": 1, "population": 60}
+        proposals = asyncio.run(EvoLLM().propose(context, 1))
+        changed.append(sum(p.values[f"k{i}"] != "a" for p in proposals for i in range(4)) / (4 * len(proposals)))
+    assert changed[0] < 0.1 and 0.45 < changed[1] < 0.75  # 0.8 * 3/4
+    others = [sum(p.values[f"k{i}"] == kind for p in proposals for i in range(4)) for kind in "bcd"]
+    assert max(others) < 2 * min(others), "the order of choices means nothing"
+
+
+def test_the_model_is_told_what_code_knows() -> None:
+    def measure(candidate: Candidate) -> Mapping[str, float] | None:
+        if candidate["x"] > 0.9:
+            return None
+        return {"value": candidate["x"], "size": 2.0 if candidate["y"] > 0.9 else 0.0}
+
+    started = search(Space({"x": Float(0, 1, default=0.0), "y": Float(0, 1)}), None, measure, budget=40)
+    started.run()
+    started.state.history.rejections.append({"reason": "the point repeats candidate 7", "source": "evollm:llm"})
+    started.state.history.rejections.append({"reason": "another one's", "source": "opro:llm"})
+    context, model = started.context(50), Model([0, 0])
+    context.left, context.ask = {"evaluations": 12.0}, adviser(model)
+    asyncio.run(EvoLLM().propose(context, 1))
+    system = model.requests[0].system
+    assert "Evaluations left: 12." in system
+    failed = [line for line in system.splitlines() if line.startswith("Failed: ")]
+    assert len(failed) == 3 and all(re.search(r"\b9\d\d\b", line) for line in failed)
+    assert "Refused before: the point repeats a known one" in system and "another one" not in system
+    assert "In the best solution, integer 1 is at the low end of its range." in system
 
 
 def test_the_spread_narrows_when_nothing_improves_and_widens_when_much_does() -> None:
@@ -233,8 +315,9 @@ def test_the_forecast_is_what_a_run_asks_for() -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"populaton": 4}, ["populaton", "unknown", "generations, members, population, block"]),
+        ({"populaton": 4}, ["populaton", "unknown", "population, sigma, generations, members, block"]),
         ({"population": 0}, ["population", "found 0", "at least 1"]),
+        ({"sigma": 0}, ["sigma", "found 0", "above 0 and at most 1"]),
         ({"block": 1.5}, ["block", "1.5", "whole number"]),
         ({"resolution": 1}, ["resolution", "at least 2"]),
         ({"target": []}, ["target", "[]", "above 0"]),

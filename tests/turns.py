@@ -1,7 +1,4 @@
-"""Two proposers in turn: the default for numeric spaces, EvoLLM and coordinate hill climbing.
-
-A weak or absent model then costs at most half of the proposals, and the search still gets somewhere.
-"""
+"""A proposer for tests of the loop: EvoLLM and coordinate search in turn, so that a model and code both propose."""
 
 from __future__ import annotations
 
@@ -17,10 +14,10 @@ TURN = 4
 """Turns of the classical arm, one candidate each, between two generations of EvoLLM of about as many."""
 
 
-class Alternate:
+class Turns:
     """One generation of EvoLLM, then as many candidates of coordinate search; each keeps a memory of its own."""
 
-    name = "default"
+    name = "turns"
     needs_model = True
 
     async def propose(self, context: Context, n: int) -> list[Proposal]:

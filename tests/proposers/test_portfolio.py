@@ -1,0 +1,255 @@
+"""The default: several arms under one budget, and a bandit that asks those more often that earn more."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from agent.errors import BudgetExceeded, ConfigError
+from agent.history import Trial
+from agent.ledger import Budget
+from agent.llm.types import Completion, ModelRequest
+from agent.parameters import Categorical, Float, Int
+from agent.proposers.base import Ask
+from agent.proposers.guide import helped, misses, standings
+from agent.proposers.portfolio import Options, Portfolio, arms_of
+from agent.proposers.random import Random
+from agent.space import Candidate, Space
+from agent.state import State
+from agent.testing_proposers import Search, adviser, bowl, instance
+
+BOX = Space({f"x{k}": Float(-5, 5) for k in range(4)})
+
+
+def run(ask: Ask | None = None, budget: int = 60, space: Space = BOX, **given: Any) -> State:
+    measure = given.pop("measure", bowl(space))
+    return Search(Portfolio(), space, measure, ask=ask, budget=budget, **given).run()
+
+
+def sources(state: State) -> Counter[str]:
+    return Counter(trial.source.partition(":")[0] for trial in state.history.trials)
+
+
+def says(wanted: Mapping[str, float]) -> Ask:
+    """A model that always wants the same point, in whatever words it is asked for."""
+
+    def reply(request: ModelRequest) -> str:
+        assert request.schema is not None
+
+        def fill(schema: Mapping[str, Any]) -> Any:
+            properties = schema.get("properties", {})
+            if set(properties) & set(wanted):
+                return {name: wanted.get(name, 0.0) for name in properties}
+            if schema.get("type") == "object":
+                return {name: fill(item) for name, item in properties.items()}
+            if schema.get("type") == "array" and schema.get("items", {}).get("type") == "object":
+                return [fill(schema["items"])] * schema.get("minItems", 1)
+            return instance(schema, random.Random(0))
+
+        return json.dumps(fill(request.schema))
+
+    return adviser(reply)
+
+
+def trial(number: int, source: str, state: str = "dropped", reason: str = "") -> Trial:
+    return Trial(Candidate({"x": number}), number, number, source, state=state, reason=reason)  # type: ignore[arg-type]
+
+
+def test_it_solves_a_bowl_without_a_model() -> None:
+    state = run()
+    assert state.history.value(state.history[state.history.champion]) < 1e-4
+    assert sources(state)["trust"] > 10 and sources(state)["gp"] > 3
+
+
+def test_every_space_has_arms() -> None:
+    spaces = {
+        "floats": BOX,
+        "choices": Space({"a": Categorical(("x", "y")), "b": Categorical(("x", "y"))}),
+        "mixed": Space({"a": Categorical(("x", "y")), "b": Float(0, 1)}),
+        "wide": Space({f"x{k}": Float(0, 1) for k in range(80)}),
+    }
+    found = {}
+    for name, space in spaces.items():
+        problem = Search(Portfolio(), space, bowl(space)).state.problem
+        found[name] = arms_of(problem, Options(), model=False)
+    assert found["floats"] == ["trust", "gp", "coordinate", "cmaes"]
+    assert "gameopt" in found["choices"] and "cmaes" not in found["choices"]
+    assert "catcma" in found["mixed"]
+    assert "gp" not in found["wide"] and "cmaes" in found["wide"]
+
+
+def test_a_mixed_space_is_searched_well() -> None:
+    space = Space({"n": Int(1, 30), "kind": Categorical(("a", "b", "c", "d")), "x": Float(0, 1), "y": Float(0, 1)})
+
+    def measure(candidate: Candidate) -> dict[str, float]:
+        off = abs(candidate["n"] - 17) / 10 + abs(candidate["x"] - 0.8) + (candidate["y"] - 0.2) ** 2
+        return {"value": off + (candidate["kind"] != "c"), "size": 0.0}
+
+    def best(proposer: Any, seed: int) -> float:
+        state = Search(proposer, space, measure, budget=60, seed=seed).run()
+        return state.history.value(state.history[state.history.champion])
+
+    assert max(best(Portfolio(), seed) for seed in range(3)) < min(best(Random(), seed) for seed in range(3))
+
+
+def test_arms_are_chosen_by_their_share_of_help() -> None:
+    trials = [trial(n, "coordinate", reason="better: 1 against 2") for n in range(1, 9)]
+    trials += [trial(n, "trust") for n in range(9, 30)]
+    first, second = standings(trials, ["trust", "coordinate"], 0.02)
+    assert first.name == "coordinate"
+    assert first.mean > 0.5 > second.mean
+
+
+def test_an_arm_that_was_asked_little_gets_a_bonus() -> None:
+    trials = [trial(n, "trust") for n in range(1, 40)]
+    known = {item.name: item for item in standings(trials, ["trust", "cmaes"], 0.02)}
+    assert known["cmaes"].bonus > known["trust"].bonus > 0
+    assert all(item.bonus == 0 for item in standings(trials, ["trust", "cmaes"], 0.0))
+
+
+def test_what_lies_far_back_counts_less() -> None:
+    old = [trial(n, "trust", reason="better: 1 against 2") for n in range(1, 20)]
+    later = [trial(n, "trust") for n in range(20, 80)]
+    before, after = standings(old, ["trust"], 0.0)[0], standings(old + later, ["trust"], 0.0)[0]
+    assert after.mean < before.mean / 3
+
+
+def test_misses_are_counted_since_the_model_last_helped() -> None:
+    trials = [
+        trial(1, "llambo:llm", reason="better: 1 against 2"),
+        trial(2, "llambo:llm"),
+        trial(3, "evollm:llm", state="failed"),
+        trial(4, "gp"),
+    ]
+    assert misses(trials, []) == 3.0
+    assert misses(trials, [5, 6]) == 4.0
+    assert misses(trials[:1], []) == 0.0
+    assert helped(trials[0]) and not helped(trials[1])
+
+
+def test_a_model_whose_points_fail_is_asked_less_and_less() -> None:
+    def measure(candidate: Candidate) -> dict[str, float] | None:
+        return None if candidate["x0"] > 4.9 else dict(bowl(BOX)(candidate) or {})
+
+    state = run(says({"x0": 4.95, "x1": 0.0, "x2": 0.0, "x3": 0.0}), budget=90, measure=measure)
+    talked = [t for t in state.history.trials if t.source.startswith(("llambo", "evollm"))]
+    assert 1 <= len(talked) <= 20
+    assert sum(t.number > 45 for t in talked) < sum(t.number <= 45 for t in talked)
+    assert state.history.value(state.history[state.history.champion]) < 1e-3
+
+
+def test_a_model_that_knows_the_answer_is_listened_to() -> None:
+    near = BOX.decode([0.3] * 4, BOX.initial())
+    state = run(says({name: near[name] for name in BOX}), budget=12)
+    assert any(t.source.startswith("llambo") and t.state == "champion" for t in state.history.trials)
+
+
+def test_a_hopeless_point_is_replaced_and_that_is_on_record() -> None:
+    state = run(says({f"x{k}": 5.0 for k in range(4)}), budget=70, options={"arms": ["trust", "llambo"]})
+    reasons = [item["reason"] for item in state.history.rejections]
+    told = any("has no hope" in reason for reason in reasons) or sources(state)["portfolio"] > 0
+    assert told
+    replaced = [t for t in state.history.trials if t.source == "portfolio:ucb"]
+    assert replaced and "in the place of a point of llambo" in replaced[0].rationale
+
+
+def test_a_point_of_choices_is_improved_before_it_is_paid_for() -> None:
+    space = Space({f"b{k}": Categorical((True, False)) for k in range(10)})
+
+    def measure(candidate: Candidate) -> dict[str, float]:
+        return {"value": sum(candidate[name] for name in space) * 1.0, "size": 0.0}
+
+    def reply(request: ModelRequest) -> str:
+        return json.dumps(instance(request.schema or {}, random.Random(request.key("scripted:test"))))
+
+    options = {"arms": ["coordinate", "llambo"], "model_share": 0.5}
+    state = run(adviser(reply), space=space, measure=measure, budget=40, options=options)
+    improved = [t for t in state.history.trials if t.source == "llambo:llm:improved"]
+    assert improved and all("improved under the surrogate" in t.rationale for t in improved)
+
+
+def test_without_the_justify_test_nothing_is_replaced() -> None:
+    options = {"arms": ["trust", "llambo"], "justify": False}
+    state = run(says({f"x{k}": 5.0 for k in range(4)}), budget=50, options=options)
+    assert not sources(state)["portfolio"]
+
+
+def test_a_spent_limit_on_calls_leaves_the_other_arms_at_work() -> None:
+    async def spent(request: ModelRequest) -> Completion:
+        raise BudgetExceeded("calls", 0, 0)
+
+    state = run(spent, budget=30)
+    assert len(state.history) > 25 and not sources(state)["llambo"]
+    assert any("no model call was made" in item["reason"] for item in state.history.rejections)
+
+
+def test_that_the_calls_are_spent_is_said_once() -> None:
+    search = Search(Portfolio(), BOX, bowl(BOX), ask=says({"x0": 1.0}), budget=30)
+    search.state.ledger.budget = Budget(evaluations=30, calls=0)
+    state = search.run()
+    told = [item for item in state.history.rejections if "limit on model calls" in item["reason"]]
+    assert len(told) == 1 and not sources(state)["llambo"] and not sources(state)["evollm"]
+
+
+def test_the_model_may_choose_the_arm_with_the_guide_in_view() -> None:
+    seen: list[str] = []
+
+    def reply(request: ModelRequest) -> str:
+        seen.append(request.messages[0].text)
+        assert request.schema is not None
+        return json.dumps({"method": "coordinate"})
+
+    options = {"choose": "model", "arms": ["trust", "coordinate"]}
+    state = run(adviser(reply), budget=30, options=options)
+    assert sources(state)["coordinate"] > 15
+    assert "helped in" in seen[0] and "bonus" in seen[0]
+
+
+def test_a_choice_that_is_no_arm_is_recorded_and_made_by_code() -> None:
+    state = run(
+        adviser(lambda _: '{"method": "magic"}'), budget=20, options={"choose": "model", "arms": ["trust", "gp"]}
+    )
+    assert len(state.history) > 15
+    assert any("choice of a method" in item["reason"] for item in state.history.rejections)
+
+
+def test_arms_get_their_own_options() -> None:
+    state = run(budget=20, options={"arms": ["gp"], "gp": {"start": 12}})
+    starts = [t for t in state.history.trials if t.source == "gp:start"]
+    assert len(starts) >= 10
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"arms": "trust"}, "arms"),
+        ({"arms": ["magic"]}, "magic"),
+        ({"exploration": -1}, "exploration"),
+        ({"model_share": 2}, "model_share"),
+        ({"justify": "yes"}, "justify"),
+        ({"choose": "me"}, "choose"),
+        ({"arm": ["gp"]}, "arm"),
+        ({"gp": {"beta": "x"}, "arms": ["gp"]}, "beta"),
+    ],
+)
+def test_wrong_options_are_refused(options: dict[str, Any], named: str) -> None:
+    with pytest.raises(ConfigError, match=named):
+        run(budget=12, options=options)
+
+
+def test_workers_get_several_points_of_several_arms() -> None:
+    state = run(budget=60, workers=4)
+    assert len(sources(state)) > 3
+    assert state.history.value(state.history[state.history.champion]) < 1e-2
+
+
+def test_the_guide_counts_what_was_asked_for_already() -> None:
+    trials = [trial(n, "trust") for n in range(1, 5)]
+    alone = standings(trials, ["trust"], 0.02)[0]
+    asked = standings(trials, ["trust"], 0.02, {"trust": 3})[0]
+    assert asked.mean < alone.mean and asked.pulls == alone.pulls + 3
