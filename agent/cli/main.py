@@ -18,6 +18,7 @@ COMMANDS: dict[str, str] = {
     "doctor": "check this machine; every failing row prints its fix",
     "estimate": "what the budget buys, before anything is spent",
     "run": "optimize a problem",
+    "rank": "optimize by order alone: you or a program put candidates in order",
     "resume": "go on with a run that was cut off, interrupted, or ended at a limit",
     "list": "the runs, newest last",
     "show": "a run, one of its candidates, its verdict, or all that its gate found",
