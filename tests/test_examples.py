@@ -15,7 +15,7 @@ from agent.config import load
 from agent.forecast import measured
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
-PROBLEMS = ["starter", "sqlite", "sklearn/forest", "sklearn/mlp"]
+PROBLEMS = ["starter", "sqlite", "relax", "autolrs", "sklearn/forest", "sklearn/mlp"]
 
 
 @pytest.mark.parametrize("name", PROBLEMS)
