@@ -10,7 +10,9 @@ import importlib
 import inspect
 import json
 import pkgutil
+import shlex
 import shutil
+import sys
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -94,6 +96,9 @@ def _option(option: click.Option, world: World) -> list[list[str]]:
         return [[flag, str(world.problem if option.name == "problem" else world.home / "out")]]
     if option.type.name.startswith(("int", "float")):
         return [[flag, "1"]]
+    if flag == "--order":  # a program that puts what it is shown in the order in which it is shown
+        order = "import json, sys; print(*range(1, len(json.load(sys.stdin)) + 1))"
+        return [[flag, f"{shlex.quote(sys.executable)} -c {shlex.quote(order)}"]]
     types = ["evaluation.ended", "verdict.reached", "holdout.fixed"]
     return [[flag, value] for value in (*types, *_values(world)[-2:])]
 

@@ -141,7 +141,12 @@ def _person(study: RankedStudy) -> Callable[[list[Candidate]], Any]:
         _columns(rows, ("PARAMETER", *(f"[{place}]" for place in range(1, len(shown) + 1))))
         example = " ".join(map(str, range(len(shown), 0, -1)))
         while True:
-            text = click.prompt(f"\nOrder, best first (such as {example}; = between equals; q to stop)", err=True)
+            try:
+                text = click.prompt(f"\nOrder, best first (such as {example}; = between equals; q to stop)", err=True)
+            except OSError as error:
+                raise ConfigError(
+                    f"the order cannot be read: {error}", hint="run it in a terminal, or give --order PROGRAM"
+                ) from None
             if text.strip().lower() in ("q", "quit"):
                 raise _Enough
             try:

@@ -26,9 +26,9 @@ LARGEST = 50
 """Numbers and choices up to which arms with a Gaussian process take part."""
 CHOICE = (400, 32)
 """Tokens in and out of a call that chooses an arm, at most."""
-WORDY = 8
+WORDY = 12
 """Numbers and choices up to which LLAMBO takes part: its prompts and replies name each of them in each configuration,
-which takes a small model on one core half a minute for twice as many."""
+at which a small model on one core is slow."""
 OWN: Mapping[str, Mapping[str, Any]] = {"evollm": {"population": 1}}
 """Options of arms that the user did not set. The other arms draw around good points better than EvoLLM does."""
 MODELS = ("llambo", "evollm")
