@@ -379,5 +379,5 @@ def test_a_killed_run_leaves_no_process_behind(cache, sign):
         pid = int(run.stdout.readline())
         time.sleep(0.3)
         run.send_signal(sign)
-        run.communicate(timeout=30)
+        run.communicate(timeout=120)
     assert gone(pid)
