@@ -7,26 +7,17 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from agent.errors import ConfigError
-from agent.evaluation import Evaluator, Limits
-from agent.gate.checks import Check, load_check
-from agent.goals import Constraint, Goals, Objective
-from agent.halving import Fidelity
-from agent.ledger import Budget
-from agent.problem import Problem
-from agent.settings import DEFAULT_MODEL, Settings
-from agent.space import Space
-from agent.warm import starting_points
+from agent.settings import DEFAULT_MODEL
+from agent.setup import Setup, build
 
 if TYPE_CHECKING:
-    from agent.data import Dataset
+    pass
 
 FILE = "problem.toml"
 
@@ -200,34 +191,10 @@ class ProblemConfig(_Strict):
     fidelity: FidelityConfig | None = None
     prices: dict[str, PriceConfig] = {}
 
-
-@dataclass(frozen=True, slots=True)
-class Setup:
-    """A problem file, read and checked.
-
-    Args:
-        problem: With its evaluator.
-        settings: Who proposes, how much at once, how strict.
-        budget: Limits.
-        seed: Of the run.
-        env: Environment variables for the evaluator's processes.
-        checks: The user's own.
-        shares: For val and test, where they are given.
-        notes: What was found in the data, one sentence each.
-        starts: Points that are measured right after the initial candidate.
-        warm_from: An earlier run to begin with: its name, its folder, or "last".
-    """
-
-    problem: Problem
-    settings: Settings
-    budget: Budget
-    seed: int
-    env: Mapping[str, str] | None = None
-    checks: tuple[Check, ...] = ()
-    shares: Mapping[str, float] | None = None
-    notes: tuple[str, ...] = ()
-    starts: tuple[Mapping[str, Any], ...] = ()
-    warm_from: str | None = None
+    @property
+    def rows(self) -> DataConfig | None:
+        """[data], where a file's name alone means that file."""
+        return DataConfig(file=self.data) if isinstance(self.data, str) else self.data
 
 
 def load(folder: Path, overrides: Mapping[str, Any] | None = None) -> Setup:
@@ -257,183 +224,9 @@ def load(folder: Path, overrides: Mapping[str, Any] | None = None) -> Setup:
         wrong = _first(error)
         raise ConfigError(_explain(path, wrong), hint=_allowed(wrong["loc"])) from None
     try:
-        return _build(parsed, path.parent.resolve())
+        return build(parsed, path)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error.message}", hint=error.hint) from None
-
-
-def _build(parsed: ProblemConfig, folder: Path) -> Setup:
-    objectives = tuple(
-        _section(f"objectives.{number}", partial(Objective, **item.model_dump()))
-        for number, item in enumerate(parsed.objectives)
-    )
-    constraints = tuple(Constraint(**item.model_dump()) for item in parsed.constraints)
-    names = list(_section("gate", lambda: Goals(objectives, constraints, parsed.gate.claim)).reported)
-    chosen = parsed.evaluator
-    given = DataConfig(file=parsed.data) if isinstance(parsed.data, str) else parsed.data
-    data = _data(given, folder) if given is not None else None
-    fidelity = Fidelity(**parsed.fidelity.model_dump()) if parsed.fidelity is not None else None
-    problem = Problem(
-        name=parsed.name or folder.name,
-        space=_section("space", lambda: Space.from_spec(parsed.space)),
-        evaluator=_evaluator(chosen, folder, names, objectives, fidelity.needs if fidelity is not None else ()),
-        objectives=objectives,
-        constraints=constraints,
-        data=data.examples if data is not None else (),
-        deterministic=chosen.deterministic,
-        target=given.target if given is not None else "suite",
-        claim=parsed.gate.claim,
-        labels=data.labels if data is not None else ("id",),
-        description=parsed.description.strip(),
-        folder=folder,
-        limits=Limits(chosen.timeout, chosen.memory_mb),
-        prices={name: price.model_dump(exclude_none=True) for name, price in parsed.prices.items()},
-        fidelity=fidelity,
-    )
-    models = {
-        role: name
-        for role, name in parsed.models.model_dump().items()
-        if name not in (None, "none") and role != "base_url"
-    }
-    settings = _section(
-        SECTIONS,
-        lambda: Settings(
-            proposer=parsed.proposer.name,
-            models=models,
-            workers=parsed.run.workers,
-            executor=chosen.executor,
-            isolate=chosen.isolate,
-            base_url=parsed.models.base_url,
-            options=parsed.proposer.options,
-            **parsed.gate.model_dump(exclude={"claim", "checks"}),
-        ),
-    )
-    budget = Budget(**parsed.budget.model_dump())
-    return Setup(
-        problem,
-        settings,
-        budget,
-        parsed.run.seed,
-        chosen.env or None,
-        checks=tuple(_section("gate.checks", partial(load_check, name, folder)) for name in parsed.gate.checks),
-        shares=_shares(given),
-        notes=tuple(data.report.sentences()) if data is not None else (),
-        starts=starting_points(problem.space, parsed.starts),
-        warm_from=_warm_from(parsed.run.warm_from, folder),
-    )
-
-
-def _warm_from(given: str | None, folder: Path) -> str | None:
-    """A run's folder may be named as the file's other paths are; anything else is the name of a run."""
-    there = given is not None and (folder / given).is_dir()
-    return str(folder / given) if there and given is not None else given
-
-
-def _shares(given: DataConfig | None) -> dict[str, float] | None:
-    if given is None:
-        return None
-    found = {"val": given.val_share, "test": given.test_share}
-    return {name: share for name, share in found.items() if share is not None} or None
-
-
-def _data(given: DataConfig, folder: Path) -> Dataset:
-    """The rows that [data] names."""
-    try:
-        return _rows(given, folder)
-    except ConfigError as error:
-        message = error.message.removeprefix("data: ")
-        raise ConfigError(f"data: {message}", hint=error.hint.replace("True", "true")) from None
-
-
-def _ensemble(
-    chosen: EvaluatorConfig, given: EnsembleConfig, folder: Path, names: list[str], objectives: tuple[Objective, ...]
-) -> Evaluator:
-    from agent.evaluators.ensemble import EnsembleEvaluator
-
-    goal = next((item for item in objectives if item.name == (given.objective or objectives[0].name)), None)
-    if goal is None:
-        raise ConfigError(
-            f"evaluator.ensemble.objective: found {given.objective!r}, which is no objective",
-            hint=f"name one of {', '.join(item.name for item in objectives)}",
-        )
-    env = {"env": chosen.env} if chosen.env else {}
-    members = {
-        name: {**env, **item} if isinstance(item, dict) and item.get("kind") == "command" else item
-        for name, item in given.members.items()
-    }
-    return _section(  # type: ignore[no-any-return]
-        "evaluator.ensemble",
-        lambda: EnsembleEvaluator(
-            members,
-            name=goal.name,
-            direction=goal.direction,
-            combine=given.combine,
-            kappa=given.kappa,
-            weight=given.weight,
-            folder=folder,
-            names=names,
-            exclusive=chosen.exclusive,
-        ),
-    )
-
-
-def _rows(given: DataConfig, folder: Path) -> Dataset:
-    from agent.data import load as load_rows
-    from agent.data import load_splits
-
-    fields: dict[str, Any] = {name: getattr(given, name) for name in ("id", "cluster", "answer", "anchor")}
-    fields |= {"ignore": tuple(given.ignore), "skip_bad": given.skip_bad}
-    parts = {name: getattr(given, name) for name in ("train", "val", "test")}
-    if given.file is not None:
-        if any(parts.values()):
-            raise ConfigError(
-                "file: names all rows, so train, val and test cannot be given too",
-                hint="keep file, or the files of the splits",
-            )
-        return load_rows(folder / given.file, split=given.split, **fields)
-    if parts["train"] is None:
-        raise ConfigError("file: missing", hint='[data] file = "rows.jsonl", or train = … and val = …')
-    paths = {name: folder / file for name, file in parts.items() if file is not None}
-    return load_splits(shares=_shares(given), **paths, **fields)
-
-
-SECTIONS = {"options": "proposer", "base_url": "models", "workers": "run", "executor": "evaluator"}
-"""Where a setting stands that is not in [gate]."""
-
-
-def _section(name: str | Mapping[str, str], make: Any) -> Any:
-    try:
-        return make()
-    except ConfigError as error:
-        key = error.message.replace(":", " ").split()[0]
-        where = name if isinstance(name, str) else name.get(key, "gate")
-        mark = "." if isinstance(name, Mapping) or error.message.startswith(f"{key}:") else ": "
-        raise ConfigError(f"{where}{mark}{error.message}", hint=error.hint) from None
-
-
-def _evaluator(
-    chosen: EvaluatorConfig,
-    folder: Path,
-    names: list[str],
-    objectives: tuple[Objective, ...],
-    needs: tuple[str, ...],
-) -> Evaluator:
-    if sum(item is not None for item in (chosen.function, chosen.command, chosen.ensemble)) != 1:
-        raise ConfigError(
-            "evaluator: exactly one of function, command and ensemble is needed",
-            hint='function = "evaluate:measure", or command = ["python", "measure.py"]',
-        )
-    if chosen.ensemble is not None:
-        return _ensemble(chosen, chosen.ensemble, folder, names, objectives)
-    if chosen.function is not None:
-        from agent.evaluators.function import FunctionEvaluator
-
-        return FunctionEvaluator(chosen.function, folder=folder, names=names, exclusive=chosen.exclusive, needs=needs)
-    from agent.evaluators.command import CommandEvaluator
-
-    return CommandEvaluator(
-        chosen.command or [], cwd=folder, names=names, exclusive=chosen.exclusive, env=chosen.env or None
-    )
 
 
 def _set(raw: dict[str, Any], key: str, value: Any, path: Path) -> None:

@@ -58,6 +58,9 @@ class RunStarted(Event):
             "warm:RUN" when it comes from an earlier run), rationale.
         warm: What was taken from an earlier run: run (its name), points (values, score, failed, source), notes.
             Empty without one. Nothing is ever compared with these scores.
+        origin: How it came about: command (the words that started it), files (SHA-256 of the user's files by path
+            relative to the problem's folder), initial_from (the run whose released candidate is the initial one).
+            A key is absent where there is nothing to tell. No decision depends on it.
     """
 
     run: str
@@ -71,6 +74,7 @@ class RunStarted(Event):
     checks: list[str] = field(default_factory=list)
     starts: list[JSON] = field(default_factory=list)
     warm: JSON = field(default_factory=dict)
+    origin: JSON = field(default_factory=dict)
     type: ClassVar[str] = "run.started"
 
 

@@ -59,6 +59,7 @@ class Session:
         shares: For val and test, as in `agent.data.split`; None for what fits the number of rows.
         starts: Points that are measured right after the initial candidate; what one leaves out is at its default.
         warm_from: An earlier run to take good and failed points from, or such points: see `agent.warm`.
+        origin: How the run came about, for `RunStarted.origin`.
     """
 
     problem: Problem
@@ -74,6 +75,7 @@ class Session:
     shares: Mapping[str, float] | None = None
     starts: Sequence[Mapping[str, Any]] = ()
     warm_from: Earlier | None = None
+    origin: Mapping[str, Any] = field(default_factory=dict)
     warm: dict[str, Any] = field(default_factory=dict, init=False)
     """What was taken from the earlier run."""
     notes: list[str] = field(default_factory=list, init=False)
@@ -226,6 +228,7 @@ class Session:
             checks=[check.name for check in self._checks()[0]],
             starts=self.begins,
             warm=self.warm,
+            origin=dict(self.origin),
         )
 
     @contextlib.contextmanager
@@ -283,6 +286,9 @@ class Session:
         """
         self.divide(folder)
         before = load_state(folder, everything=True)
+        if before.origin.get("initial_from"):  # the problem file has another initial candidate
+            values = before.history[before.history.initial].candidate
+            self.problem = replace(self.problem, space=self.problem.space.starting(values))
         if self.custody is not None:
             self.custody.run = before.gate.standing.get("id", self.custody.run)
         changed = [k for k, v in self.problem.fingerprints.items() if before.fingerprints.get(k) != v]

@@ -7,7 +7,7 @@ import json
 import math
 import random
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -132,6 +132,16 @@ class Space(Mapping[str, Parameter]):
     def bound(self, folder: Path) -> Space:
         """The space with every `file` read from the problem's folder."""
         return Space({name: item.bound(folder) for name, item in self._parameters.items()})
+
+    def starting(self, values: Mapping[str, Value]) -> Space:
+        """The same space with other defaults; what `values` leaves out keeps its own.
+
+        Raises:
+            ValueError: A parameter is unknown, or a value is not allowed; names the parameter.
+        """
+        wanted = self.candidate({**self.initial(), **values})
+        items: dict[str, Any] = dict(self._parameters)
+        return Space({name: replace(item, default=wanted[name]) for name, item in items.items()})
 
     def initial(self) -> Candidate:
         """The candidate of all defaults."""

@@ -72,6 +72,7 @@ class State:
         """Whether candidates must pass checks that need more than the space."""
         self.given, self.warm = started.starts, started.warm
         """Starting points as they were given, and what was taken from an earlier run."""
+        self.origin = started.origin
         self.leaks = 0
         """Candidates that were refused because they repeat held-out answers."""
         self.epoch = 0

@@ -133,7 +133,7 @@ FLOORS = (
         "folders",
         "replay",
     ),
-    ("config", "session", "forecast"),
+    ("config", "setup", "session", "forecast"),
     ("api",),
     ("asktell", "ranked", "ranked_result", "testing", "testing_proposers"),
     ("cli", "integrations", "__main__"),

@@ -12,7 +12,7 @@ import click
 from agent.cli.common import amount, brief, emit, json_option, locate, plain, runs_option, table
 
 if TYPE_CHECKING:
-    from agent.config import Setup
+    from agent.setup import Setup
 
 PROBLEM = click.argument("problem", type=click.Path(path_type=Path))
 YES = click.option("--yes", is_flag=True, help="Do not ask.")

@@ -97,7 +97,7 @@ def main(argv: list[str] | None = None) -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a terminal of another encoding shows what it can
     try:
-        code = cli.main(arguments, prog_name="truegain", standalone_mode=False)
+        code = cli.main(arguments, prog_name="truegain", standalone_mode=False, obj=("truegain", *arguments))
         sys.exit(code if isinstance(code, int) else 0)
     except AgentError as error:
         fail(error.to_json(), as_json)

@@ -12,9 +12,9 @@ from agent.cli.common import F, brief, emit, json_option, plain, runs_option, ta
 
 if TYPE_CHECKING:
     from agent.cli.display import Display
-    from agent.config import Setup
     from agent.result import Result
     from agent.session import Session
+    from agent.setup import Setup
 
 BUDGET = ("evaluations", "calls", "tokens", "usd", "seconds")
 
@@ -73,6 +73,11 @@ def start_options(function: F) -> F:
                 metavar="RUN",
                 help="Try the best points of an earlier run first, and avoid those that failed.",
             ),
+            click.option(
+                "--initial-from",
+                metavar="RUN",
+                help="Begin with the candidate that an earlier run has released, in place of the defaults.",
+            ),
         ]
     ):
         function = option(function)
@@ -90,6 +95,12 @@ def begun(setup: Setup, given: dict[str, Any]) -> Setup:
     from agent.errors import ConfigError
     from agent.warm import read_start, starting_points
 
+    if given["initial_from"]:
+        from agent.folders import find, runs_folder
+        from agent.result import load_result
+
+        earlier = load_result(find(runs_folder(setup.problem.folder, given.get("runs")), given["initial_from"]))
+        setup = setup.starting(earlier.released, earlier.run)
     added: list[Mapping[str, Any]] = []
     for text in given["starts"]:
         try:
@@ -159,6 +170,7 @@ def session_of(setup: Setup, display: Display | None = None) -> Session:
         shares=setup.shares,
         starts=setup.starts,
         warm_from=setup.warm_from,
+        origin=setup.origin,
     )
 
 
@@ -215,10 +227,13 @@ def report(result: Result, as_json: bool) -> None:
 @json_option
 @click.pass_context
 def command(ctx: click.Context, /, problem: Path, runs: str | None, as_json: bool, **given: Any) -> None:
+    from dataclasses import replace
+
     from agent.config import load
     from agent.folders import new_run, runs_folder
 
-    setup = begun(load(problem, overrides(given)), given)
+    setup = begun(load(problem, overrides(given)), {**given, "runs": runs})
+    setup = replace(setup, origin={**setup.origin, "command": list(ctx.obj or ())})
     folder = new_run(runs_folder(setup.problem.folder, runs), setup.problem.name)
     result = watched(lambda display: session_of(setup, display).run(folder), as_json)
     report(result, as_json)
