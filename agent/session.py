@@ -189,6 +189,8 @@ class Session:
                 f"the proposer {self.settings.proposer!r} changes numbers and choices, and the space has none",
                 hint="add a float, int or categorical parameter, or name a proposer of your own as module:attr",
             )
+        if self.settings.proposer in TABLE:  # its options are wrong, or a package is missing: it says so here
+            proposer.forecast(self.problem, 1, self.settings.options)
 
     def floor(self, total: float) -> tuple[int, int, int]:
         """Evaluations that the last exam and the report hold back, that come first, and that one candidate takes."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import builtins
+import sys
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +19,7 @@ from agent.proposers.random import Random
 from agent.proposers.tpe import TPE
 from agent.space import Space
 from agent.testing_proposers import SPACES, Search, bowl, rough
+from tests.cli_helpers import call, folder
 
 optuna = pytest.importorskip("optuna")
 
@@ -158,3 +161,18 @@ def test_the_startup_is_random() -> None:
 
     # The random draws are the same; where the model begins they part.
     assert first(20)[:5] == first(5)[:5] and first(20) != first(5)
+
+
+def test_a_run_without_optuna_is_refused_before_anything_is_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    ran = call("run", folder(tmp_path / "p"), "--proposer", "tpe", cwd=tmp_path)
+    assert ran.code == 69 and "truegain[optuna]" in ran.err
+    assert not list((tmp_path / "runs").glob("*/journal.sqlite"))
+
+
+def test_a_wrong_option_is_refused_before_anything_is_measured(tmp_path: Path) -> None:
+    ran = call("run", folder(tmp_path / "p"), "--proposer", "tpe", "--set", "proposer.options.stiff=1", cwd=tmp_path)
+    assert ran.code == 2 and "stiff" in ran.err
+    assert not list((tmp_path / "runs").glob("*/journal.sqlite"))
