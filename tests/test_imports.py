@@ -113,6 +113,7 @@ FLOORS = (
     ),
     ("points", "blas", "acquisition", "kernel", "surrogate"),
     ("llm", "executors"),
+    ("sandbox",),
     ("prompts", "tools", "evaluators"),
     ("gate",),
     ("settings",),

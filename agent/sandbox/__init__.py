@@ -1,0 +1,1 @@
+"""Running candidate code that nobody has looked at."""
