@@ -1,0 +1,141 @@
+"""Values as bytes: JSON with numpy arrays beside it. Nothing that is read here can run code.
+
+A value is four bytes of length, that much JSON, and the arrays one after the other, each eight bytes of
+length and an npy file without objects. An array stands in the JSON as {"$npy": n}; a key of the value's
+own that begins with "$" gets a second one.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import struct
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+KINDS = "biufc"
+HEADER_BYTES = 4096
+
+
+def encode(value: Any, finite: bool = True) -> bytes:
+    """A value as bytes; tuples become lists, numpy's scalars Python's.
+
+    Args:
+        value: None, booleans, numbers, text, lists, tuples, mappings with text keys, numpy arrays of numbers.
+        finite: Refuse NaN and infinities.
+
+    Raises:
+        ValueError: It is none of these.
+    """
+    arrays: list[bytes] = []
+    try:
+        text = json.dumps(_plain(value, finite, arrays), allow_nan=not finite, separators=(",", ":")).encode()
+    except RecursionError:
+        raise ValueError("the value is nested too deeply") from None
+    parts = [struct.pack("<I", len(text)), text]
+    for array in arrays:
+        parts += [struct.pack("<Q", len(array)), array]
+    return b"".join(parts)
+
+
+def _plain(value: Any, finite: bool, arrays: list[bytes]) -> Any:
+    if value is None or isinstance(value, (bool, str)):
+        return value
+    if isinstance(value, int):
+        return int(value)
+    if isinstance(value, float):
+        if finite and not math.isfinite(value):
+            raise ValueError("the value holds NaN or an infinity")
+        return float(value)
+    if isinstance(value, (list, tuple)):
+        return [_plain(item, finite, arrays) for item in value]
+    if isinstance(value, Mapping):
+        if not all(isinstance(key, str) for key in value):
+            raise ValueError("a mapping has a key that is not text")
+        return {"$" * key.startswith("$") + key: _plain(item, finite, arrays) for key, item in value.items()}
+    numpy = sys.modules.get("numpy")  # who holds an array has loaded it
+    if numpy is not None and isinstance(value, numpy.generic):
+        return _plain(value.item(), finite, arrays)
+    if numpy is not None and isinstance(value, numpy.ndarray):
+        if value.dtype.kind not in KINDS:
+            raise ValueError(f"an array of {value.dtype} cannot be sent; only numbers and booleans can")
+        if finite and not numpy.isfinite(value).all():
+            raise ValueError("an array holds NaN or an infinity")
+        buffer = io.BytesIO()
+        numpy.lib.format.write_array(buffer, numpy.asarray(value), version=(1, 0), allow_pickle=False)
+        arrays.append(buffer.getvalue())
+        return {"$npy": len(arrays) - 1}
+    raise ValueError(f"a value of type {type(value).__name__} cannot be sent; JSON and numpy arrays can")
+
+
+def decode(data: bytes, finite: bool = True) -> Any:
+    """The value; the bytes may come from an enemy.
+
+    Raises:
+        ValueError: They are not what `encode` makes.
+    """
+    try:
+        (size,) = struct.unpack_from("<I", data)
+        if 4 + size > len(data):
+            raise ValueError("cut short")
+        plain = json.loads(data[4 : 4 + size], parse_constant=_refuse if finite else float)
+        arrays, at = [], 4 + size
+        while at < len(data):
+            (size,) = struct.unpack_from("<Q", data, at)
+            at += 8
+            if at + size > len(data):
+                raise ValueError("cut short")
+            arrays.append(_array(data[at : at + size], finite))
+            at += size
+        return _value(plain, arrays, finite)
+    except ValueError:
+        raise
+    except (struct.error, RecursionError, IndexError, TypeError, OverflowError, MemoryError) as error:
+        raise ValueError(f"not a value: {error}") from None
+
+
+def _refuse(word: str) -> Any:
+    raise ValueError(f"the value holds {word}")
+
+
+def _value(plain: Any, arrays: list[Any], finite: bool) -> Any:
+    if isinstance(plain, float) and finite and not math.isfinite(plain):
+        raise ValueError("the value holds an infinity")  # 1e999
+    if isinstance(plain, list):
+        return [_value(item, arrays, finite) for item in plain]
+    if isinstance(plain, dict):
+        if list(plain) == ["$npy"]:
+            index = plain["$npy"]
+            if not isinstance(index, int) or not 0 <= index < len(arrays):
+                raise ValueError("an array is missing")
+            return arrays[index]
+        return {
+            key.removeprefix("$") if key.startswith("$$") else key: _value(item, arrays, finite)
+            for key, item in plain.items()
+        }
+    return plain
+
+
+def _array(data: bytes, finite: bool) -> Any:
+    import numpy
+    from numpy.lib import format as npy
+
+    file = io.BytesIO(data)
+    try:
+        if npy.read_magic(file) != (1, 0):  # type: ignore[no-untyped-call]
+            raise ValueError("another version of npy")
+        shape, fortran, dtype = npy.read_array_header_1_0(file, max_header_size=HEADER_BYTES)  # type: ignore[no-untyped-call]
+    except Exception as error:  # its parser may raise anything
+        raise ValueError(f"not an array: {error}") from None
+    rest = len(data) - file.tell()
+    if dtype.kind not in KINDS or any(side < 0 for side in shape) or math.prod(shape) * dtype.itemsize != rest:
+        raise ValueError("an array's header does not fit its data")
+    array = numpy.frombuffer(data, dtype=numpy.uint8, offset=file.tell()).copy()  # writable and aligned
+    if dtype.kind == "b":
+        array = array != 0  # a boolean has no third state
+    array = array.view(dtype).reshape(shape, order="F" if fortran else "C")
+    if finite and not numpy.isfinite(array).all():
+        raise ValueError("an array holds NaN or an infinity")
+    return array

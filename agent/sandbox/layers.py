@@ -1,0 +1,126 @@
+"""Which layers of protection this machine has, and whether they are enough."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
+
+from agent.errors import PrerequisiteError
+from agent.sandbox import bubblewrap, cgroups
+from agent.sandbox.types import Layer
+
+STOPS = {
+    "process": "reaching the scorer, forging a score, outliving the job",
+    "rlimits": "endless computing, filling memory or the disk with one process or file",
+    "uid": "reading or changing our files, looking into or signalling our processes, fork bombs",
+    "landlock": "reading or changing files outside its folder, looking into or signalling our processes",
+    "seccomp": "the network, tracing, starting processes, namespaces, memory that outlives it",
+    "bubblewrap": "seeing our files, processes or the network at all, surviving",
+    "cgroup": "filling memory or the process table with several processes together",
+}
+NAMES = tuple(STOPS)
+NEEDED = {
+    "reading and changing your files": {"uid", "landlock", "bubblewrap"},
+    "using the network": {"seccomp", "bubblewrap"},
+    "starting processes without end": {"uid", "seccomp", "bubblewrap", "cgroup"},
+}
+"""What a run must not allow → the layers of which one suffices."""
+
+UIDS = range(61200, 61999)
+"""Numbers that Debian, Fedora and systemd give to nobody."""
+
+
+def python_paths() -> tuple[str, ...]:
+    """Files and folders of this Python and its libraries, and of this package."""
+    real = os.path.dirname(os.path.dirname(os.path.realpath(sys.executable)))
+    ours = str(Path(__file__).parents[1])
+    found = {sys.prefix, sys.base_prefix, sys.exec_prefix, real, ours, "/nix/store"}
+    return tuple(sorted(path for path in found if os.path.exists(path)))
+
+
+def probe() -> tuple[Layer, ...]:
+    """Every layer, tried on this machine; what was found is remembered."""
+    return tuple(Layer(name, not why, why, STOPS[name]) for name, why in _tried())
+
+
+@cache
+def _tried() -> tuple[tuple[str, str], ...]:
+    why = {"process": "", "rlimits": "" if os.name == "posix" else "only on Linux and macOS"}
+    paths = python_paths()
+    if sys.platform == "linux":
+        script = Path(__file__).with_name("check.py")
+        done = subprocess.run(
+            [sys.executable, "-P", "-s", "-B", str(script), str(UIDS[-1]), *paths],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            env={},
+        )
+        said = json.loads(done.stdout) if done.returncode == 0 else {}
+        for name in ("uid", "landlock", "seccomp"):
+            why[name] = said.get(name, (done.stderr.strip().splitlines() or ["its test failed"])[-1])
+        why["bubblewrap"] = bubblewrap.check(paths)
+        try:
+            cgroups.Group.make().remove()
+            why["cgroup"] = ""
+        except OSError as error:
+            why["cgroup"] = error.strerror or str(error)
+    return tuple((name, why.get(name, "only on Linux")) for name in NAMES)
+
+
+def require(layers: Iterable[str]) -> PrerequisiteError | None:
+    """Whether code that nobody has looked at may run behind these layers.
+
+    Args:
+        layers: Names of the layers that are on.
+
+    Returns:
+        None, or the error to raise, which names what they do not stop and asks for `--unsafe`.
+    """
+    have = set(layers)
+    lacking = [danger for danger, any_of in NEEDED.items() if not have & any_of]
+    if not lacking:
+        return None
+    off = {layer.name: layer.why for layer in probe() if layer.name not in have and not layer.on}
+    reasons = "; ".join(f"{name}: {why}" for name, why in off.items())
+    return PrerequisiteError(
+        f"this machine does not keep candidate code from {_joined(lacking)}" + (f" ({reasons})" if reasons else ""),
+        fix="install bubblewrap, or run in a container or virtual machine that you can lose and add --unsafe; "
+        "`truegain doctor --sandbox` shows what is missing",
+    )
+
+
+def _joined(words: list[str]) -> str:
+    return " or ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
+
+
+class User:
+    """A user number that no other sandbox of this machine uses while we hold it.
+
+    Raises:
+        PrerequisiteError: All are taken.
+    """
+
+    def __init__(self) -> None:
+        for number in itertools.chain(UIDS):
+            self._lock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+            try:
+                self._lock.bind(f"\0truegain-uid-{number}")  # gone when we are, leaves no file
+                self.number = number
+                return
+            except OSError:
+                self._lock.close()
+        raise PrerequisiteError("every user number for sandboxes is in use", fix="stop other runs")
+
+    def release(self) -> None:
+        """Let others use it."""
+        with contextlib.suppress(OSError):
+            self._lock.close()

@@ -1,0 +1,377 @@
+"""One worker: a guarded zygote, and the jobs that run in its forks one after the other."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from agent.executors.capture import Drain, HeadTail
+from agent.executors.process import GuardedProcess
+from agent.sandbox import bubblewrap, cgroups, codec, layers, reach
+from agent.sandbox.channel import Channel, Closed, Failure
+from agent.sandbox.types import Job, Result, Usage
+from agent.sandbox.workspace import JobFolder
+
+ZYGOTE = Path(__file__).with_name("zygote.py")
+START_SECONDS = 60.0
+END_SECONDS = 15.0
+"""How long the zygote may take to start, and to clear up after a candidate; then it is given up."""
+PRINTED_BYTES = 16 * 2**20
+WATCH_SECONDS = 0.25
+PYTHON_FLAGS = ("-P", "-s", "-B")
+
+
+class Lost(Exception):
+    """The zygote died or does not answer."""
+
+
+def environment() -> dict[str, str]:
+    """The variables that candidates see, without their own folder and those of the job."""
+    folder = os.path.dirname(sys.executable)
+    one = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS", "MKL", "NUMEXPR", "VECLIB_MAXIMUM")}
+    path = os.pathsep.join([folder, "/usr/local/bin", "/usr/bin", "/bin"])
+    return {"PATH": path, "LANG": "C.UTF-8", "PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1", **one}
+
+
+@dataclass
+class _Watch:
+    """What is found out while a job runs: its printed bytes, and why we ended it if we did."""
+
+    log: HeadTail
+    kill: Callable[[], None]
+    printed: int = 0
+    verdict: str = ""
+    usages: list[Usage] = field(default_factory=list)
+
+    def feed(self, data: bytes) -> None:
+        self.printed += len(data)
+        self.log.feed(data)
+        if self.printed > PRINTED_BYTES:
+            self.end(f"it printed more than {PRINTED_BYTES // 2**20} MB")
+
+    def end(self, why: str) -> None:
+        if not self.verdict:
+            self.verdict = why
+            self.kill()
+
+
+class Worker:
+    """Starts a zygote and runs jobs in it.
+
+    Args:
+        on: Names of the layers.
+        imports: Libraries to load beforehand.
+        jobs: Folder for the jobs' folders.
+
+    Attributes:
+        served: How many jobs it has run.
+    """
+
+    def __init__(self, on: Sequence[str], imports: Sequence[str], jobs: Path) -> None:
+        self.served = 0
+        self._on = tuple(on)
+        self._imports = tuple(imports)
+        self._jobs = jobs
+        self._user = layers.User() if "uid" in on else None
+        self._group: cgroups.Group | None = None
+        self._process: GuardedProcess | None = None
+        self._control: socket.socket | None = None
+        self._lines = bytearray()
+        self._complaint = HeadTail(2000)
+        self._drain: Drain | None = None
+
+    async def start(self) -> None:
+        """Start the zygote and wait until it has loaded the libraries.
+
+        Raises:
+            Lost: It cannot; the text says why.
+        """
+        loop = asyncio.get_running_loop()
+        if "cgroup" in self._on and self._group is None:
+            self._group = cgroups.Group.make()
+        paths = layers.python_paths()
+        self._control, theirs = socket.socketpair()
+        self._control.setblocking(False)
+        joining = self._group.join() if self._group else []
+        read, write = os.pipe()
+        spec = {
+            "control": theirs.fileno(),
+            "cgroups": joining,
+            "imports": self._imports,
+            "layers": self._on,
+            "uid": self._user.number if self._user else None,
+            "readable": [path for path in paths if path != str(Path(__file__).parents[1])],
+            "reach": [],
+        }
+        wrap: list[str] = []
+        if "bubblewrap" in self._on:
+            wrap = bubblewrap.command(paths, [str(self._jobs)])
+        elif self._user:
+            needed = [*paths, str(self._jobs)]
+            spec["reach"] = needed if reach.unreachable(needed) else []
+        try:
+            argv = [*wrap, sys.executable, *PYTHON_FLAGS, str(ZYGOTE), json.dumps(spec)]
+            self._process = GuardedProcess(
+                "command",
+                ["0", *argv],
+                environment=environment(),
+                stdout=write,
+                stderr=write,
+                cwd=Path("/"),
+                descriptors=[theirs.fileno(), *joining],
+            )
+        finally:
+            theirs.close()
+            for descriptor in (*joining, write):
+                os.close(descriptor)
+            self._drain = Drain(read, self._complaint.feed)
+        try:
+            async with asyncio.timeout(START_SECONDS):
+                said = await self._line()
+        except (TimeoutError, Lost):
+            said = {"failed": "it did not start"}
+        if "ready" not in said:
+            await self._process.stop()
+            self._drain.rest()
+            raise Lost(f"{said.get('failed')} {self._complaint.text()}".strip())
+        if self._group:
+            await loop.run_in_executor(None, self._group.started)
+
+    async def _line(self) -> dict[str, Any]:
+        """The zygote's next line."""
+        assert self._control is not None
+        while b"\n" not in self._lines:
+            try:
+                data = await asyncio.get_running_loop().sock_recv(self._control, 65536)
+            except OSError:
+                data = b""
+            if not data:
+                raise Lost("the process that starts candidates died")
+            self._lines += data
+        line, _, rest = bytes(self._lines).partition(b"\n")
+        self._lines[:] = rest
+        return json.loads(line)  # type: ignore[no-any-return]
+
+    def _kill(self) -> None:
+        with contextlib.suppress(OSError):
+            assert self._control is not None
+            self._control.send(b'{"kill": true}\n')
+
+    async def run(self, job: Job, inputs: Sequence[bytes]) -> Result:
+        """Run a job; nothing of it is left when this returns, or is cancelled.
+
+        Args:
+            job: What to run.
+            inputs: Its inputs, encoded.
+
+        Raises:
+            Lost: The worker is of no more use; close it.
+        """
+        self.served += 1
+        started = time.monotonic()
+        folder = JobFolder(self._jobs, job.files, self._user.number if self._user else None)
+        try:
+            return await self._run(job, inputs, folder, started)
+        finally:
+            folder.remove()
+
+    async def _run(self, job: Job, inputs: Sequence[bytes], folder: JobFolder, started: float) -> Result:
+        caps = job.caps
+        total = caps.job_seconds or caps.seconds * (len(inputs) + 1)
+        cpu = caps.cpu_seconds or total
+        program = not isinstance(job.entry, str)
+        if self._group:
+            self._group.limit(caps.memory_mb, caps.processes + program)
+        ooms = self._group.kills() if self._group else 0
+        channel = Channel(caps.output_bytes)
+        read, write = os.pipe()
+        watch = _Watch(HeadTail(caps.log_chars), self._kill)
+        drain = Drain(read, watch.feed)
+        run = {
+            "nonce": channel.hello.hex(),
+            "files": str(folder.files),
+            "work": str(folder.work),
+            "program": program,
+            "caps": {**asdict(caps), "cpu_seconds": cpu},
+        }
+        try:
+            assert self._control is not None
+            try:
+                socket.send_fds(
+                    self._control, [json.dumps({"run": run}).encode() + b"\n"], [channel.theirs.fileno(), write]
+                )
+            except OSError:
+                raise Lost("the process that starts candidates died") from None
+            finally:
+                channel.theirs.close()
+                os.close(write)
+            watching = asyncio.ensure_future(self._watch(folder, caps.disk_mb, watch))
+            talking = asyncio.ensure_future(self._talk(job, inputs, folder, channel, watch, started + total))
+            try:
+                result = await talking
+            finally:  # also when we are cancelled: nothing of it may be left
+                watching.cancel()
+                talking.cancel()
+                self._kill()
+                end = await self._ended()
+            drain.rest()
+            oom = self._group is not None and self._group.kills() > ooms
+            result = self._judged(result, end, watch, oom, cpu, channel.extra())
+        finally:
+            drain.close()
+            channel.close()
+        return replace(
+            result,
+            log=watch.log.text(),
+            usage=Usage(time.monotonic() - started, end["cpu"], end["peak"]),
+            usages=tuple(watch.usages),
+            layers=self._on,
+        )
+
+    async def _ended(self) -> dict[str, Any]:
+        """Wait until the candidate and all it started are gone; cancelling waits as well."""
+        waiting = asyncio.ensure_future(asyncio.wait_for(self._end_line(), END_SECONDS))
+        cancelled = False
+        while not waiting.done():
+            try:
+                await asyncio.wait({waiting})
+            except asyncio.CancelledError:
+                cancelled = True
+        try:
+            end = waiting.result()
+        except TimeoutError:
+            raise Lost("the process that starts candidates does not answer") from None
+        if cancelled:
+            raise asyncio.CancelledError
+        return end
+
+    async def _end_line(self) -> dict[str, Any]:
+        while "end" not in (line := await self._line()):
+            pass
+        return line["end"]  # type: ignore[no-any-return]
+
+    async def _watch(self, folder: JobFolder, disk_mb: int, watch: _Watch) -> None:
+        while True:
+            await asyncio.sleep(WATCH_SECONDS)
+            if excess := folder.excess(disk_mb):
+                watch.end(excess)
+
+    async def _talk(
+        self, job: Job, inputs: Sequence[bytes], folder: JobFolder, channel: Channel, watch: _Watch, until: float
+    ) -> Result:
+        """Load the code and send it the inputs; the result as far as the channel tells."""
+        outputs: list[Any] = []
+        at: int | None = None
+        try:
+            async with asyncio.timeout(START_SECONDS):
+                pid = await channel.greeted()
+            variables = {**environment(), "HOME": str(folder.work), "TMPDIR": str(folder.work), **job.env}
+            load = {
+                "entry": job.entry if isinstance(job.entry, str) else list(job.entry),
+                "files": str(folder.files),
+                "names": list(job.files),
+                "finite": job.finite,
+                "output_bytes": job.caps.output_bytes,
+                "env": variables,
+            }
+            await self._within(job.caps.seconds, until, channel.ask(b"L", json.dumps(load).encode()))
+            for at, data in enumerate(inputs):  # noqa: B007
+                before, cpu = time.monotonic(), _cpu_seconds(pid)
+                answer = await self._within(job.caps.seconds, until, channel.ask(b"I", data))
+                seconds, now = time.monotonic() - before, _cpu_seconds(pid)
+                spent = None if now is None or cpu is None else now - cpu
+                watch.usages.append(Usage(seconds, spent, _peak_mb(pid)))
+                try:
+                    outputs.append(codec.decode(answer, job.finite))
+                except ValueError as error:
+                    raise Failure("invalid", str(error)) from None
+            return Result("ok", tuple(outputs))
+        except Failure as failure:
+            return Result(failure.status, message=failure.message, detail=failure.detail, failed_input=at)
+        except TimeoutError as error:
+            return Result("timeout", message=str(error) or "it did not start", failed_input=at)
+        except Closed:
+            return Result("crash", failed_input=at)
+
+    async def _within(self, seconds: float, until: float, answer: Any) -> Any:
+        left = until - time.monotonic()
+        try:
+            async with asyncio.timeout(min(seconds, max(left, 0.0))):
+                return await answer
+        except TimeoutError:
+            text = f"it took longer than {seconds:g} s" if seconds <= left else "the job took longer than allowed"
+            raise TimeoutError(text) from None
+
+    def _judged(self, result: Result, end: dict[str, Any], watch: _Watch, oom: bool, cpu: float, extra: bool) -> Result:
+        """The result in the light of how the process ended."""
+        if extra:
+            return replace(result, status="forged", outputs=(), message="it wrote more to the channel than its answers")
+        if result.status == "ok":
+            return result
+        if watch.verdict:
+            return replace(result, status="forbidden", message=watch.verdict)
+        if oom:
+            return replace(result, status="memory", message="it used more memory than allowed")
+        if result.status != "crash" or result.message:
+            return result
+        if end["code"] == 70 and "the sandbox cannot be put on" in watch.log.text():
+            raise Lost(watch.log.text())
+        number = end["signal"]
+        if number == signal.SIGXCPU or (number == signal.SIGKILL and end["cpu"] >= cpu):
+            return replace(result, status="timeout", message=f"it used more than {cpu:g} s of processor time")
+        if number == getattr(signal, "SIGSYS", None):
+            return replace(result, status="forbidden", message="it made a system call that is forbidden")
+        how = f"died with signal {number} ({_signal_name(number)})" if number else f"exited with code {end['code']}"
+        return replace(result, message=f"it {how} before it answered")
+
+    async def close(self) -> None:
+        """End the zygote and everything beneath it; may be called twice."""
+        try:
+            if self._process is not None:
+                await self._process.stop()
+        finally:
+            if self._control is not None:
+                self._control.close()
+            if self._drain is not None:
+                self._drain.close()
+            if self._group is not None:
+                self._group.remove()
+            if self._user is not None:
+                self._user.release()
+
+
+def _cpu_seconds(pid: int | None) -> float | None:
+    """Processor time of another process so far: its clock, as the C library numbers it."""
+    if pid is None:
+        return None
+    try:
+        return time.clock_gettime(~pid << 3 | 2)
+    except OSError:
+        return None
+
+
+def _peak_mb(pid: int | None) -> float | None:
+    if pid is None:
+        return None
+    with contextlib.suppress(OSError), open(f"/proc/{pid}/status") as file:
+        for line in file:
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) / 1024
+    return None
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return "unknown"

@@ -1,0 +1,233 @@
+"""A process with the libraries loaded, which forks a candidate in a few milliseconds.
+
+It runs as a script, by its path:
+
+    python -P -s -B zygote.py SPEC
+
+SPEC is JSON: "control" (a socket), "cgroups" (descriptors of cgroup.procs to join), "imports", "layers",
+"uid" (for the layer uid), "readable" (paths) and "reach" (paths that the uid must be able to enter).
+
+Lines of JSON go over the control socket. To us: {"run": …} with the channel's and the log's
+descriptors, {"kill": true}. From us: {"ready": true} or {"failed": …} once, {"end": …} per candidate, when
+nothing of it is left. Inputs and outputs pass us by, on the channel: a fork shares our memory, so we
+never hold what a candidate may not see. Whoever we cannot get rid of, our guard does after our death.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import importlib
+import json
+import os
+import select
+import signal
+import socket
+import sys
+import time
+from typing import Any
+
+SWEEP_SECONDS = 5.0
+
+
+def main() -> None:
+    spec = json.loads(sys.argv[1])
+    root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    sys.path.insert(0, root)
+    import agent.sandbox.candidate
+    import agent.sandbox.lockdown  # noqa: F401
+
+    sys.path.remove(root)
+    control = socket.socket(fileno=spec["control"])
+    control.set_inheritable(False)
+    try:
+        prepare(spec)
+    except Exception as error:
+        control.sendall(json.dumps({"failed": f"{type(error).__name__}: {error}"}).encode() + b"\n")
+        os._exit(1)
+    control.sendall(b'{"ready": true}\n')
+    Zygote(control, spec).loop()
+
+
+def prepare(spec: dict[str, Any]) -> None:
+    """Everything that the candidates shall share."""
+    from agent.sandbox import native, reach
+
+    for descriptor in spec["cgroups"]:
+        os.write(descriptor, b"0")
+        os.close(descriptor)
+    if sys.platform == "linux":
+        native.prctl(native.PR_SET_CHILD_SUBREAPER, 1)
+        with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
+            file.write("-900")
+    if spec["reach"]:
+        reach.open_up(spec["reach"])
+    for name in spec["imports"]:
+        importlib.import_module(name)
+    gc.collect()
+    gc.freeze()  # a collection in a fork would copy every page it looks at
+
+
+class Zygote:
+    """Runs one candidate after the other.
+
+    Args:
+        control: The socket to our parent.
+        spec: See above.
+    """
+
+    def __init__(self, control: socket.socket, spec: dict[str, Any]) -> None:
+        self.control = control
+        self.spec = spec
+        self.buffer = b""
+        self.fds: list[int] = []
+        self.wake, woken = os.pipe()
+        os.set_blocking(self.wake, False)
+        os.set_blocking(woken, False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.set_wakeup_fd(woken, warn_on_full_buffer=False)
+
+    def loop(self) -> None:
+        """Serve until the parent is gone."""
+        while True:
+            message = self.message()
+            if "run" not in message:
+                continue  # a kill that came after the end
+            channel, log = self.fds[:2]
+            self.fds = []
+            child = self.start(message["run"], channel, log)
+            os.close(channel)
+            os.close(log)
+            self.watch(child)
+            end = self.finish(child)
+            self.control.sendall(json.dumps({"end": end}).encode() + b"\n")
+
+    def message(self) -> dict[str, Any]:
+        """The parent's next line; exits when there is none."""
+        while b"\n" not in self.buffer:
+            data, fds, _, _ = socket.recv_fds(self.control, 65536, 2)
+            if not data:
+                os._exit(0)
+            self.buffer += data
+            self.fds += fds
+        line, _, self.buffer = self.buffer.partition(b"\n")
+        return json.loads(line)  # type: ignore[no-any-return]
+
+    def start(self, job: dict[str, Any], channel: int, log: int) -> int:
+        """Fork a candidate."""
+        child = os.fork()
+        if child:
+            return child
+        try:
+            from agent.sandbox.candidate import serve
+            from agent.sandbox.lockdown import lock_down
+
+            signal.set_wakeup_fd(-1)
+            for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
+                signal.signal(number, signal.SIG_DFL)
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            os.setsid()
+            null = os.open(os.devnull, os.O_RDONLY)
+            for new, old in ((null, 0), (log, 1), (log, 2)):
+                os.dup2(new, old)
+            kept = os.dup2(os.dup(channel), 200, inheritable=False)
+            os.closerange(3, 200)
+            os.closerange(201, 4096)
+            lock_down(self.spec, job)
+            serve(kept, bytes.fromhex(job["nonce"]))
+        except BaseException as error:
+            with contextlib.suppress(BaseException):
+                os.write(2, f"the sandbox cannot be put on: {type(error).__name__}: {error}\n".encode())
+        os._exit(70)
+
+    def watch(self, child: int) -> None:
+        """Return when the candidate has ended; kill it when the parent says so, or is gone."""
+        poll = select.poll()
+        poll.register(self.control, select.POLLIN)
+        poll.register(self.wake, select.POLLIN)
+        while os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+            for descriptor, _ in poll.poll():
+                if descriptor == self.wake:
+                    with contextlib.suppress(BlockingIOError):
+                        os.read(self.wake, 512)
+                elif self.message().get("kill"):  # without a parent it ends us, and our guard the rest
+                    os.kill(child, signal.SIGKILL)
+
+    def finish(self, child: int) -> dict[str, Any]:
+        """Remove what the ended candidate left behind; how it ended."""
+        with contextlib.suppress(OSError):
+            os.killpg(child, signal.SIGKILL)  # before it is reaped: until then its number is its group's alone
+        _, status, usage = os.wait4(child, 0)
+        if not reap():
+            self.sweep()
+        return {
+            "signal": os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0,
+            "code": os.WEXITSTATUS(status) if os.WIFEXITED(status) else 0,
+            "cpu": usage.ru_utime + usage.ru_stime,
+            "peak": usage.ru_maxrss / (2**20 if sys.platform == "darwin" else 1024),
+        }
+
+    def sweep(self) -> None:
+        """Kill everything that lives on; whoever left its family has become our child."""
+        until = time.monotonic() + SWEEP_SECONDS
+        while time.monotonic() < until:
+            if "uid" in self.spec["layers"]:
+                self.kill_user()
+            else:
+                stopped: set[int] = set()
+                while new := descendants() - stopped:  # who is stopped starts nothing more
+                    for pid in new:
+                        send(pid, signal.SIGSTOP)
+                    stopped |= new
+                for pid in stopped:
+                    send(pid, signal.SIGKILL)
+            if reap():
+                return
+            time.sleep(0.001)
+        os._exit(1)
+
+    def kill_user(self) -> None:
+        """Kill every process of the candidate's user at one go, which not even a fork bomb outruns."""
+        killer = os.fork()
+        if killer == 0:
+            with contextlib.suppress(OSError):
+                uid = self.spec["uid"]
+                os.setresgid(uid, uid, uid)
+                os.setresuid(uid, uid, uid)
+                os.kill(-1, signal.SIGKILL)
+            os._exit(0)
+        os.waitpid(killer, 0)
+
+
+def reap() -> bool:
+    """Collect children that have ended; whether there are no others."""
+    try:
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+        return False
+    except ChildProcessError:
+        return True
+
+
+def send(pid: int, number: int) -> None:
+    with contextlib.suppress(OSError):
+        os.kill(pid, number)
+
+
+def descendants() -> set[int]:
+    """All processes beneath us that are not dead."""
+    found: set[int] = set()
+    todo = [os.getpid()]
+    while todo:
+        pid = todo.pop()
+        with contextlib.suppress(OSError):
+            for task in os.listdir(f"/proc/{pid}/task"):
+                with open(f"/proc/{pid}/task/{task}/children") as file:
+                    new = {int(word) for word in file.read().split()} - found
+                found |= new
+                todo += new
+    return found
+
+
+if __name__ == "__main__":
+    main()
