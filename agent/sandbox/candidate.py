@@ -86,8 +86,7 @@ def _exactly(channel: int, size: int) -> bytes:
 
 
 def _load(job: Mapping[str, Any]) -> Callable[[Any], Any]:
-    os.environ.clear()
-    os.environ.update(job["env"])
+    os.environ.update(job["env"])  # the zygote has no others than it may have
     if not isinstance(job["entry"], str):
         return lambda value: _program(job, value)
     random.seed(0)  # a fork shares its parent's state: make it the same in every zygote as well
@@ -96,9 +95,9 @@ def _load(job: Mapping[str, Any]) -> Callable[[Any], Any]:
         numpy_random.seed(0)
     module, _, name = job["entry"].partition(":")
     own = {path.split("/")[0].removesuffix(".py") for path in job["names"]}
-    for loaded in list(sys.modules):
-        if loaded.partition(".")[0] in own:
-            del sys.modules[loaded]  # the candidate's own file is meant
+    if not own.isdisjoint(sys.modules):  # the candidate's own file is meant
+        for loaded in [name for name in sys.modules if name.partition(".")[0] in own]:
+            del sys.modules[loaded]
     sys.path.insert(0, job["files"])
     if module.partition(".")[0] not in own:
         raise Failed("invalid", f"there is no file for the module {module!r}")
@@ -135,7 +134,7 @@ def _describe(error: BaseException, files: str) -> dict[str, str]:
     try:
         if isinstance(error, Failed):
             return {"status": error.status, "message": str(error), "detail": ""}
-        status = {MemoryError: "memory", PermissionError: "forbidden"}.get(type(error), "crash")
+        status = "memory" if type(error) is MemoryError else "forbidden" if type(error) is PermissionError else "crash"
         message = f"{type(error).__name__}: {error}"[:MESSAGE_CHARS]
         frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename.startswith(files)]
         detail = ""

@@ -41,7 +41,7 @@ def parents(proc: Path = Path("/proc/self")) -> list[Path]:
             mounted |= {name: place for name in re.split("[ ,]", options) if name in ("memory", "pids")}
         elif kind == "cgroup2":
             mounted[""] = place
-    own = {}
+    own: dict[str, str] = {}
     for line in (proc / "cgroup").read_text().splitlines():
         _, names, path = line.split(":", 2)
         own |= dict.fromkeys(names.split(","), path)
@@ -75,6 +75,8 @@ class Group:
 
     folders: list[Path]
     base_mb: float = 0.0
+    kills: int = 0
+    limits: tuple[int, int] = (0, 0)
 
     @classmethod
     def make(cls) -> Group:
@@ -104,16 +106,21 @@ class Group:
 
     def limit(self, memory_mb: int, processes: int) -> None:
         """Limits for the next job, beyond the zygote and its helper."""
+        if self.limits == (memory_mb, processes):
+            return
+        self.limits = memory_mb, processes
         size = str(int((self.base_mb + memory_mb + SLACK_MB) * 2**20))
         # The limit with swap may never be below the one without: raise that one first, lower it last.
         for names in (SWAP_FILES, MEMORY_FILES, SWAP_FILES):
             self._write(names, "0" if names == SWAP_FILES and self._has("memory.swap.max") else size)
         self._write(("pids.max",), str(processes + THREADS + 2))
 
-    def kills(self) -> int:
-        """How often the kernel has killed for want of memory."""
+    def killed(self) -> bool:
+        """Whether the kernel has killed for want of memory since the last call."""
+        before = self.kills
         found = re.search(r"^oom_kill (\d+)", self._read(EVENT_FILES), re.MULTILINE)
-        return int(found[1]) if found else 0
+        self.kills = int(found[1]) if found else 0
+        return self.kills > before
 
     def remove(self) -> None:
         """Kill whoever is in it, then remove it."""

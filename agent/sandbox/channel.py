@@ -39,6 +39,11 @@ class Closed(Exception):
     """The candidate's end is closed: it has ended."""
 
 
+def _set(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
 class Channel:
     """Requests and their one answer each.
 
@@ -59,14 +64,22 @@ class Channel:
             self._ours.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
         self._buffer = bytearray()
         self.hello = secrets.token_bytes(16)
+        self._loading = b""
 
-    async def greeted(self) -> int | None:
-        """Wait for the first frame; the process number of its sender, which the system tells, where it does.
+    async def greeted(self, load: bytes) -> int | None:
+        """Send what to load and wait for the first frame, which comes before anything is loaded.
+
+        Args:
+            load: JSON.
+
+        Returns:
+            The number of the process that sent it, from the system, where that tells.
 
         Raises:
             Closed: It ended before.
             Failure: Something else came.
         """
+        self._loading = await self._send(b"L", load)
         if sys.platform != "linux":
             await self._frame(self.hello, {b"H": 0})
             return None
@@ -81,7 +94,7 @@ class Channel:
 
     async def _first(self) -> tuple[bytes, list[tuple[int, int, bytes]]]:
         ready: asyncio.Future[None] = self._loop.create_future()
-        self._loop.add_reader(self._ours, lambda: ready.done() or ready.set_result(None))
+        self._loop.add_reader(self._ours, _set, ready)
         try:
             await ready
         finally:
@@ -91,8 +104,17 @@ class Channel:
             raise Closed
         return data, extra
 
-    async def ask(self, kind: bytes, data: bytes) -> bytes:
-        """Send a request and return the data of its answer.
+    async def loaded(self) -> None:
+        """Wait for the answer to what `greeted` sent.
+
+        Raises:
+            Closed: The candidate ended before it answered.
+            Failure: It answered that it failed, or with something else than an answer.
+        """
+        await self._frame(self._loading, {b"R": 0})
+
+    async def ask(self, data: bytes) -> bytes:
+        """Send an input and return the output, both encoded.
 
         Raises:
             Closed: The candidate ended before it answered.
@@ -100,12 +122,15 @@ class Channel:
         """
         if self._buffer:
             raise Failure("forged", "it answered before it was asked")
+        return await self._frame(await self._send(b"I", data), {b"O": self._limit})
+
+    async def _send(self, kind: bytes, data: bytes) -> bytes:
         nonce = secrets.token_bytes(16)
         try:
             await self._loop.sock_sendall(self._ours, HEADER.pack(nonce, kind, len(data)) + data)
         except OSError:
             raise Closed from None
-        return await self._frame(nonce, {b"R": 0} if kind == b"L" else {b"O": self._limit})
+        return nonce
 
     async def _frame(self, nonce: bytes, sizes: dict[bytes, int]) -> bytes:
         said, kind, size = HEADER.unpack(await self._exactly(HEADER.size))

@@ -23,14 +23,14 @@ def main() -> None:
 
     def try_landlock() -> None:
         native.prctl(native.PR_SET_NO_NEW_PRIVS, 1)
-        landlock.restrict([], [], landlock.abi())
+        landlock.restrict(landlock.ruleset([], [], landlock.abi()))
         refused(lambda: open(__file__).close())
 
     def try_seccomp() -> None:
         import socket
 
         native.prctl(native.PR_SET_NO_NEW_PRIVS, 1)
-        seccomp.restrict(single=True)
+        seccomp.restrict(seccomp.template(single=True))
         refused(lambda: socket.socket().close())
         refused(lambda: os.fork() or os._exit(0))
         thread = threading.Thread(target=int)

@@ -124,9 +124,9 @@ def _array(data: bytes, finite: bool) -> Any:
 
     file = io.BytesIO(data)
     try:
-        if npy.read_magic(file) != (1, 0):  # type: ignore[no-untyped-call]
+        if npy.read_magic(file) != (1, 0):
             raise ValueError("another version of npy")
-        shape, fortran, dtype = npy.read_array_header_1_0(file, max_header_size=HEADER_BYTES)  # type: ignore[no-untyped-call]
+        shape, fortran, dtype = npy.read_array_header_1_0(file, max_header_size=HEADER_BYTES)
     except Exception as error:  # its parser may raise anything
         raise ValueError(f"not an array: {error}") from None
     rest = len(data) - file.tell()

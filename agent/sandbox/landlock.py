@@ -32,8 +32,8 @@ def abi() -> int:
     return syscall(CREATE_RULESET, None, 0, 1)
 
 
-def restrict(readable: Iterable[str], writable: Iterable[str], version: int) -> None:
-    """Leave this thread, and all it starts, nothing but these paths; no_new_privs must be set.
+def ruleset(readable: Iterable[str], writable: Iterable[str], version: int) -> int:
+    """A descriptor that stands for: nothing but these paths.
 
     Args:
         readable: Files and folders to read and execute; one that does not exist is left out.
@@ -41,28 +41,35 @@ def restrict(readable: Iterable[str], writable: Iterable[str], version: int) -> 
         version: From `abi`.
 
     Raises:
-        OSError: It failed; nothing is restricted.
+        OSError: It failed.
     """
     rights = FS_RIGHTS[min(version, 5)]
     fields = [rights] + [TCP] * (version >= 4) + [SCOPES] * (version >= 6)
     attributes = struct.pack(f"{len(fields)}Q", *fields)
-    ruleset = syscall(CREATE_RULESET, ctypes.c_char_p(attributes), len(attributes), 0)
-    try:
-        for path in readable:
-            _allow(ruleset, path, READ)
-        for path in writable:
-            _allow(ruleset, path, rights & ~(1 << 6 | 1 << 11 | IOCTL_DEV))
-        syscall(RESTRICT_SELF, ruleset, 0)
-    finally:
-        os.close(ruleset)
+    rules = syscall(CREATE_RULESET, ctypes.c_char_p(attributes), len(attributes), 0)
+    for path in readable:
+        _allow(rules, path, READ)
+    for path in writable:
+        _allow(rules, path, rights & ~(1 << 6 | 1 << 11 | IOCTL_DEV))
+    return rules
 
 
-def _allow(ruleset: int, path: str, rights: int) -> None:
+def restrict(rules: int) -> None:
+    """Put a ruleset on this thread and all it starts, and close it; no_new_privs must be set.
+
+    Raises:
+        OSError: It failed; nothing is restricted.
+    """
+    syscall(RESTRICT_SELF, rules, 0)
+    os.close(rules)
+
+
+def _allow(rules: int, path: str, rights: int) -> None:
     with contextlib.suppress(FileNotFoundError, NotADirectoryError, PermissionError):
         descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
         try:
             if not os.path.isdir(path):
                 rights &= ON_FILES
-            syscall(ADD_RULE, ruleset, 1, ctypes.c_char_p(struct.pack("=Qi", rights, descriptor)), 0)
+            syscall(ADD_RULE, rules, 1, ctypes.c_char_p(struct.pack("=Qi", rights, descriptor)), 0)
         finally:
             os.close(descriptor)

@@ -32,49 +32,88 @@ SYSTEM = (
 DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/urandom", "/dev/random")
 
 
-def lock_down(spec: Mapping[str, Any], job: Mapping[str, Any]) -> None:
-    """Apply the layers, in the order in which the later ones are still possible.
+class Lockdown:
+    """The layers, prepared once by the zygote, so that a candidate has little left to do.
 
     Args:
-        spec: The zygote's: "layers", "uid", "readable".
-        job: "files" and "work" (folders), "caps", "program" (whether the entry is a command).
+        spec: The zygote's: "layers", "uid", "readable" (paths), and "files" and "work", below which the
+            jobs' folders of the two kinds lie.
 
     Raises:
-        OSError: A layer cannot be put on; nothing may run then.
+        OSError: A layer does not work.
     """
-    layers, caps = spec["layers"], job["caps"]
-    processes = caps["processes"] + bool(job["program"])  # we are one, and start the program
-    os.umask(0o077)
-    os.chdir(job["work"])
-    if sys.platform == "linux":
-        with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
-            file.write("1000")  # when memory runs out, it is us, not the zygote
-        native.prctl(native.PR_SET_NO_NEW_PRIVS, 1)
-    if "landlock" in layers:
-        readable = [*spec["readable"], *SYSTEM, job["files"], "/proc/self"]
-        landlock.restrict(readable, [job["work"], *DEVICES], landlock.abi())
-    if "rlimits" in layers:
-        limit(caps, processes, counted="uid" in layers or "bubblewrap" in layers)
-    if "uid" in layers:
-        uid = spec["uid"]
-        os.setgroups([])
-        os.setresgid(uid, uid, uid)
-        os.setresuid(uid, uid, uid)
-    elif sys.platform == "linux" and os.geteuid() == 0:
-        native.drop_capabilities()
-    if sys.platform == "linux":
-        native.prctl(native.PR_SET_PDEATHSIG, 9)  # not before: a change of user takes it back
-    if "seccomp" in layers:
-        seccomp.restrict(single=processes == 1)
+
+    def __init__(self, spec: Mapping[str, Any]) -> None:
+        self.layers = spec["layers"]
+        self.uid = spec["uid"]
+        self.rules: int | None = None
+        if "landlock" in self.layers:
+            readable = [*spec["readable"], *SYSTEM, spec["files"]]
+            self.rules = landlock.ruleset(readable, [spec["work"], *DEVICES], landlock.abi())
+        if "seccomp" in self.layers:
+            self.filters = {single: seccomp.template(single) for single in (True, False)}
+        if sys.platform == "linux":
+            native.prctl(native.PR_SET_NO_NEW_PRIVS, 1)  # nothing below us needs any
+            self.mapped = mapped()
+
+    def before(self) -> None:
+        """Give up what no job needs.
+
+        Raises:
+            OSError: A layer cannot be put on; nothing may run then.
+        """
+        os.umask(0o077)
+        if "cgroup" in self.layers:  # when memory runs out, it is us, not the zygote
+            with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
+                file.write("1000")
+        if self.rules is not None:
+            landlock.restrict(self.rules)
+        if "uid" in self.layers:
+            os.setgroups([])
+            os.setresgid(self.uid, self.uid, self.uid)
+            os.setresuid(self.uid, self.uid, self.uid)
+        elif sys.platform == "linux" and os.geteuid() == 0:
+            native.drop_capabilities()
+        if sys.platform == "linux":
+            native.prctl(native.PR_SET_PDEATHSIG, 9)  # not before: a change of user takes it back
+
+    def after(self, job: Mapping[str, Any]) -> None:
+        """Give up what this job does not need.
+
+        Args:
+            job: "work" (its folder), "caps", "program" (whether the entry is a command), "others" (see there).
+
+        Raises:
+            OSError: A layer cannot be put on; nothing may run then.
+        """
+        caps, processes = job["caps"], tasks(job)
+        os.chdir(job["work"])
+        if "rlimits" in self.layers:
+            limit(caps, processes + THREADS + job["others"], self.mapped)
+        if "seccomp" in self.layers:
+            seccomp.restrict(self.filters[processes == 1])
+
+    def others(self, job: Mapping[str, Any]) -> int:
+        """Tasks of the candidate's user that are not the candidate's, but which its limit counts."""
+        if "uid" in self.layers or "bubblewrap" in self.layers:
+            return 3
+        if tasks(job) == 1 and "seccomp" in self.layers:
+            return 2**16  # it starts none, and counting takes milliseconds
+        return running(os.getuid()) if sys.platform == "linux" else 0
 
 
-def limit(caps: Mapping[str, Any], processes: int, counted: bool) -> None:
+def tasks(job: Mapping[str, Any]) -> int:
+    """Processes at once; the one that starts a program comes on top."""
+    return int(job["caps"]["processes"]) + bool(job["program"])
+
+
+def limit(caps: Mapping[str, Any], tasks: int, mapped: int) -> None:
     """Set the resource limits.
 
     Args:
         caps: As in `Caps`, with `cpu_seconds` filled in.
-        processes: Processes at once.
-        counted: Whether the user's number is this job's alone; else the user's other processes count too.
+        tasks: Processes and threads of our user at once.
+        mapped: Bytes of address space that do not count.
     """
     mb = 2**20
     seconds = max(1, -int(-caps["cpu_seconds"] // 1))
@@ -84,10 +123,9 @@ def limit(caps: Mapping[str, Any], processes: int, counted: bool) -> None:
     lower(resource.RLIMIT_CORE, 0)
     if sys.platform != "linux":
         return  # macOS has the rest in name only
-    lower(resource.RLIMIT_AS, mapped() + caps["memory_mb"] * mb)
+    lower(resource.RLIMIT_AS, mapped + caps["memory_mb"] * mb)
     lower(resource.RLIMIT_MEMLOCK, 0)
     lower(resource.RLIMIT_MSGQUEUE, 0)
-    tasks = processes + THREADS + (1 if counted else running(os.getuid()))
     lower(resource.RLIMIT_NPROC, tasks)
 
 

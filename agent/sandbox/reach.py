@@ -49,10 +49,10 @@ def open_up(paths: Iterable[str]) -> None:
     for place, insides in wanted.items():
         kept = {path: os.open(path, os.O_PATH) for path in insides}
         mount("tmpfs", str(place), "tmpfs", MS_NOSUID | MS_NODEV, "mode=0755,size=64k")
-        for path, descriptor in sorted(kept.items()):
-            if not path.exists():
-                path.mkdir(mode=0o755, parents=True)
-                mount(f"/proc/self/fd/{descriptor}", str(path), flags=MS_BIND | MS_REC)
+        for inside, descriptor in sorted(kept.items()):
+            if not inside.exists():
+                inside.mkdir(mode=0o755, parents=True)
+                mount(f"/proc/self/fd/{descriptor}", str(inside), flags=MS_BIND | MS_REC)
             os.close(descriptor)
     still = unreachable(paths)
     if still:

@@ -1,9 +1,9 @@
 """Seccomp: a process gives up system calls. A small filter made by hand, so that no package is needed.
 
-Refused: the network, other processes (trace, read, signal, change their limits), new namespaces and
-mounts, the kernel's own machinery, and memory that would outlive the process. A job of one process may
-not start another. clone3 answers "no such call", because its flags lie in memory where a filter cannot
-look; the C library then falls back to clone.
+Refused: the network, the attributes of files, other processes (trace, read, signal, change their
+limits), new namespaces and mounts, the kernel's own machinery, and memory that would outlive the
+process. A job of one process may not start another. clone3 answers "no such call", because its flags
+lie in memory where a filter cannot look; the C library then falls back to clone.
 
 Source: Linux kernel documentation, "Seccomp BPF (SECure COMPuting with filters)"; numbers from the
 kernel's tables syscall_64.tbl (x86-64) and unistd.h (generic, aarch64).
@@ -94,6 +94,27 @@ REFUSED: tuple[tuple[int, int], ...] = (
     (256, 238),  # migrate_pages
     (279, 239),  # move_pages
 )
+ATTRIBUTES: tuple[tuple[int, int], ...] = (
+    (90, -1),  # chmod: landlock does not look at any of these
+    (91, 52),  # fchmod
+    (268, 53),  # fchmodat
+    (452, 452),  # fchmodat2
+    (92, -1),  # chown
+    (93, 55),  # fchown
+    (94, -1),  # lchown
+    (260, 54),  # fchownat
+    (132, -1),  # utime
+    (235, -1),  # utimes
+    (261, -1),  # futimesat
+    (280, 88),  # utimensat
+    (188, 5),  # setxattr
+    (189, 6),  # lsetxattr
+    (190, 7),  # fsetxattr
+    (197, 14),  # removexattr
+    (198, 15),  # lremovexattr
+    (199, 16),  # fremovexattr
+)
+"""Refused to a function. To a program it looks as if they worked, since tools that copy files give up else."""
 UNKNOWN: tuple[tuple[int, int], ...] = ((435, 435), (425, 425), (426, 426), (427, 427))  # clone3, io_uring
 STARTING: tuple[tuple[int, int], ...] = ((57, -1), (58, -1), (59, 221), (322, 281))  # fork, vfork, execve, execveat
 TKILL = (200, 130)
@@ -143,6 +164,7 @@ def program(machine: str, single: bool, pid: int) -> bytes:
 
     answer(REFUSED, refuse)
     answer(UNKNOWN, unknown)
+    answer(ATTRIBUTES, refuse if single else ERRNO)
     only_on(ABOUT_A_PROCESS, (0, pid))
     if single:
         answer((*STARTING, TKILL), refuse)
@@ -154,14 +176,29 @@ def program(machine: str, single: bool, pid: int) -> bytes:
     return b"".join(struct.pack("HBBI", *instruction) for instruction in code)
 
 
-def restrict(single: bool) -> None:
+PID = 0x7A7A7A7A
+"""Stands for the number of a process that does not exist yet."""
+
+
+def template(single: bool) -> bytes:
+    """The filter for this machine, to be finished by `restrict`.
+
+    Raises:
+        KeyError: There is no table for this processor.
+    """
+    return program(platform.machine(), single, PID)
+
+
+def restrict(code: bytes) -> None:
     """Filter this thread, and all it starts, from now on; no_new_privs must be set.
+
+    Args:
+        code: From `template`.
 
     Raises:
         OSError: The kernel has no filters; nothing is filtered.
-        KeyError: There is no table for this processor.
     """
-    code = program(platform.machine(), single, os.getpid())
+    code = code.replace(struct.pack("I", PID), struct.pack("I", os.getpid()))
     buffer = ctypes.create_string_buffer(code, len(code))
     header = struct.pack("HxxxxxxP", len(code) // 8, ctypes.addressof(buffer))
     prctl(PR_SET_SECCOMP, 2, ctypes.c_char_p(header))

@@ -104,6 +104,7 @@ class Result:
         usages: For each input answered, in order; processor time is that of the main process.
         layers: Which layers were on.
         failed_input: Index of the input that it failed on; None while loading, or when nothing failed.
+        start_seconds: How long it took until the code was loaded, from when a worker took the job.
     """
 
     status: Status
@@ -115,6 +116,7 @@ class Result:
     usages: tuple[Usage, ...] = ()
     layers: tuple[str, ...] = ()
     failed_input: int | None = None
+    start_seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

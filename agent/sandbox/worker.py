@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import os
+import re
 import signal
 import socket
 import sys
@@ -20,7 +21,7 @@ from agent.executors.process import GuardedProcess
 from agent.sandbox import bubblewrap, cgroups, codec, layers, reach
 from agent.sandbox.channel import Channel, Closed, Failure
 from agent.sandbox.types import Job, Result, Usage
-from agent.sandbox.workspace import JobFolder
+from agent.sandbox.workspace import WorkerFolder
 
 ZYGOTE = Path(__file__).with_name("zygote.py")
 START_SECONDS = 60.0
@@ -51,6 +52,7 @@ class _Watch:
     kill: Callable[[], None]
     printed: int = 0
     verdict: str = ""
+    ready: float | None = None
     usages: list[Usage] = field(default_factory=list)
 
     def feed(self, data: bytes) -> None:
@@ -81,8 +83,8 @@ class Worker:
         self.served = 0
         self._on = tuple(on)
         self._imports = tuple(imports)
-        self._jobs = jobs
         self._user = layers.User() if "uid" in on else None
+        self._folder = WorkerFolder(jobs, self._user.number if self._user else None)
         self._group: cgroups.Group | None = None
         self._process: GuardedProcess | None = None
         self._control: socket.socket | None = None
@@ -111,13 +113,15 @@ class Worker:
             "layers": self._on,
             "uid": self._user.number if self._user else None,
             "readable": [path for path in paths if path != str(Path(__file__).parents[1])],
+            "files": str(self._folder.files),
+            "work": str(self._folder.work),
             "reach": [],
         }
         wrap: list[str] = []
         if "bubblewrap" in self._on:
-            wrap = bubblewrap.command(paths, [str(self._jobs)])
+            wrap = bubblewrap.command(paths, [str(self._folder.folder)])
         elif self._user:
-            needed = [*paths, str(self._jobs)]
+            needed = [*paths, str(self._folder.folder.parent)]
             spec["reach"] = needed if reach.unreachable(needed) else []
         try:
             argv = [*wrap, sys.executable, *PYTHON_FLAGS, str(ZYGOTE), json.dumps(spec)]
@@ -179,28 +183,26 @@ class Worker:
         """
         self.served += 1
         started = time.monotonic()
-        folder = JobFolder(self._jobs, job.files, self._user.number if self._user else None)
+        files, work = self._folder.job(job.files)
         try:
-            return await self._run(job, inputs, folder, started)
+            return await self._run(job, inputs, files, work, started)
         finally:
-            folder.remove()
+            self._folder.clear()
 
-    async def _run(self, job: Job, inputs: Sequence[bytes], folder: JobFolder, started: float) -> Result:
+    async def _run(self, job: Job, inputs: Sequence[bytes], files: Path, work: Path, started: float) -> Result:
         caps = job.caps
         total = caps.job_seconds or caps.seconds * (len(inputs) + 1)
         cpu = caps.cpu_seconds or total
         program = not isinstance(job.entry, str)
         if self._group:
             self._group.limit(caps.memory_mb, caps.processes + program)
-        ooms = self._group.kills() if self._group else 0
         channel = Channel(caps.output_bytes)
         read, write = os.pipe()
         watch = _Watch(HeadTail(caps.log_chars), self._kill)
         drain = Drain(read, watch.feed)
         run = {
             "nonce": channel.hello.hex(),
-            "files": str(folder.files),
-            "work": str(folder.work),
+            "work": str(work),
             "program": program,
             "caps": {**asdict(caps), "cpu_seconds": cpu},
         }
@@ -215,8 +217,8 @@ class Worker:
             finally:
                 channel.theirs.close()
                 os.close(write)
-            watching = asyncio.ensure_future(self._watch(folder, caps.disk_mb, watch))
-            talking = asyncio.ensure_future(self._talk(job, inputs, folder, channel, watch, started + total))
+            watching = asyncio.ensure_future(self._watch(caps.disk_mb, watch))
+            talking = asyncio.ensure_future(self._talk(job, inputs, files, work, channel, watch, started + total))
             try:
                 result = await talking
             finally:  # also when we are cancelled: nothing of it may be left
@@ -225,8 +227,7 @@ class Worker:
                 self._kill()
                 end = await self._ended()
             drain.rest()
-            oom = self._group is not None and self._group.kills() > ooms
-            result = self._judged(result, end, watch, oom, cpu, channel.extra())
+            result = self._judged(result, end, watch, cpu, channel.extra())
         finally:
             drain.close()
             channel.close()
@@ -236,6 +237,7 @@ class Worker:
             usage=Usage(time.monotonic() - started, end["cpu"], end["peak"]),
             usages=tuple(watch.usages),
             layers=self._on,
+            start_seconds=None if watch.ready is None else watch.ready - started,
         )
 
     async def _ended(self) -> dict[str, Any]:
@@ -260,34 +262,42 @@ class Worker:
             pass
         return line["end"]  # type: ignore[no-any-return]
 
-    async def _watch(self, folder: JobFolder, disk_mb: int, watch: _Watch) -> None:
+    async def _watch(self, disk_mb: int, watch: _Watch) -> None:
         while True:
             await asyncio.sleep(WATCH_SECONDS)
-            if excess := folder.excess(disk_mb):
+            if excess := self._folder.excess(disk_mb):
                 watch.end(excess)
 
     async def _talk(
-        self, job: Job, inputs: Sequence[bytes], folder: JobFolder, channel: Channel, watch: _Watch, until: float
+        self,
+        job: Job,
+        inputs: Sequence[bytes],
+        files: Path,
+        work: Path,
+        channel: Channel,
+        watch: _Watch,
+        until: float,
     ) -> Result:
         """Load the code and send it the inputs; the result as far as the channel tells."""
         outputs: list[Any] = []
         at: int | None = None
         try:
-            async with asyncio.timeout(START_SECONDS):
-                pid = await channel.greeted()
-            variables = {**environment(), "HOME": str(folder.work), "TMPDIR": str(folder.work), **job.env}
+            variables = {"HOME": str(work), "TMPDIR": str(work), **job.env}
             load = {
                 "entry": job.entry if isinstance(job.entry, str) else list(job.entry),
-                "files": str(folder.files),
+                "files": str(files),
                 "names": list(job.files),
                 "finite": job.finite,
                 "output_bytes": job.caps.output_bytes,
                 "env": variables,
             }
-            await self._within(job.caps.seconds, until, channel.ask(b"L", json.dumps(load).encode()))
+            async with asyncio.timeout(START_SECONDS):
+                pid = await channel.greeted(json.dumps(load).encode())
+            await self._within(job.caps.seconds, until, channel.loaded())
+            watch.ready = time.monotonic()
             for at, data in enumerate(inputs):  # noqa: B007
                 before, cpu = time.monotonic(), _cpu_seconds(pid)
-                answer = await self._within(job.caps.seconds, until, channel.ask(b"I", data))
+                answer = await self._within(job.caps.seconds, until, channel.ask(data))
                 seconds, now = time.monotonic() - before, _cpu_seconds(pid)
                 spent = None if now is None or cpu is None else now - cpu
                 watch.usages.append(Usage(seconds, spent, _peak_mb(pid)))
@@ -312,7 +322,7 @@ class Worker:
             text = f"it took longer than {seconds:g} s" if seconds <= left else "the job took longer than allowed"
             raise TimeoutError(text) from None
 
-    def _judged(self, result: Result, end: dict[str, Any], watch: _Watch, oom: bool, cpu: float, extra: bool) -> Result:
+    def _judged(self, result: Result, end: dict[str, Any], watch: _Watch, cpu: float, extra: bool) -> Result:
         """The result in the light of how the process ended."""
         if extra:
             return replace(result, status="forged", outputs=(), message="it wrote more to the channel than its answers")
@@ -320,7 +330,7 @@ class Worker:
             return result
         if watch.verdict:
             return replace(result, status="forbidden", message=watch.verdict)
-        if oom:
+        if self._group is not None and self._group.killed():
             return replace(result, status="memory", message="it used more memory than allowed")
         if result.status != "crash" or result.message:
             return result
@@ -346,6 +356,7 @@ class Worker:
                 self._drain.close()
             if self._group is not None:
                 self._group.remove()
+            self._folder.close()
             if self._user is not None:
                 self._user.release()
 
@@ -363,10 +374,9 @@ def _cpu_seconds(pid: int | None) -> float | None:
 def _peak_mb(pid: int | None) -> float | None:
     if pid is None:
         return None
-    with contextlib.suppress(OSError), open(f"/proc/{pid}/status") as file:
-        for line in file:
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) / 1024
+    with contextlib.suppress(OSError), open(f"/proc/{pid}/status", "rb", buffering=0) as file:
+        found = re.search(rb"VmHWM:\s*(\d+)", file.read(4096))
+        return int(found[1]) / 1024 if found else None
     return None
 
 

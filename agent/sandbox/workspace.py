@@ -46,50 +46,45 @@ class Workspace:
         self._lock.close()
 
 
-class JobFolder:
-    """A job's files, which it may read, and its working folder.
+class WorkerFolder:
+    """Where one worker's jobs have their folders, one after the other: files to read, and a place to work.
 
     Args:
-        jobs: Where to put it.
-        files: Relative path → content.
-        uid: Whose it shall be; None means ours.
-
-    Raises:
-        ConfigError: A path leaves the folder.
+        parent: Where to put it.
+        uid: Whose the working folders shall be; None means ours.
     """
 
-    def __init__(self, jobs: Path, files: Mapping[str, bytes], uid: int | None) -> None:
-        self.folder = jobs / secrets.token_hex(8)
+    def __init__(self, parent: Path, uid: int | None) -> None:
+        self.folder = parent / secrets.token_hex(8)
         self.files = self.folder / "files"
         self.work = self.folder / "work"
-        self.folder.mkdir(mode=0o700)
-        try:
-            self._fill(files, uid)
-        except BaseException:
-            self.remove()
-            raise
+        self._uid = uid
+        for folder in (self.folder, self.files, self.work):
+            folder.mkdir(mode=0o700)
+            if uid is not None:
+                os.chown(folder, -1, uid)
+                folder.chmod(0o710)
 
-    def _fill(self, files: Mapping[str, bytes], uid: int | None) -> None:
-        folders = {self.files}
-        for name, content in files.items():
-            path = self.files / name
-            if Path(name).is_absolute() or ".." in Path(name).parts or path == self.files:
-                raise ConfigError(f"the file {name!r} does not lie in the job's folder", hint="use a relative path")
-            try:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_bytes(content)
-            except (FileExistsError, NotADirectoryError, IsADirectoryError, ValueError) as error:
-                raise ConfigError(f"the file {name!r} cannot be written: {error}", hint="rename it") from None
-            path.chmod(0o555 if content.startswith(b"#!") else 0o444)
-            folders |= {parent for parent in path.parents if parent.is_relative_to(self.files)}
-        self.files.mkdir(exist_ok=True)
-        for folder in folders:
-            folder.chmod(0o555)
-        self.work.mkdir(mode=0o700)
-        if uid is not None:
-            os.chown(self.work, uid, uid)
-            os.chown(self.folder, -1, uid)
-            self.folder.chmod(0o710)
+    def job(self, files: Mapping[str, bytes]) -> tuple[Path, Path]:
+        """The folders of a new job: its files, and its working folder.
+
+        Args:
+            files: Relative path → content.
+
+        Raises:
+            ConfigError: A path leaves the folder.
+        """
+        name = secrets.token_hex(8)
+        own, work = self.files / name, self.work / name
+        try:
+            _fill(str(own), files)
+            os.mkdir(work, 0o700)
+            if self._uid is not None:
+                os.chown(work, self._uid, self._uid)
+        except BaseException:
+            self.clear()
+            raise
+        return own, work
 
     def excess(self, disk_mb: int) -> str:
         """What is too much in the working folder; empty when nothing is."""
@@ -111,13 +106,44 @@ class JobFolder:
                 return "it hid files in its folder"
         return f"it wrote more than {disk_mb} MB" if size > disk_mb * 2**20 else ""
 
-    def remove(self) -> None:
+    def clear(self) -> None:
+        """Remove what the job had and made."""
+        for folder in (self.files, self.work):
+            with os.scandir(folder) as entries:
+                found = list(entries)
+            for entry in found:
+                remove(Path(entry.path))
+
+    def close(self) -> None:
         """Remove it all."""
         remove(self.folder)
 
 
+def _fill(own: str, files: Mapping[str, bytes]) -> None:
+    made = {own}
+    os.mkdir(own, 0o755)
+    for name, content in files.items():
+        parts = name.split("/")
+        if not all(parts) or {".", ".."} & set(parts):
+            raise ConfigError(f"the file {name!r} does not lie in the job's folder", hint="use a relative path")
+        try:
+            for depth in range(1, len(parts)):
+                folder = "/".join([own, *parts[:depth]])
+                if folder not in made:
+                    os.mkdir(folder, 0o755)
+                    made.add(folder)
+            descriptor = os.open(f"{own}/{name}", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with open(descriptor, "wb") as file:
+                file.write(content)
+                os.fchmod(descriptor, 0o555 if content.startswith(b"#!") else 0o444)
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"the file {name!r} cannot be written: {error}", hint="rename it") from None
+    for folder in made:
+        os.chmod(folder, 0o555)
+
+
 def remove(folder: Path) -> None:
-    """Remove a folder that an enemy has filled: closed, deep, or with names that are too long."""
+    """Remove a file or folder that an enemy has filled: closed, deep, or with names that are too long."""
 
     def open_and_retry(call: Callable[..., Any], path: str, _: Any) -> None:
         with contextlib.suppress(OSError):
@@ -126,7 +152,10 @@ def remove(folder: Path) -> None:
                 call(path)
 
     with contextlib.suppress(OSError, RecursionError):
+        if not folder.is_dir() or folder.is_symlink():
+            return folder.unlink()
+        folder.chmod(0o700)
         shutil.rmtree(folder, onerror=open_and_retry)
-    if folder.exists():
+    if os.path.lexists(folder):
         for words in (["chmod", "-R", "u+rwX", "--"], ["rm", "-rf", "--"]):
             subprocess.run([*words, str(folder)], stdin=subprocess.DEVNULL, capture_output=True, check=False)

@@ -5,7 +5,8 @@ It runs as a script, by its path:
     python -P -s -B zygote.py SPEC
 
 SPEC is JSON: "control" (a socket), "cgroups" (descriptors of cgroup.procs to join), "imports", "layers",
-"uid" (for the layer uid), "readable" (paths) and "reach" (paths that the uid must be able to enter).
+"uid" (for the layer uid), "readable" (paths), "files" and "work" (folders of the jobs' folders) and "reach"
+(paths that the uid must be able to enter).
 
 Lines of JSON go over the control socket. To us: {"run": …} with the channel's and the log's
 descriptors, {"kill": true}. From us: {"ready": true} or {"failed": …} once, {"end": …} per candidate, when
@@ -25,7 +26,10 @@ import signal
 import socket
 import sys
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from agent.sandbox.lockdown import Lockdown
 
 SWEEP_SECONDS = 5.0
 
@@ -35,23 +39,25 @@ def main() -> None:
     root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     sys.path.insert(0, root)
     import agent.sandbox.candidate
-    import agent.sandbox.lockdown  # noqa: F401
+    import agent.sandbox.lockdown
+    import agent.sandbox.reach  # noqa: F401
 
     sys.path.remove(root)
     control = socket.socket(fileno=spec["control"])
     control.set_inheritable(False)
     try:
-        prepare(spec)
+        lockdown = prepare(spec)
     except Exception as error:
         control.sendall(json.dumps({"failed": f"{type(error).__name__}: {error}"}).encode() + b"\n")
         os._exit(1)
     control.sendall(b'{"ready": true}\n')
-    Zygote(control, spec).loop()
+    Zygote(control, spec, lockdown).loop()
 
 
-def prepare(spec: dict[str, Any]) -> None:
+def prepare(spec: dict[str, Any]) -> Lockdown:
     """Everything that the candidates shall share."""
     from agent.sandbox import native, reach
+    from agent.sandbox.lockdown import Lockdown
 
     for descriptor in spec["cgroups"]:
         os.write(descriptor, b"0")
@@ -64,8 +70,10 @@ def prepare(spec: dict[str, Any]) -> None:
         reach.open_up(spec["reach"])
     for name in spec["imports"]:
         importlib.import_module(name)
+    lockdown = Lockdown(spec)
     gc.collect()
     gc.freeze()  # a collection in a fork would copy every page it looks at
+    return lockdown
 
 
 class Zygote:
@@ -74,13 +82,17 @@ class Zygote:
     Args:
         control: The socket to our parent.
         spec: See above.
+        lockdown: What a candidate gives up.
     """
 
-    def __init__(self, control: socket.socket, spec: dict[str, Any]) -> None:
+    def __init__(self, control: socket.socket, spec: dict[str, Any], lockdown: Lockdown) -> None:
         self.control = control
         self.spec = spec
+        self.lockdown = lockdown
         self.buffer = b""
         self.fds: list[int] = []
+        self.child = 0
+        self.waiting: socket.socket
         self.wake, woken = os.pipe()
         os.set_blocking(self.wake, False)
         os.set_blocking(woken, False)
@@ -89,56 +101,46 @@ class Zygote:
 
     def loop(self) -> None:
         """Serve until the parent is gone."""
+        self.fork()
         while True:
             message = self.message()
             if "run" not in message:
                 continue  # a kill that came after the end
-            channel, log = self.fds[:2]
-            self.fds = []
-            child = self.start(message["run"], channel, log)
-            os.close(channel)
-            os.close(log)
+            child = self.start(message["run"])
             self.watch(child)
             end = self.finish(child)
             self.control.sendall(json.dumps({"end": end}).encode() + b"\n")
+            self.fork()
 
     def message(self) -> dict[str, Any]:
         """The parent's next line; exits when there is none."""
-        while b"\n" not in self.buffer:
-            data, fds, _, _ = socket.recv_fds(self.control, 65536, 2)
-            if not data:
-                os._exit(0)
-            self.buffer += data
-            self.fds += fds
-        line, _, self.buffer = self.buffer.partition(b"\n")
-        return json.loads(line)  # type: ignore[no-any-return]
+        line, self.buffer, fds = receive(self.control, self.buffer)
+        self.fds += fds
+        return line
 
-    def start(self, job: dict[str, Any], channel: int, log: int) -> int:
-        """Fork a candidate."""
-        child = os.fork()
-        if child:
-            return child
+    def fork(self) -> None:
+        """Fork the next candidate, which waits for its job: so much less to do when one comes."""
+        self.waiting, theirs = socket.socketpair()
+        self.child = os.fork()
+        if self.child == 0:
+            become_candidate(theirs, self.lockdown)
+        theirs.close()
+
+    def start(self, job: dict[str, Any]) -> int:
+        """Hand a job to the waiting candidate."""
+        line = json.dumps({**job, "others": self.lockdown.others(job)}).encode() + b"\n"
         try:
-            from agent.sandbox.candidate import serve
-            from agent.sandbox.lockdown import lock_down
-
-            signal.set_wakeup_fd(-1)
-            for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
-                signal.signal(number, signal.SIG_DFL)
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-            os.setsid()
-            null = os.open(os.devnull, os.O_RDONLY)
-            for new, old in ((null, 0), (log, 1), (log, 2)):
-                os.dup2(new, old)
-            kept = os.dup2(os.dup(channel), 200, inheritable=False)
-            os.closerange(3, 200)
-            os.closerange(201, 4096)
-            lock_down(self.spec, job)
-            serve(kept, bytes.fromhex(job["nonce"]))
-        except BaseException as error:
-            with contextlib.suppress(BaseException):
-                os.write(2, f"the sandbox cannot be put on: {type(error).__name__}: {error}\n".encode())
-        os._exit(70)
+            socket.send_fds(self.waiting, [line], self.fds)
+        except OSError:  # somebody killed it
+            os.waitpid(self.child, 0)
+            self.waiting.close()
+            self.fork()
+            socket.send_fds(self.waiting, [line], self.fds)
+        self.waiting.close()
+        for descriptor in self.fds:
+            os.close(descriptor)
+        self.fds = []
+        return self.child
 
     def watch(self, child: int) -> None:
         """Return when the candidate has ended; kill it when the parent says so, or is gone."""
@@ -197,6 +199,59 @@ class Zygote:
                 os.kill(-1, signal.SIGKILL)
             os._exit(0)
         os.waitpid(killer, 0)
+
+
+def become_candidate(jobs: socket.socket, lockdown: Lockdown) -> None:
+    """In the fork: give everything up, wait for the job, run it. Never returns."""
+    trouble = ""
+    try:
+        from agent.sandbox.candidate import serve
+
+        signal.set_wakeup_fd(-1)
+        for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
+            signal.signal(number, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        os.setsid()
+        null = os.open(os.devnull, os.O_RDWR)
+        for descriptor in (0, 1, 2):
+            os.dup2(null, descriptor)
+        at = 3
+        for kept in sorted((jobs.fileno(), lockdown.rules or 0)):
+            os.closerange(at, kept)
+            at = max(at, kept + 1)
+        os.closerange(at, 4096)
+        lockdown.before()
+    except BaseException as error:
+        trouble = f"{type(error).__name__}: {error}"
+    log = 2
+    try:
+        job, _, (channel, log) = receive(jobs, b"")
+        jobs.close()
+        os.dup2(log, 1)
+        os.dup2(log, 2)
+        os.close(log)
+        os.set_inheritable(channel, False)
+        if trouble:
+            raise OSError(trouble)
+        lockdown.after(job)
+        serve(channel, bytes.fromhex(job["nonce"]))
+    except BaseException as error:
+        with contextlib.suppress(BaseException):
+            os.write(2, f"the sandbox cannot be put on: {error}\n".encode())
+    os._exit(70)
+
+
+def receive(connection: socket.socket, buffer: bytes) -> tuple[dict[str, Any], bytes, list[int]]:
+    """The next line, what came after it, and the descriptors with it; exits when there is none."""
+    fds: list[int] = []
+    while b"\n" not in buffer:
+        data, more, _, _ = socket.recv_fds(connection, 65536, 2)
+        if not data:
+            os._exit(0)
+        buffer += data
+        fds += more
+    line, _, buffer = buffer.partition(b"\n")
+    return json.loads(line), buffer, fds
 
 
 def reap() -> bool:
