@@ -36,8 +36,43 @@ class EnsembleConfig(_Strict):
     weight: float | None = Field(default=None, ge=0)
 
 
+class SandboxConfig(_Strict):
+    """[evaluator.sandbox]: what a candidate's program may take and use."""
+
+    seconds: float = Field(default=10.0, gt=0)
+    job_seconds: float | None = Field(default=None, gt=0)
+    cpu_seconds: float | None = Field(default=None, gt=0)
+    memory_mb: int = Field(default=512, gt=0)
+    processes: int = Field(default=1, ge=1)
+    disk_mb: int = Field(default=64, ge=1)
+    output_bytes: int = Field(default=4 * 2**20, ge=1)
+    log_chars: int = Field(default=8000, ge=0)
+    imports: list[str] = []
+    env: dict[str, str] = {}
+    layers: list[str] | None = None
+    unsafe: bool = False
+    kind: str | None = None
+
+
+class TimingConfig(_Strict):
+    """[evaluator.timing]: how a program's cost is measured."""
+
+    cost: Literal["seconds", "instructions"] | None = None
+    repeats: int = Field(default=3, ge=1)
+    against: Literal["initial"] | None = None
+
+
+class SuiteConfig(_Strict):
+    """[evaluator.pytest]: test files and folders, and further ones for the gate and the report alone."""
+
+    tests: list[str] = Field(min_length=1)
+    confirm: list[str] = []
+    plugins: list[str] = []
+
+
 class EvaluatorConfig(_Strict):
-    """[evaluator]: a function "module:attr" in the problem's folder, a command, or several judges."""
+    """[evaluator]: a function "module:attr" in the problem's folder, a command, several judges, or for programs a task
+    "module:Class" or a pytest suite."""
 
     function: str | None = None
     command: list[str] | None = None
@@ -49,6 +84,11 @@ class EvaluatorConfig(_Strict):
     timeout: float | None = Field(default=None, gt=0)
     memory_mb: int | None = Field(default=None, gt=0)
     env: dict[str, str] = {}
+    code: str | None = None
+    pytest: SuiteConfig | None = None
+    sandbox: SandboxConfig = SandboxConfig()
+    timing: TimingConfig = TimingConfig()
+    duplicates: Literal["program", "behaviour"] = "program"
 
 
 class ObjectiveConfig(_Strict):

@@ -12,6 +12,7 @@ import copy
 import random
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from agent import watching
@@ -304,7 +305,7 @@ class Run:
 
         values = self.state.unchecked[0][1]["values"]
         candidate = self.state.problem.space.candidate(values)
-        context = self.check_context or CheckContext()
+        context = replace(self.check_context or CheckContext(), history=self.state.history)
         found = await asyncio.to_thread(refusal, self.checks, candidate, context)
         self.record(CheckEnded(started.id, found.check if found else "", found.reason if found else ""))
 
@@ -322,7 +323,7 @@ class Run:
             seed=started.seed,
             replicate=started.replicate,
             fidelity=started.fidelity,
-            stage=started.stage,
+            stage=self._stage(started),
             purpose=started.purpose,  # type: ignore[arg-type]
             limits=self.problem.limits,
         )
@@ -338,6 +339,11 @@ class Run:
                 output = Output.failed("invalid", str(error), log=output.log, seconds=output.seconds)
         await self.turn("evaluation.ended", started.id)
         self.record(EvaluationEnded(started.id, started.purpose, output.to_json(), score))
+
+    def _stage(self, started: EvaluationStarted) -> str:
+        """An evaluator with stages of its own says which one a purpose gets; it is never told the purpose itself."""
+        stage_for = getattr(self.problem.evaluator, "stage_for", None)
+        return started.stage if stage_for is None else str(stage_for(started.purpose))
 
     async def _propose(self, started: ProposalStarted, moment: Moment) -> None:
         context = Context(

@@ -272,7 +272,13 @@ def write_best(folder: Path, result: Result) -> list[Path]:
     written = [folder / "candidate.json"]
     written[0].write_text(json.dumps(status, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     for name, parameter in result.problem.space.items():
-        if isinstance(parameter, (Text, Code)):
+        if isinstance(parameter, Code) and parameter.tree:
+            for place, text in parameter.texts(result.best[name]).items():
+                path = folder / name / place
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(text.encode("utf-8", "surrogatepass"))
+                written.append(path)
+        elif isinstance(parameter, (Text, Code)):
             suffix = ".py" if isinstance(parameter, Code) and parameter.language == "python" else ".txt"
             path = folder / (name + suffix)
             path.write_bytes(str(result.best[name]).encode("utf-8", "surrogatepass"))

@@ -9,9 +9,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from agent import trees
 from agent.errors import ConfigError
 from agent.evaluation import Evaluator, Limits
 from agent.gate.checks import Check, load_check
+from agent.gate.duplicates import same_behaviour, same_program
 from agent.goals import Constraint, Goals, Objective
 from agent.halving import Fidelity
 from agent.ledger import Budget
@@ -19,6 +21,7 @@ from agent.parameters import Value
 from agent.problem import Problem
 from agent.settings import Settings
 from agent.space import Space
+from agent.texts import Code
 from agent.warm import starting_points
 
 if TYPE_CHECKING:
@@ -95,6 +98,7 @@ def build(parsed: ProblemConfig, path: Path) -> Setup:
         for number, item in enumerate(parsed.objectives)
     )
     constraints = tuple(Constraint(**item.model_dump()) for item in parsed.constraints)
+    space = _section("space", lambda: Space.from_spec(parsed.space))
     names = list(_section("gate", lambda: Goals(objectives, constraints, parsed.gate.claim)).reported)
     chosen = parsed.evaluator
     given = parsed.rows
@@ -102,8 +106,8 @@ def build(parsed: ProblemConfig, path: Path) -> Setup:
     fidelity = Fidelity(**parsed.fidelity.model_dump()) if parsed.fidelity is not None else None
     problem = Problem(
         name=parsed.name or folder.name,
-        space=_section("space", lambda: Space.from_spec(parsed.space)),
-        evaluator=_evaluator(chosen, folder, names, objectives, fidelity.needs if fidelity is not None else ()),
+        space=space,
+        evaluator=_evaluator(chosen, space, folder, names, objectives, fidelity.needs if fidelity is not None else ()),
         objectives=objectives,
         constraints=constraints,
         data=data.examples if data is not None else (),
@@ -142,7 +146,10 @@ def build(parsed: ProblemConfig, path: Path) -> Setup:
         budget,
         parsed.run.seed,
         chosen.env or None,
-        checks=tuple(_section("gate.checks", partial(load_check, name, folder)) for name in parsed.gate.checks),
+        checks=(
+            *_code_checks(chosen, problem),
+            *(_section("gate.checks", partial(load_check, name, folder)) for name in parsed.gate.checks),
+        ),
         shares=_shares(given),
         notes=tuple(data.report.sentences()) if data is not None else (),
         starts=starting_points(problem.space, parsed.starts),
@@ -157,6 +164,9 @@ def _files(parsed: ProblemConfig, path: Path) -> dict[str, str]:
     They are what a candidate may be written back to.
     """
     names = [path.name, *(item["file"] for item in parsed.space.values() if isinstance(item.get("file"), str))]
+    for item in Space.from_spec(parsed.space).values():
+        if isinstance(item, Code) and item.tree and item.default is None:
+            names += trees.find(path.parent, item.files, item.protected)
     return {name: hashlib.sha256((path.parent / name).read_bytes()).hexdigest() for name in names}
 
 
@@ -248,18 +258,81 @@ def _section(name: str | Mapping[str, str], make: Any) -> Any:
         raise ConfigError(f"{where}{mark}{error.message}", hint=error.hint) from None
 
 
+CAPS = (
+    "seconds",
+    "job_seconds",
+    "cpu_seconds",
+    "memory_mb",
+    "processes",
+    "disk_mb",
+    "output_bytes",
+    "log_chars",
+)
+"""Which of the sandbox's settings are limits of one job."""
+
+
+def _program(chosen: EvaluatorConfig, space: Space, folder: Path, names: list[str]) -> Evaluator:
+    """The evaluator of programs, by a task of the user's or by a pytest suite."""
+    given = chosen.sandbox.model_dump()
+    sandbox: dict[str, Any] = {"caps": {name: given.pop(name) for name in CAPS if given[name] is not None}}
+    sandbox |= {name: value for name, value in given.items() if value}
+    needs_initial = chosen.pytest is not None or chosen.timing.against is not None
+    rest: dict[str, Any] = {
+        "folder": folder,
+        "names": names,
+        "programs": {name: _place(name, item) for name, item in space.items() if isinstance(item, Code)},
+        "sandbox": sandbox,
+        "timing": chosen.timing.model_dump(),
+        "exclusive": chosen.exclusive,
+        "initial": space.bound(folder).initial().values_json if needs_initial else None,
+    }
+    if chosen.code is not None:
+        from agent.evaluators.code import CodeEvaluator
+
+        return CodeEvaluator(chosen.code, **rest)
+    assert chosen.pytest is not None
+    from agent.evaluators.pytest_suite import PytestEvaluator
+
+    return PytestEvaluator(**chosen.pytest.model_dump(), **rest)
+
+
+def _place(name: str, item: Code) -> dict[str, Any]:
+    """Where a program of one file lies beside what the evaluator adds, and how it is entered."""
+    suffix = ".py" if item.language == "python" else f".{item.language}"
+    path = None if item.tree else item.file or name + suffix
+    return {"path": path, "entry": item.entry}
+
+
+def _code_checks(chosen: EvaluatorConfig, problem: Problem) -> list[Check]:
+    """What a program must pass before it is measured: it is not one that was measured already."""
+    same = same_program(problem.space)
+    out = [same] if same is not None else []
+    if chosen.duplicates == "behaviour":
+        if chosen.code is None:
+            raise ConfigError(
+                'evaluator.duplicates: "behaviour" goes by the smoke inputs of a task',
+                hint="leave it out, or take code instead",
+            )
+        out.append(same_behaviour(problem.evaluator, problem.limits))
+    return out
+
+
 def _evaluator(
     chosen: EvaluatorConfig,
+    space: Space,
     folder: Path,
     names: list[str],
     objectives: tuple[Objective, ...],
     needs: tuple[str, ...],
 ) -> Evaluator:
-    if sum(item is not None for item in (chosen.function, chosen.command, chosen.ensemble)) != 1:
+    kinds = {name: getattr(chosen, name) for name in ("function", "command", "ensemble", "code", "pytest")}
+    if sum(item is not None for item in kinds.values()) != 1:
         raise ConfigError(
-            "evaluator: exactly one of function, command and ensemble is needed",
+            "evaluator: exactly one of function, command and ensemble is needed, or for programs code or pytest",
             hint='function = "evaluate:measure", or command = ["python", "measure.py"]',
         )
+    if chosen.code is not None or chosen.pytest is not None:
+        return _section("evaluator", partial(_program, chosen, space, folder, names))  # type: ignore[no-any-return]
     if chosen.ensemble is not None:
         return _ensemble(chosen, chosen.ensemble, folder, names, objectives)
     if chosen.function is not None:

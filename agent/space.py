@@ -31,6 +31,11 @@ def digest(value: Any, length: int = 16) -> str:
     return hashlib.sha256(canonical(value).encode("utf-8", "surrogatepass")).hexdigest()[:length]
 
 
+def _own(value: Value) -> Value:
+    """A value that the caller may change: a copy of a choice of examples or of a tree of files."""
+    return list(value) if isinstance(value, list) else dict(value) if isinstance(value, dict) else value
+
+
 class Candidate(Mapping[str, Value]):
     """An immutable mapping parameter → value, identified by the hash of its values."""
 
@@ -48,11 +53,10 @@ class Candidate(Mapping[str, Value]):
     @property
     def values_json(self) -> dict[str, Value]:
         """The values as a plain dictionary of the caller's own."""
-        return {name: list(value) if isinstance(value, list) else value for name, value in self._values.items()}
+        return {name: _own(value) for name, value in self._values.items()}
 
     def __getitem__(self, name: str) -> Value:
-        value = self._values[name]
-        return list(value) if isinstance(value, list) else value
+        return _own(self._values[name])
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._values)

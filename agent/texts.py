@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import json
 import random
 from collections.abc import Callable, Mapping, Sequence
@@ -10,6 +9,7 @@ from dataclasses import MISSING, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
+from agent import programs, trees
 from agent.errors import ConfigError
 from agent.parameters import LABEL, Categorical, Float, Int, Parameter, Value, check_default, items
 
@@ -85,47 +85,150 @@ def _render(text: str, values: Mapping[str, str]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Code(Parameter):
-    """A program text.
+    """A program: one text, or a tree of files.
+
+    The value is the program's text; of a tree it is a mapping path → text. A tree holds the files that may change and
+    no others, so whatever else belongs to the program is out of a candidate's reach: the scorer puts it beside them.
 
     Args:
-        default: The initial program; or `file`, as for `Text`.
+        default: The initial program; or `file`, as for `Text`; or
+        files: patterns of paths in the problem's folder, such as "pkg/*.py" (`**` for any depth). A candidate may add
+            files that fit, and may empty but not remove those that are there.
+        protected: Patterns of paths that may not change although `files` fits them.
         language: Only "python" is checked for syntax; other languages are taken as they are.
-        entry: In Python, the function or class that every version must define at the top level.
+        entry: In Python, the function or class that every version must define at the top level; of a tree
+            "module:function".
+        signature: How the entry is called, such as "(text, limit)": its parameters must begin with these names, and
+            further ones need defaults.
+        imports: In Python, the modules that a program may import; None for any. It finds mistakes; what keeps a
+            program from doing harm is the sandbox.
+        max_chars: The longest program allowed, in characters.
     """
 
-    default: str | None = None
+    default: str | Mapping[str, str] | None = None
     file: str | None = None
+    files: tuple[str, ...] = ()
+    protected: tuple[str, ...] = ()
     language: str = "python"
     entry: str | None = None
+    signature: str | None = None
+    imports: tuple[str, ...] | None = None
+    max_chars: int | None = None
     type: ClassVar[str] = "code"
 
     def __post_init__(self) -> None:
-        _check_source(self, self.default, self.file)
+        for name in ("files", "protected", *(("imports",) if self.imports is not None else ())):
+            object.__setattr__(self, name, items(f"Code: {name}", getattr(self, name)))
+        if self.max_chars is not None and (type(self.max_chars) is not int or self.max_chars < 0):
+            raise ConfigError(f"Code: max_chars: found {self.max_chars!r}, allowed is a whole number of at least 0")
+        self._check_tree()
+        if self.signature is not None:
+            if self.entry is None:
+                raise ConfigError("Code: signature says how the entry is called, and there is no entry")
+            try:
+                programs.check_signature(self.signature)
+            except ValueError as error:
+                raise ConfigError(f"Code: {error}") from None
         if self.default is not None:
+            if isinstance(self.default, Mapping):
+                object.__setattr__(self, "default", dict(self.default))  # the caller's own may change
             check_default(self)
 
-    def initial(self) -> str:
-        return self.check(_loaded(self))
+    def _check_tree(self) -> None:
+        for pattern in (*self.files, *self.protected):
+            if not isinstance(pattern, str) or trees.bad_path(pattern):
+                raise ConfigError(f"Code: {pattern!r} is no pattern of a path in the folder", hint='such as "pkg/*.py"')
+        if not self.files:
+            if self.protected:
+                raise ConfigError("Code: protected is for a tree, and there are no files")
+            if isinstance(self.default, Mapping):
+                raise ConfigError("Code: a tree needs files, the patterns of the paths that it may have")
+            _check_source(self, self.default, self.file)
+        elif self.file is not None or isinstance(self.default, str):
+            raise ConfigError("Code: a program is one file or several", hint="keep file (or default), or files")
+        elif self.entry is not None and not all(part for part in self.entry.partition(":")):
+            raise ConfigError(f"Code: entry: found {self.entry!r}", hint='of a tree it is "module:function"')
 
-    def check(self, value: Value) -> str:
+    @property
+    def tree(self) -> bool:
+        """Whether a value is a mapping of paths to texts."""
+        return bool(self.files)
+
+    def initial(self) -> Any:
+        if self.default is None:
+            raise ConfigError(f"Code: {self.file or ', '.join(self.files)} was not read; make a Problem of it first")
+        return self.check(self.default)
+
+    def check(self, value: Value) -> Any:
+        if self.tree:
+            known = self.default if isinstance(self.default, Mapping) else {}
+            value = trees.check(value, self.files, self.protected, known)
+            self._check_size(sum(map(len, value.values())))
+            for path, text in value.items():
+                self._check_text(text, path, self._modules(value))
+            module, _, entry = (self.entry or "").partition(":")
+            if module:
+                home = next((p for p in (_file(module), _file(module + ".__init__")) if p in value), None)
+                if home is None:
+                    raise ValueError(f"there is no {_file(module)}, where {entry} has to be")
+                self._check_entry(value[home], entry)
+            return value
         if not isinstance(value, str):
             raise ValueError(f"a program text is needed, not {type(value).__name__}")
-        if self.language == "python":
-            try:
-                tree = ast.parse(value)
-            except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-                raise ValueError(f"the program does not parse: {error}") from None
-            defined = {
-                node.name
-                for node in tree.body
-                if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef))
-            }
-            if self.entry is not None and self.entry not in defined:
-                raise ValueError(f"the program does not define {self.entry}")
+        self._check_size(len(value))
+        self._check_text(value, "", ())
+        if self.entry is not None:
+            self._check_entry(value, self.entry)
         return value
 
+    def _check_size(self, chars: int) -> None:
+        if self.max_chars is not None and chars > self.max_chars:
+            raise ValueError(f"the program has {chars} characters, {self.max_chars} are allowed")
+
+    def _check_text(self, text: str, path: str, own: Sequence[str]) -> None:
+        if self.language != "python" or (path and not path.endswith(".py")):
+            return
+        programs.parse(text, path)
+        if self.imports is not None and (wrong := programs.forbidden(text, self.imports, own)):
+            raise ValueError(f"{path}: {wrong}" if path else wrong)
+
+    def _check_entry(self, text: str, entry: str) -> None:
+        if self.language != "python":
+            return
+        programs.definition(text, entry)
+        if self.signature is not None and (wrong := programs.misfit(text, entry, self.signature)):
+            raise ValueError(wrong)
+
+    @staticmethod
+    def _modules(tree: Mapping[str, str]) -> list[str]:
+        return [path.partition("/")[0].removesuffix(".py") for path in tree]
+
+    def texts(self, value: Value) -> Mapping[str, str]:
+        """A value's texts by path; of a program in one text the path is ""."""
+        return value if isinstance(value, Mapping) else {"": value}
+
+    def normal(self, value: Value) -> str:
+        """A form that versions share which differ in comments, layout, docstrings or names of local variables only."""
+        if self.language != "python":
+            return json.dumps(value, sort_keys=True)
+        return programs.normal_tree(value) if isinstance(value, Mapping) else programs.normal(value)
+
     def bound(self, folder: Path) -> Code:
-        return replace(self, default=_read(folder, self.file), file=None) if self.file else self
+        if self.file:
+            return replace(self, default=_read(folder, self.file), file=None)
+        if self.tree and self.default is None:
+            try:
+                found = trees.find(folder, self.files, self.protected)
+            except ValueError as error:
+                raise ConfigError(f"Code: {error}", hint="copy the file into the folder") from None
+            if not found:
+                raise ConfigError(f"Code: no file in {folder} fits {', '.join(self.files)}")
+            return replace(self, default={path: _read(folder, path) for path in found})
+        return self
+
+
+def _file(module: str) -> str:
+    return module.replace(".", "/") + ".py"
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +273,7 @@ class Demos(Parameter):
         return [self.pool[index] for index in value]
 
 
-def _check_source(parameter: Parameter, default: str | None, file: str | None) -> None:
+def _check_source(parameter: Parameter, default: object, file: str | None) -> None:
     if (default is None) == (file is None):
         raise ConfigError(
             f"{type(parameter).__name__}: exactly one of default and file is needed",

@@ -85,6 +85,9 @@ FLOORS = (
     (
         "errors",
         "parameters",
+        "programs",
+        "trees",
+        "untrusted",
         "texts",
         "space",
         "goals",
@@ -107,6 +110,7 @@ FLOORS = (
         "bandits",
         "ledger",
         "similar",
+        "edits",
         "rows",
         "splits",
         "data",

@@ -36,9 +36,12 @@ def command(run: str, before: str, after: str, runs: str | None, as_json: bool) 
     click.echo(f"{before} ({old.id[:8]}) → {after} ({new.id[:8]}): {len(changes)} parameters differ")
     for change in changes:
         if isinstance(result.problem.space[change.name], (Text, Code)):
-            lines = difflib.unified_diff(
-                str(change.before).splitlines(), str(change.after).splitlines(), change.name, change.name, lineterm=""
-            )
-            click.echo(plain("\n".join(lines)))
+            trees = [item if isinstance(item, dict) else {"": item} for item in (change.before, change.after)]
+            for path in sorted({*trees[0], *trees[1]}):
+                one, two = (tree.get(path, "").splitlines() for tree in trees)
+                place = f"{change.name}/{path}".rstrip("/")
+                lines = list(difflib.unified_diff(one, two, place, place, lineterm=""))
+                if lines:
+                    click.echo(plain("\n".join(lines)))
         else:
             click.echo(f"  {change.name}: {brief(change.before)} → {brief(change.after)}")

@@ -13,6 +13,8 @@ KINDS = {
     "function": "agent.evaluators.function:FunctionEvaluator",
     "command": "agent.evaluators.command:CommandEvaluator",
     "ensemble": "agent.evaluators.ensemble:EnsembleEvaluator",
+    "code": "agent.evaluators.code:CodeEvaluator",
+    "pytest": "agent.evaluators.pytest_suite:PytestEvaluator",
 }
 """Where each kind of evaluator is; a plug-in's kind is such a "module:attr" itself."""
 

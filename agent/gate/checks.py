@@ -19,6 +19,7 @@ from typing import Any
 
 from agent.errors import ConfigError
 from agent.evaluators.loading import load_target, parse_target
+from agent.history import History
 from agent.parameters import Value
 from agent.problem import Example
 from agent.similar import leaves
@@ -53,9 +54,10 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What checks know besides the candidate: the leak index, when there are held-out answers."""
+    """What checks know besides the candidate: the leak index, when there are held-out answers, and the run so far."""
 
     leak: Leak | None = None
+    history: History | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +118,9 @@ def standard(space: Space) -> list[Check]:
 def texts(space: Space, candidate: Mapping[str, Value]) -> Iterator[tuple[str, str]]:
     """What a candidate says in words, by parameter: its texts, programs and chosen few-shot examples."""
     for name, item in space.items():
-        if isinstance(item, (Text, Code)):
+        if isinstance(item, Code):
+            yield from ((name, text) for text in item.texts(candidate[name]).values())
+        elif isinstance(item, Text):
             yield name, candidate[name]
         elif isinstance(item, Demos):
             yield from ((name, text) for demo in item.chosen(candidate[name]) for text in leaves(demo))

@@ -1,0 +1,312 @@
+"""Evaluators of programs: a candidate maps inputs to outputs in the sandbox, and the scorer judges them outside it."""
+
+from __future__ import annotations
+
+import json
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+from agent import trees
+from agent.evaluation import FailureKind, Output, Purpose, Request, Score, measurement
+from agent.evaluators.code_runner import Runner
+from agent.evaluators.code_task import CONFIRM, PUBLIC, SMOKE, SUSPICIOUS, TRAIN, Measured, Task, shown
+from agent.evaluators.loading import parse_target
+from agent.evaluators.source import module_digest
+from agent.evaluators.timing import Timing
+from agent.executors.measure import failure_of
+from agent.space import digest
+from agent.untrusted import cleaned
+
+if TYPE_CHECKING:
+    from agent.sandbox.types import Job, Result
+
+KINDS: dict[str, FailureKind] = {
+    "invalid": "invalid",
+    "crash": "error",
+    "timeout": "timeout",
+    "memory": "memory",
+    "forged": "invalid",
+    "forbidden": "error",
+    "lost": "lost",
+}
+"""How a job ended → the kind of failure that is."""
+REMEMBERED = 256
+"""Candidates whose smoke inputs need not be tried again in this process."""
+LOG_TAIL = 1500
+FEEDBACK = 600
+
+
+class CodeEvaluator:
+    """Runs a candidate's program on a task's inputs and has the task judge what comes out.
+
+    The task lives in the scorer's process. The program runs in the sandbox, gets inputs, returns outputs, and never
+    sees seeds, expected answers or scores. Each stage begins a new process. The seed of the request decides the
+    inputs; with the purpose "gate" or "report" the stage is "confirm", whose inputs nobody is told. A request of the
+    stage "smoke" measures nothing: its value is {"behaviour": hash of what the program answers to the smoke inputs}.
+
+    Args:
+        target: "module:Class" of the task; see `Task`.
+        folder: The problem's.
+        names: The objectives and constraints that a measurement must hold.
+        programs: The code parameters by name: `path` of a program of one file (None for a tree) and `entry`.
+        sandbox: `caps` (see `Caps`), `imports`, `env`, and what else the isolation takes; `kind` for another one.
+        timing: See `Timing`.
+        exclusive: Whether nothing else of ours may compute while it measures.
+        initial: The initial candidate's values, where it is measured beside each candidate.
+    """
+
+    blocking = True
+    keeps_limits = False
+
+    def __init__(
+        self,
+        target: str,
+        *,
+        folder: Path | str | None,
+        names: Sequence[str],
+        programs: Mapping[str, Mapping[str, Any]],
+        sandbox: Mapping[str, Any] | None = None,
+        timing: Mapping[str, Any] | None = None,
+        exclusive: bool = False,
+        initial: Mapping[str, Any] | None = None,
+    ) -> None:
+        self._path = parse_target(target)
+        self._folder = Path(folder).resolve() if folder is not None else None
+        self.names = tuple(names)
+        self.programs = {name: dict(item) for name, item in programs.items()}
+        self.sandbox = dict(sandbox or {})
+        self.timing = Timing(**(timing or {}))
+        self.exclusive = exclusive or self.timing.cost == "seconds"
+        self.initial = dict(initial) if initial is not None and self.timing.against == "initial" else None
+        self._task: Task | None = None
+        self._passed: OrderedDict[str, None] = OrderedDict()
+
+    @cached_property
+    def spec(self) -> Mapping[str, Any]:
+        """Plain data to rebuild it from."""
+        return {
+            "kind": "code",
+            "target": ":".join(self._path),
+            "folder": None if self._folder is None else str(self._folder),
+            "names": list(self.names),
+            "programs": self.programs,
+            "sandbox": self.sandbox,
+            "timing": self.timing.to_json(),
+            "exclusive": self.exclusive,
+            "initial": self.initial,
+        }
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of the task's source, and of the limits and libraries that a program gets."""
+        kept = [self.sandbox, self.timing.to_json(), self.programs, self.initial]
+        return digest([module_digest(*self._path, self._folder), kept])
+
+    def stage_for(self, purpose: Purpose) -> str:
+        """The stage whose inputs a request of this purpose gets."""
+        return TRAIN if purpose == "search" else CONFIRM
+
+    def takes(self, name: str) -> bool:
+        """Whether it hears of what a parameter of this name would be: a share of the effort means nothing to it."""
+        return False
+
+    @cached_property
+    def runner(self) -> Runner:
+        options = {name: value for name, value in self.sandbox.items() if name not in ("kind", "caps", "env")}
+        return Runner(self.sandbox.get("kind"), {**options, "workers": 1})
+
+    def load(self) -> Task:
+        """Import the task and start the sandbox, once.
+
+        Raises:
+            ConfigError: The task is not one.
+            PrerequisiteError: The sandbox or the counter of instructions cannot work here.
+        """
+        if self._task is None:
+            task = Task(self._path, self._folder, self.names)
+            self.runner.open()
+            self.timing.prepare(self.runner, self.job({}, [], []))
+            self._task = task
+        return self._task
+
+    async def produce(self, request: Request, partial: Callable[[Any], None]) -> Output:
+        """The output's value is `{"values": {name: number}, "feedback": words}`."""
+        try:
+            task = self.load()
+            files, entry = self.assembled(request.candidate, task)
+        except ValueError as error:
+            return Output.failed("invalid", str(error))
+        except (Exception, SystemExit) as error:
+            return Output(failure=failure_of(error))
+        if request.stage == SMOKE:
+            return self._behaviour(task, files, entry)
+        stage = CONFIRM if request.stage == CONFIRM else TRAIN
+        if stage != CONFIRM and request.candidate.id not in self._passed:
+            smoke = self._stage(task, files, entry, request, SMOKE)
+            if smoke is not None and smoke.failure is not None:
+                return smoke
+            self._passed[request.candidate.id] = None
+            while len(self._passed) > REMEMBERED:
+                self._passed.popitem(last=False)
+        found = self._stage(task, files, entry, request, stage)
+        assert found is not None, "only the smoke stage may be empty"
+        return found
+
+    def score(self, output: Output) -> Score:
+        """The measurement that `produce` kept."""
+        value = measurement(output.value, self.names)
+        return Score(value["values"], value["feedback"])
+
+    def _behaviour(self, task: Task, files: Mapping[str, bytes], entry: str | list[str]) -> Output:
+        """What a program answers to the smoke inputs, as a hash; "" where there are none."""
+        try:
+            inputs = [task.question(given) for given in task.inputs(0, SMOKE, None)]
+            result = self.runner.run(self.job(files, entry, inputs)) if inputs else None
+        except (Exception, SystemExit) as error:
+            return Output(failure=failure_of(error))
+        if result is None:
+            return Output(value={"behaviour": ""})
+        if result.status != "ok":
+            return _failed(result, SMOKE, inputs, task.public)
+        return Output(value={"behaviour": digest(json.loads(json.dumps(result.outputs, default=_plain)))})
+
+    def assembled(self, candidate: Mapping[str, Any], task: Task) -> tuple[dict[str, bytes], str | list[str]]:
+        """The files of a candidate's program, and how it is entered.
+
+        Raises:
+            ValueError: Two parameters, or a parameter and the task, have a file of one path.
+        """
+        own: dict[str, str] = {}
+        entry: str | list[str] | None = None
+        for name, item in self.programs.items():
+            value = candidate[name]
+            texts = {str(item["path"]): value} if isinstance(value, str) else dict(value)
+            if clash := sorted(own.keys() & texts.keys()):
+                raise ValueError(f"{', '.join(clash)} is in two parameters")
+            own |= texts
+            if item.get("entry") and entry is None:
+                module = "" if ":" in item["entry"] else ".".join(PurePosixPath(item["path"]).with_suffix("").parts)
+                entry = f"{module}:{item['entry']}".removeprefix(":")
+        given = task.files(candidate) if task.files is not None else {}
+        fixed = {path: text.encode() if isinstance(text, str) else bytes(text) for path, text in given.items()}
+        files = trees.assembled(own, fixed)
+        if task.entry is not None:
+            entry = task.entry if isinstance(task.entry, str) else list(task.entry)
+        if entry is None:
+            raise ValueError("nothing says where the program is entered: give the code parameter an entry")
+        return files, entry
+
+    def job(self, files: Mapping[str, bytes], entry: str | list[str], inputs: Sequence[Any]) -> Job:
+        """A job with the limits of this evaluator."""
+        from agent.sandbox.types import Caps, Job
+
+        return Job(
+            files=files,
+            entry=entry,
+            inputs=list(inputs),
+            caps=Caps(**self.sandbox.get("caps", {})),
+            imports=tuple(self.sandbox.get("imports", ())),
+            env=dict(self.sandbox.get("env", {})),
+        )
+
+    def _stage(
+        self, task: Task, files: Mapping[str, bytes], entry: str | list[str], request: Request, stage: str
+    ) -> Output | None:
+        """The measurement of one stage, of smoke without a value; None where it has no inputs."""
+        public = task.public and stage in PUBLIC
+        try:
+            inputs = task.inputs(0 if stage == SMOKE else request.seed, stage, request.row)
+            if not inputs:
+                return None
+            asked = [task.question(given) for given in inputs]
+            job = self.job(files, entry, asked)
+            result = self.runner.run(job)
+            if result.status != "ok":
+                return _failed(result, stage, asked, public)
+            log = cleaned(result.log, LOG_TAIL) if public else ""
+            for number, (question, output) in enumerate(zip(asked, result.outputs, strict=True)):
+                if wrong := task.reject(output):
+                    return _rejected(stage, number, question, wrong, public, log)
+            if stage == SMOKE:
+                return Output(log=log)
+            if wrong := self._unsteady(task, job, inputs[0], result, request.seed):
+                return Output.failed("invalid", wrong)
+            first = [Measured(usage.seconds, usage.cpu_seconds, usage.peak_mb) for usage in result.usages]
+            usages = self.timing.measure(self.runner, job, first, self._beside(task, asked), result.outputs)
+            return self._judged(task, stage, inputs, result, usages, public, log)
+        except ValueError as error:
+            return Output.failed("invalid", str(error))
+        except (Exception, SystemExit) as error:
+            return Output(failure=failure_of(error))
+
+    def _beside(self, task: Task, inputs: Sequence[Any]) -> Job | None:
+        """The job of the initial program on the same inputs, where it is measured beside the candidate."""
+        return self.job(*self.assembled(self.initial, task), inputs) if self.initial is not None else None
+
+    def _judged(
+        self,
+        task: Task,
+        stage: str,
+        inputs: Sequence[Any],
+        result: Result,
+        usages: Sequence[Measured],
+        public: bool,
+        log: str,
+    ) -> Output:
+        scores = []
+        for number, (given, output, usage) in enumerate(zip(inputs, result.outputs, usages, strict=True)):
+            try:
+                scores.append(task.score(given, output, usage))
+            except Exception as error:
+                said = str(error)
+                wrong = said if said.startswith(SUSPICIOUS) else f"score() raised {type(error).__name__}: {said}"
+                return _rejected(stage, number, task.question(given), wrong, public, log)
+        values = task.combined(scores)
+        feedback = ""
+        if public:
+            words = dict.fromkeys(cleaned(item["feedback"], FEEDBACK) for item in scores if item["feedback"])
+            took = f"{sum(usage.seconds for usage in usages):.3g} s for {len(inputs)} inputs"
+            feedback = "; ".join([*words])[:FEEDBACK] or took
+        return Output(value={"values": values, "feedback": feedback}, log=log)
+
+    def _unsteady(self, task: Task, job: Job, given: Any, result: Result, seed: int) -> str:
+        """That a program answers the same question in other words differently, or ""."""
+        if not task.has_variants:
+            return ""
+        output, variants = result.outputs[0], task.variants(given, seed)
+        again = self.runner.run(replace(job, inputs=[task.question(variant) for variant in variants]))
+        if again.status != "ok":
+            return f"{SUSPICIOUS}it fails on the same question in other words: {again.status}"
+        for variant, other in zip(variants, again.outputs, strict=True):
+            if task.reject(other) or not task.agree(given, output, variant, other):
+                return f"{SUSPICIOUS}the same question in other words has another answer"
+        return ""
+
+
+def _failed(result: Result, stage: str, inputs: Sequence[Any], public: bool) -> Output:
+    """A job's end as a failure; of hidden inputs only what kind it was."""
+    kind = KINDS.get(result.status, "error")
+    if not public:
+        return Output.failed(kind, f"{result.status} on the {stage} inputs")
+    lines = [cleaned(result.detail, 400)] if result.detail else []
+    if result.failed_input is not None and result.failed_input < len(inputs):
+        lines.append(f"input {result.failed_input}: {shown(inputs[result.failed_input])}")
+    message = cleaned(f"{result.status} on the {stage} inputs: {result.message}", 500)
+    return Output.failed(kind, message, "\n".join(lines), log=cleaned(result.log, LOG_TAIL))
+
+
+def _rejected(stage: str, number: int, given: Any, wrong: str, public: bool, log: str) -> Output:
+    if not public:
+        return Output.failed("invalid", f"invalid output on the {stage} inputs")
+    return Output.failed(
+        "invalid", cleaned(f"{stage} inputs: {wrong}", 500), f"input {number}: {shown(given)}", log=log
+    )
+
+
+def _plain(value: Any) -> Any:
+    """An array of numpy's as JSON, with its shape and type."""
+    return [str(value.dtype), list(value.shape), value.tolist()]

@@ -1,0 +1,81 @@
+"""The scorer's side of the sandbox: it is opened once in a process, and used from code that does not await."""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import contextlib
+import importlib
+import threading
+from collections.abc import Coroutine, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from agent.errors import ConfigError
+
+if TYPE_CHECKING:
+    from agent.sandbox.types import Isolation, Job, Result
+
+T = TypeVar("T")
+SANDBOX = "agent.sandbox.pool:Sandbox"
+
+
+class Runner:
+    """An isolation with an event loop of its own, in a thread of its own.
+
+    Args:
+        kind: "module:attr" of the isolation, called with the options; our own sandbox by default.
+        options: For it, such as imports, layers and unsafe.
+    """
+
+    def __init__(self, kind: str | None = None, options: Mapping[str, Any] | None = None) -> None:
+        self._kind = kind or SANDBOX
+        self._options = dict(options or {})
+        self._lock = threading.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._isolation: Isolation | None = None
+
+    def open(self) -> Isolation:
+        """Start it, once.
+
+        Raises:
+            ConfigError, PrerequisiteError: It cannot be started.
+        """
+        with self._lock:
+            if self._isolation is None:
+                self._loop = asyncio.new_event_loop()
+                threading.Thread(target=self._loop.run_forever, daemon=True, name="sandbox").start()
+                isolation = self._make()
+                self._wait(isolation.__aenter__())
+                self._isolation = isolation
+                atexit.register(self.close)
+            return self._isolation
+
+    def run(self, job: Job) -> Result:
+        """Run one job, and wait for it."""
+        return self._wait(self.open().run(job))
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        return self.open().layers
+
+    def close(self) -> None:
+        """Stop it; may be called twice."""
+        with self._lock:
+            isolation, self._isolation = self._isolation, None
+            if isolation is not None and self._loop is not None:
+                with contextlib.suppress(Exception):
+                    self._wait(isolation.__aexit__(None, None, None))
+                self._loop.call_soon_threadsafe(self._loop.stop)
+                atexit.unregister(self.close)
+
+    def _wait(self, work: Coroutine[Any, Any, T]) -> T:
+        assert self._loop is not None
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+
+    def _make(self) -> Isolation:
+        module, _, name = self._kind.partition(":")
+        try:
+            made: Isolation = getattr(importlib.import_module(module), name)(**self._options)
+        except (ImportError, AttributeError, TypeError, ValueError) as error:
+            raise ConfigError(f"evaluator.sandbox: {self._kind} cannot be started: {error}") from error
+        return made
