@@ -59,8 +59,10 @@ def serve(channel: int, nonce: bytes) -> None:
                     raise Failed("invalid", str(error)) from None
                 _send(channel, nonce, b"O", data)
         except BaseException as error:
-            _send(channel, nonce, b"E", json.dumps(_describe(error, files)).encode())
-            os._exit(1)
+            try:
+                _send(channel, nonce, b"E", json.dumps(_describe(error, files)).encode())
+            finally:  # it may have replaced what we use
+                os._exit(1)
 
 
 def _send(channel: int, nonce: bytes, kind: bytes, data: bytes) -> None:

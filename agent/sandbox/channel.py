@@ -99,7 +99,10 @@ class Channel:
             await ready
         finally:
             self._loop.remove_reader(self._ours)
-        data, extra, _, _ = self._ours.recvmsg(65536, 256)
+        try:
+            data, extra, _, _ = self._ours.recvmsg(65536, 256)
+        except OSError:
+            raise Closed from None
         if not data:
             raise Closed
         return data, extra

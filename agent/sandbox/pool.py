@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -59,6 +60,11 @@ class Sandbox:
     def layers(self) -> tuple[str, ...]:
         """Names of the layers that are on; known once it is entered."""
         return self._on
+
+    @property
+    def folder(self) -> Path | None:
+        """Where its files lie while it is open."""
+        return self._workspace.folder if self._workspace else None
 
     async def __aenter__(self) -> Self:
         found = await asyncio.to_thread(layering.probe)

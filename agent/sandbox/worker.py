@@ -52,6 +52,7 @@ class _Watch:
     kill: Callable[[], None]
     printed: int = 0
     verdict: str = ""
+    greeted: bool = False
     ready: float | None = None
     usages: list[Usage] = field(default_factory=list)
 
@@ -293,6 +294,7 @@ class Worker:
             }
             async with asyncio.timeout(START_SECONDS):
                 pid = await channel.greeted(json.dumps(load).encode())
+            watch.greeted = True
             await self._within(job.caps.seconds, until, channel.loaded())
             watch.ready = time.monotonic()
             for at, data in enumerate(inputs):  # noqa: B007
@@ -334,8 +336,8 @@ class Worker:
             return replace(result, status="memory", message="it used more memory than allowed")
         if result.status != "crash" or result.message:
             return result
-        if end["code"] == 70 and "the sandbox cannot be put on" in watch.log.text():
-            raise Lost(watch.log.text())
+        if not watch.greeted:
+            raise Lost(watch.log.text() or "the candidate's process ended before anything was loaded")
         number = end["signal"]
         if number == signal.SIGXCPU or (number == signal.SIGKILL and end["cpu"] >= cpu):
             return replace(result, status="timeout", message=f"it used more than {cpu:g} s of processor time")

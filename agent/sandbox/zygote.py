@@ -215,11 +215,10 @@ def become_candidate(jobs: socket.socket, lockdown: Lockdown) -> None:
         null = os.open(os.devnull, os.O_RDWR)
         for descriptor in (0, 1, 2):
             os.dup2(null, descriptor)
-        at = 3
-        for kept in sorted((jobs.fileno(), lockdown.rules or 0)):
-            os.closerange(at, kept)
-            at = max(at, kept + 1)
-        os.closerange(at, 4096)
+        kept = [jobs.fileno(), *([] if lockdown.rules is None else [lockdown.rules])]
+        for low, high in zip([2, *sorted(kept)], [*sorted(kept), 4096], strict=True):
+            if low + 1 < high:  # given an empty range, it closes everything
+                os.closerange(low + 1, high)
         lockdown.before()
     except BaseException as error:
         trouble = f"{type(error).__name__}: {error}"

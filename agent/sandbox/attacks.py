@@ -1,0 +1,335 @@
+"""The hostile set: what a candidate may try, as code that really tries it.
+
+Each attack's `solve` gets a mapping that tells it where the things lie that it should not reach, and
+returns what it got. Whether it was stopped is judged from outside, by `agent.sandbox.drill`. An attack
+does no lasting harm where nothing stops it: its bombs are bounded, its victims are made for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from agent.sandbox.types import Caps
+
+ALWAYS = ("process",)
+FILES = ("uid", "landlock", "bubblewrap")
+
+
+LONG = Caps(seconds=20, memory_mb=256)
+SHORT = Caps(seconds=0.7, memory_mb=256)
+
+
+@dataclass(frozen=True)
+class Attack:
+    """One attack.
+
+    Args:
+        name: Two or three words.
+        source: Code with a function `solve`.
+        stoppers: The layers any one of which stops it.
+        tries: What it tries, as the end of "it tries to …".
+        caps: Limits that it runs under.
+    """
+
+    name: str
+    source: str
+    stoppers: tuple[str, ...]
+    tries: str
+    caps: Caps = LONG
+
+
+ATTACKS = (
+    Attack("infinite loop", "def solve(x):\n    while True:\n        pass\n", ALWAYS, "compute for ever", SHORT),
+    Attack(
+        "SIGTERM ignored",
+        """
+import signal, time
+
+def solve(x):
+    for number in range(1, 65):
+        try:
+            signal.signal(number, signal.SIG_IGN)
+        except (OSError, ValueError):
+            pass
+    while True:
+        time.sleep(1)
+""",
+        ALWAYS,
+        "ignore every signal and wait",
+        SHORT,
+    ),
+    Attack(
+        "fork bomb",
+        """
+import os, time
+
+def solve(x):
+    started = 0
+    for _ in range(x["forks"]):
+        try:
+            if os.fork() == 0:
+                time.sleep(600)
+        except OSError:
+            break
+        started += 1
+    return started
+""",
+        ("rlimits", "seccomp", "cgroup"),
+        "start processes without end",
+    ),
+    Attack(
+        "setsid child",
+        """
+import os, time
+
+def solve(x):
+    for depth in range(2):
+        try:
+            if os.fork() == 0:
+                os.setsid()
+                if os.fork() == 0:
+                    time.sleep(600)
+                os._exit(0)
+        except OSError:
+            pass
+    return "left them"
+""",
+        ALWAYS,
+        "leave processes behind in sessions of their own",
+    ),
+    Attack(
+        "4 GB",
+        """
+def solve(x):
+    block = bytearray(4 << 30)
+    for at in range(0, 700 << 20, 4096):
+        block[at] = 1
+    return "got it"
+""",
+        ("rlimits", "cgroup"),
+        "take 4 GB of memory, and use 700 MB of it",
+    ),
+    Attack("segfault", "import ctypes\n\ndef solve(x):\n    ctypes.string_at(0)\n", ALWAYS, "crash the process"),
+    Attack("os._exit", "import os\n\ndef solve(x):\n    os._exit(0)\n", ALWAYS, "end as if all were well"),
+    Attack(
+        "environment read",
+        """
+import glob, os
+
+def solve(x):
+    found = [repr(dict(os.environ)).encode()]
+    for name in ["/proc/self/environ", *glob.glob("/proc/[0-9]*/environ")]:
+        try:
+            with open(name, "rb") as file:
+                found.append(file.read())
+        except OSError:
+            pass
+    return [text.decode("latin-1") for text in found if x["key"].encode() in text]
+""",
+        FILES,
+        "find keys in its own and other processes' environment",
+    ),
+    Attack(
+        "evaluator edit",
+        """
+def solve(x):
+    with open(x["folder"] + "/evaluator.py", "w") as file:
+        file.write("def score(*_): return 1e9")
+    return "edited"
+""",
+        FILES,
+        "rewrite the evaluator",
+    ),
+    Attack(
+        "evaluator's mode",
+        "import os\n\ndef solve(x):\n    os.chmod(x['folder'] + '/evaluator.py', 0)\n",
+        ("uid", "seccomp", "bubblewrap"),
+        "close the evaluator's file to its owner",
+    ),
+    Attack(
+        "reading the run folder",
+        """
+def solve(x):
+    with open(x["folder"] + "/gate.sqlite", "rb") as file:
+        return file.read().decode("latin-1")
+""",
+        FILES,
+        "read the hidden rows",
+    ),
+    Attack(
+        "frame walk",
+        """
+import gc, sys
+
+def solve(x):
+    found, frame = [], sys._getframe()
+    while frame is not None:
+        found.append(repr(frame.f_locals) + repr(frame.f_globals))
+        frame = frame.f_back
+    found += [thing for thing in gc.get_objects() if isinstance(thing, (str, dict))]
+    return [str(thing)[:200] for thing in found if x["needle"] + "-answer" in str(thing)]
+""",
+        ALWAYS,
+        "find the expected answer in the frames above it, and in all of memory",
+    ),
+    Attack(
+        "atexit rewrite",
+        """
+import agent.sandbox.candidate as ours, atexit, os, struct
+
+BODY = struct.pack("<I", 10) + b"1000000000"
+send, seen = ours._send, []
+
+def forge():
+    for _ in range(3):
+        send(seen[0], seen[1], b"O", BODY)
+
+def twice(channel, nonce, kind, data):
+    seen[:] = channel, nonce
+    send(channel, nonce, kind, data)
+    if kind == b"O":
+        forge()
+
+def solve(x):
+    ours._send = twice
+    atexit.register(forge)
+    return 0
+""",
+        ALWAYS,
+        "send a second, better result with the first one's nonce, and another one at exit",
+    ),
+    Attack(
+        "__reduce__",
+        """
+import os
+
+class Bomb:
+    def __init__(self, path):
+        self.path = path
+    def __reduce__(self):
+        return os.system, ("touch '" + self.path + "/bomb'",)
+
+def solve(x):
+    return Bomb(x["folder"])
+""",
+        ALWAYS,
+        "return an object that runs code where it is unpickled",
+    ),
+    Attack(
+        "monkeypatched scorer",
+        """
+def solve(x):
+    import agent.sandbox.codec, agent.sandbox.candidate, builtins, json
+    forged = lambda *_, **__: b"\\x0a\\0\\0\\x001000000000"
+    for module in (agent.sandbox.codec, agent.sandbox.candidate):
+        module.encode = forged
+    json.dumps = forged
+    builtins.sum = builtins.abs = lambda *_: 1e9
+    try:
+        import agent.sandbox.drill
+        agent.sandbox.drill.score = lambda *_: 1e9
+    except ImportError:
+        pass
+    return 0
+""",
+        ALWAYS,
+        "replace the functions that score it",
+    ),
+    Attack(
+        "network",
+        """
+import socket
+
+def solve(x):
+    for kind, act in ((socket.SOCK_STREAM, "connect"), (socket.SOCK_DGRAM, "connect")):
+        try:
+            with socket.socket(socket.AF_INET, kind) as s:
+                s.settimeout(2)
+                s.connect(("127.0.0.1", x["tcp"] if kind == socket.SOCK_STREAM else x["udp"]))
+                s.send(b"hello")
+        except OSError:
+            pass
+""",
+        ("seccomp", "bubblewrap"),
+        "send something over TCP and UDP",
+    ),
+    Attack(
+        "NaN",
+        "def solve(x):\n    return {'centres': [[float('nan'), float('inf')]]}\n",
+        ALWAYS,
+        "pass every comparison with a number that is none",
+    ),
+    Attack(
+        "1 GB of stdout",
+        "import os\n\ndef solve(x):\n    for _ in range(1024):\n        os.write(1, b'x' * 2**20)\n    return 0\n",
+        ALWAYS,
+        "flood the log",
+    ),
+    Attack(
+        "signals",
+        "import os\n\ndef solve(x):\n    os.kill(x['pid'], 9)\n",
+        ("uid", "seccomp", "landlock", "bubblewrap"),
+        "kill one of our processes",
+    ),
+    Attack(
+        "files left outside",
+        """
+import os
+
+def solve(x):
+    for place in ("/dev/shm", "/tmp", "/var/tmp", os.path.dirname(os.getcwd())):
+        try:
+            with open(place + "/" + x["needle"], "w") as file:
+                file.write("left")
+        except OSError:
+            pass
+""",
+        ("landlock", "bubblewrap"),
+        "leave files where everyone may write",
+    ),
+    Attack(
+        "memory left behind",
+        """
+import ctypes
+
+def solve(x):
+    return ctypes.CDLL(None).shmget(x["shm"], 2**20, 0o1600)
+""",
+        ("seccomp", "bubblewrap"),
+        "leave a shared memory segment, which outlives every process",
+    ),
+    Attack(
+        "disk full",
+        """
+import os, time
+
+def solve(x):
+    for number in range(300):
+        with open(f"f{number}", "wb") as file:
+            file.write(bytes(2**20))
+    os.makedirs("d/" * 800)
+    time.sleep(600)
+""",
+        ALWAYS,
+        "write 300 MB in small files, and folders too deep to remove",
+        Caps(seconds=20, memory_mb=256, disk_mb=32),
+    ),
+)
+
+
+def stoppers(attack: Attack, layers: Iterable[str], root: bool) -> tuple[str, ...]:
+    """Those of the layers that stop an attack, each by itself.
+
+    Args:
+        attack: Which.
+        layers: Those that are on.
+        root: Whether we are root.
+    """
+    on = set(layers)
+    found = [name for name in attack.stoppers if name in on]
+    if attack.name == "environment read" and root:
+        found.insert(0, "process")  # it has lost root's capabilities, and without them cannot look into our processes
+    if attack.name == "fork bomb" and root and "uid" not in on and "rlimits" in found:
+        found.remove("rlimits")  # the limit on processes does not hold for root
+    return tuple(found)
