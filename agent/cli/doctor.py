@@ -37,10 +37,25 @@ class Row:
 )
 @click.argument("problem", required=False, type=click.Path(path_type=Path))
 @click.option("--fetch", is_flag=True, help="Fetch the embedded model's weights now, to prepare an image.")
+@click.option("--sandbox", is_flag=True, help="Attack the sandbox for candidate code, and see what stops it.")
+@click.option("--without", multiple=True, metavar="LAYER", help="With --sandbox: switch a layer off. Repeatable.")
 @runs_option
 @json_option
 @click.pass_context
-def command(ctx: click.Context, /, problem: Path | None, fetch: bool, runs: str | None, as_json: bool) -> None:
+def command(
+    ctx: click.Context,
+    /,
+    problem: Path | None,
+    fetch: bool,
+    sandbox: bool,
+    without: tuple[str, ...],
+    runs: str | None,
+    as_json: bool,
+) -> None:
+    if sandbox or without:
+        from agent.cli.doctor_sandbox import check
+
+        ctx.exit(check(without, as_json))
     rows = list(_rows(problem, fetch, runs))
     bad = [row for row in rows if row.needed and not row.good]
     if as_json:

@@ -16,7 +16,7 @@ ALWAYS = ("process",)
 FILES = ("uid", "landlock", "bubblewrap")
 
 
-LONG = Caps(seconds=20, memory_mb=256)
+LONG = Caps(seconds=20, memory_mb=128)
 SHORT = Caps(seconds=0.7, memory_mb=256)
 
 
@@ -101,14 +101,16 @@ def solve(x):
     Attack(
         "4 GB",
         """
+import mmap
+
 def solve(x):
-    block = bytearray(4 << 30)
-    for at in range(0, 700 << 20, 4096):
+    block = mmap.mmap(-1, 4 << 30, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    for at in range(0, 400 << 20, 4096):
         block[at] = 1
     return "got it"
 """,
         ("rlimits", "cgroup"),
-        "take 4 GB of memory, and use 700 MB of it",
+        "take 4 GB of memory, and use 400 MB of it",
     ),
     Attack("segfault", "import ctypes\n\ndef solve(x):\n    ctypes.string_at(0)\n", ALWAYS, "crash the process"),
     Attack("os._exit", "import os\n\ndef solve(x):\n    os._exit(0)\n", ALWAYS, "end as if all were well"),

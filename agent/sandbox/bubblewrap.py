@@ -1,6 +1,6 @@
 """Bubblewrap: the worker sees its own files, processes, network and nothing else.
 
-Source: bwrap(1), version 0.4 and later.
+Source: bwrap(1), version 0.5 and later.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterable
 from functools import cache
+from pathlib import Path
 
 from agent.sandbox.lockdown import SYSTEM
 
@@ -42,7 +43,11 @@ def command(readable: Iterable[str], writable: Iterable[str]) -> list[str]:
     for path in SYSTEM:
         if not path.startswith("/proc"):
             words += ["--ro-bind-try", path, path]
-    for path in sorted(set(readable)):  # a folder comes before what lies in it
+    readable, writable = sorted(set(readable)), sorted(set(writable))  # a folder comes before what lies in it
+    for place in sorted({parent for path in (*readable, *writable) for parent in Path(path).parents[:-1]}):
+        if not place.is_relative_to("/usr"):  # otherwise only root could pass through
+            words += ["--perms", "0755", "--dir", str(place)]
+    for path in readable:
         words += ["--ro-bind-try", path, path]
     for path in writable:
         words += ["--bind", path, path]

@@ -11,6 +11,7 @@ and that much data. Each request carries a fresh nonce that the one answer to it
 from __future__ import annotations
 
 import contextlib
+import errno
 import importlib
 import json
 import os
@@ -57,9 +58,11 @@ def serve(channel: int, nonce: bytes) -> None:
                     data = encode(output, finite)
                 except ValueError as error:
                     raise Failed("invalid", str(error)) from None
+                _flush()
                 _send(channel, nonce, b"O", data)
         except BaseException as error:
             try:
+                _flush()
                 _send(channel, nonce, b"E", json.dumps(_describe(error, files)).encode())
             finally:  # it may have replaced what we use
                 os._exit(1)
@@ -69,6 +72,13 @@ def _send(channel: int, nonce: bytes, kind: bytes, data: bytes) -> None:
     rest = memoryview(HEADER.pack(nonce, kind, len(data)) + data)
     while rest:
         rest = rest[os.write(channel, rest) :]
+
+
+def _flush() -> None:
+    """Out with what it printed: it will be killed, not ended."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(BaseException):
+            stream.flush()
 
 
 def _receive(channel: int) -> tuple[bytes, bytes, bytes]:
@@ -136,7 +146,9 @@ def _describe(error: BaseException, files: str) -> dict[str, str]:
     try:
         if isinstance(error, Failed):
             return {"status": error.status, "message": str(error), "detail": ""}
-        status = "memory" if type(error) is MemoryError else "forbidden" if type(error) is PermissionError else "crash"
+        number = getattr(error, "errno", None) if isinstance(error, OSError) else None
+        status = "memory" if isinstance(error, MemoryError) or number == errno.ENOMEM else "crash"
+        status = "forbidden" if number in (errno.EPERM, errno.EACCES) else status
         message = f"{type(error).__name__}: {error}"[:MESSAGE_CHARS]
         frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename.startswith(files)]
         detail = ""

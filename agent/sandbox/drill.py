@@ -22,7 +22,7 @@ from agent.sandbox.attacks import ATTACKS, Attack, stoppers
 from agent.sandbox.pool import Sandbox
 from agent.sandbox.types import Caps, Job, Result
 
-FORKS = 200
+FORKS = 120
 WORKERS = 2
 GONE_SECONDS = 10.0
 HONEST = "def solve(x):\n    return sum(i * i for i in range(x))\n"
@@ -161,7 +161,7 @@ async def drill(
                     got = "it left a process behind"
                 honest = honest and good and await _honest(sandbox)
             by = stoppers(attack, sandbox.layers, os.geteuid() == 0)
-            said = got or ": ".join(filter(None, (result.status, result.message)))
+            said = got or f"{result.status}: {result.message or 'it got nothing'}"
             outcomes.append(Outcome(attack, not got, () if got else by, said))
             report(outcomes[-1])
         return outcomes, honest, sandbox.layers
@@ -175,6 +175,8 @@ async def _honest(sandbox: Sandbox) -> bool:
 
 def _got(attack: Attack, result: Result, scene: Scene) -> str:
     """What the attack's own job shows that it got; empty when nothing."""
+    if result.status == "lost":
+        return f"the sandbox itself failed: {result.message}"
     said = str(result.outputs)
     if scene.key in said:
         return "it found a key"
@@ -186,6 +188,8 @@ def _got(attack: Attack, result: Result, scene: Scene) -> str:
         return "it replaced the scorer"
     if attack.name == "fork bomb" and result.outputs and result.outputs[0] >= FORKS:
         return f"it started {FORKS} processes"
+    if attack.name == "signals" and result.status == "ok":
+        return "it killed our process"
     if attack.name == "4 GB" and result.outputs:
         return "it used more memory than allowed"
     if result.status == "ok" and attack.name in ("infinite loop", "SIGTERM ignored", "segfault", "os._exit", "NaN"):

@@ -326,10 +326,11 @@ class Worker:
 
     def _judged(self, result: Result, end: dict[str, Any], watch: _Watch, cpu: float, extra: bool) -> Result:
         """The result in the light of how the process ended."""
-        if extra:
-            return replace(result, status="forged", outputs=(), message="it wrote more to the channel than its answers")
         if result.status == "ok":
-            return result
+            forged = replace(
+                result, status="forged", outputs=(), message="it wrote more than its answers to the channel"
+            )
+            return forged if extra else result
         if watch.verdict:
             return replace(result, status="forbidden", message=watch.verdict)
         if self._group is not None and self._group.killed():

@@ -70,6 +70,9 @@ def prepare(spec: dict[str, Any]) -> Lockdown:
         reach.open_up(spec["reach"])
     for name in spec["imports"]:
         importlib.import_module(name)
+    if "numpy" in sys.modules:
+        importlib.import_module("numpy.random")  # it comes late otherwise, after the seeds are set
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # a crash loses no lines
     lockdown = Lockdown(spec)
     gc.collect()
     gc.freeze()  # a collection in a fork would copy every page it looks at
