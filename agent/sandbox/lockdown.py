@@ -95,7 +95,7 @@ class Lockdown:
 
     def others(self, job: Mapping[str, Any]) -> int:
         """Tasks of the candidate's user that are not the candidate's, but which its limit counts."""
-        if "uid" in self.layers or "bubblewrap" in self.layers:
+        if "uid" in self.layers or "bubblewrap" in self.layers or "rlimits" not in self.layers:
             return 3
         if tasks(job) == 1 and "seccomp" in self.layers:
             return 2**16  # it starts none, and counting takes milliseconds

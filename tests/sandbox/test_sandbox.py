@@ -39,7 +39,7 @@ def solve(x):
 
 @linux_only
 async def test_usage_is_measured_from_outside(sandbox: Sandbox) -> None:
-    source = "def solve(x):\n    return sum(len(b"x" * (50 << 20)) and i for i in range(x))\n"
+    source = "def solve(x):\n    return sum(len(b'x' * (50 << 20)) and i for i in range(x))\n"
     result = await sandbox.run(job(source, 1, 40))
     quiet, busy = result.usages
     assert quiet.cpu_seconds is not None and busy.cpu_seconds is not None and busy.peak_mb is not None
