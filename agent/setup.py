@@ -333,6 +333,12 @@ def _evaluator(
         )
     if chosen.code is not None or chosen.pytest is not None:
         return _section("evaluator", partial(_program, chosen, space, folder, names))  # type: ignore[no-any-return]
+    for name in ("sandbox", "timing", "duplicates"):
+        if name in chosen.model_fields_set:
+            raise ConfigError(
+                f"evaluator.{name} is for programs that are run in the sandbox",
+                hint='take code = "task:Task" or pytest = { tests = ["tests"] }, or leave it out',
+            )
     if chosen.ensemble is not None:
         return _ensemble(chosen, chosen.ensemble, folder, names, objectives)
     if chosen.function is not None:

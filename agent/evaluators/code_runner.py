@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import atexit
 import contextlib
 import importlib
 import threading
+import weakref
 from collections.abc import Coroutine, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from agent.sandbox.types import Isolation, Job, Result
 
 T = TypeVar("T")
+LEAVE_SECONDS = 10.0
 SANDBOX = "agent.sandbox.pool:Sandbox"
 
 
@@ -33,6 +34,7 @@ class Runner:
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._isolation: Isolation | None = None
+        self._end: weakref.finalize[..., Any] | None = None
 
     def open(self) -> Isolation:
         """Start it, once.
@@ -42,12 +44,13 @@ class Runner:
         """
         with self._lock:
             if self._isolation is None:
-                self._loop = asyncio.new_event_loop()
-                threading.Thread(target=self._loop.run_forever, daemon=True, name="sandbox").start()
                 isolation = self._make()
+                self._loop = asyncio.new_event_loop()
+                thread = threading.Thread(target=_serve, args=(self._loop,), daemon=True, name="sandbox")
+                thread.start()
+                self._end = weakref.finalize(self, _finish, self._loop, thread, isolation)
                 self._wait(isolation.__aenter__())
                 self._isolation = isolation
-                atexit.register(self.close)
             return self._isolation
 
     def run(self, job: Job) -> Result:
@@ -59,14 +62,11 @@ class Runner:
         return self.open().layers
 
     def close(self) -> None:
-        """Stop it; may be called twice."""
+        """Stop it; may be called twice. It stops too when nobody has it any more, and at the end of the process."""
         with self._lock:
-            isolation, self._isolation = self._isolation, None
-            if isolation is not None and self._loop is not None:
-                with contextlib.suppress(Exception):
-                    self._wait(isolation.__aexit__(None, None, None))
-                self._loop.call_soon_threadsafe(self._loop.stop)
-                atexit.unregister(self.close)
+            self._isolation = None
+            if self._end is not None:
+                self._end()
 
     def _wait(self, work: Coroutine[Any, Any, T]) -> T:
         assert self._loop is not None
@@ -79,3 +79,23 @@ class Runner:
         except (ImportError, AttributeError, TypeError, ValueError) as error:
             raise ConfigError(f"evaluator.sandbox: {self._kind} cannot be started: {error}") from error
         return made
+
+
+def _serve(loop: asyncio.AbstractEventLoop) -> None:
+    try:
+        loop.run_forever()
+    finally:
+        loop.close()
+
+
+def _finish(loop: asyncio.AbstractEventLoop, thread: threading.Thread, isolation: Isolation) -> None:
+    async def leave() -> None:
+        with contextlib.suppress(Exception):
+            await isolation.__aexit__(None, None, None)
+        loop.stop()
+
+    tasks: list[Any] = []  # a loop alone does not keep its tasks alive
+    with contextlib.suppress(RuntimeError):  # it has ended by itself
+        loop.call_soon_threadsafe(lambda: tasks.append(loop.create_task(leave())))
+    if threading.current_thread() is not thread:
+        thread.join(LEAVE_SECONDS)

@@ -54,10 +54,12 @@ def run(given):
     folder = os.path.dirname(os.path.abspath(__file__))
     sys.dont_write_bytecode = True
     seen = Outcomes()
-    options = ["-q", "--tb=short", "--color=no", "--continue-on-collection-errors", "-p", "no:cacheprovider"]
+    options = ["--continue-on-collection-errors", "-p", "no:cacheprovider"]
     options += [word for name in given["plugins"] for word in ("-p", name)]
     options += ["--rootdir", folder, "-c", os.path.join(folder, "truegain_suite.ini")]
-    pytest.main([*options, *(os.path.join(folder, path) for path in given["paths"])], plugins=[seen])
+    paths = [os.path.join(folder, path) for path in given["paths"]]
+    pytest.main([*options, "-q", "--tb=short", "--color=no", *paths], plugins=[seen])
+    pytest.main([*options, "-p", "no:terminal", os.path.join(folder, given["canary"])], plugins=[seen])
     sys.stdout.flush()
     return {"outcomes": seen.found}
 '''
@@ -98,10 +100,10 @@ class PytestTask(Task):
         return {**self._suite, f"{MODULE}.py": _RUNNER, f"{MODULE}.ini": _CONFIG, CANARY: canaries(_SEED)[0]}
 
     def inputs(self, seed: int, stage: str, row: Any) -> list[Any]:
-        return [] if stage == SMOKE else [{"paths": [*self._paths[stage], CANARY], "stage": stage}]
+        return [] if stage == SMOKE else [{"paths": list(self._paths[stage]), "stage": stage}]
 
     def question(self, given: Any) -> Any:
-        return {"paths": given["paths"], "plugins": self._plugins}
+        return {"paths": given["paths"], "plugins": self._plugins, "canary": CANARY}
 
     def score(self, given: Any, output: Any, usage: Measured) -> dict[str, Any]:
         outcomes = dict(output["outcomes"])
@@ -149,6 +151,7 @@ class PytestEvaluator(CodeEvaluator):
         tests: Sequence[str],
         *,
         confirm: Sequence[str] = (),
+        plugins: Sequence[str] = (),
         folder: Path | str,
         names: Sequence[str],
         **rest: Any,

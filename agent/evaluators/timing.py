@@ -264,7 +264,7 @@ def counter() -> Counter:
     if perf:
         choices.append(Counter("perf", (perf, "stat", "-x,", "-e", "instructions:u", "--"), PERF))
     if valgrind:
-        argv = (valgrind, "--tool=callgrind", "--callgrind-out-file=/dev/null", "--")
+        argv = (valgrind, "--tool=callgrind", "--vgdb=no", "--callgrind-out-file=/dev/null", "--")
         choices.append(Counter("valgrind", argv, CALLGRIND))
     for choice in choices:
         try:

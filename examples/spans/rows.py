@@ -1,6 +1,6 @@
 """Writes train.jsonl and val.jsonl: sentences of people who book a table, made of parts by a seed.
 
-    python rows.py
+python rows.py
 """
 
 import json
@@ -9,7 +9,16 @@ from pathlib import Path
 
 PEOPLE = ["{n}", "{n} people", "{n} guests", "{n} of us", "{w}", "{w} people", "{n} adults and {m} children"]
 TIMES = ["{h}pm", "{h} pm", "{h}:{q} pm", "{h}:{q}", "{h}.{q}pm", "{h} in the evening", "half past {h}", "noon"]
-DATES = ["{month} {d}th", "{d}th of {month}", "tomorrow", "next {day}", "{day}", "in {d} days", "{d}/{mm}/2027", "tonight"]
+DATES = [
+    "{month} {d}th",
+    "{d}th of {month}",
+    "tomorrow",
+    "next {day}",
+    "{day}",
+    "in {d} days",
+    "{d}/{mm}/2027",
+    "tonight",
+]
 MONTHS = ["January", "March", "May", "August", "October", "December"]
 DAYS = ["Monday", "Wednesday", "Friday", "Saturday"]
 WORDS = ["two", "three", "four", "five", "six", "eight"]

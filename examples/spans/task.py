@@ -10,7 +10,11 @@ class Task:
     """Micro F1 over slot and exact text; a slot that is not in the row and was found counts against."""
 
     entry = "extract:extract"
-    schema = {"type": "object", "properties": {slot: {"type": "string"} for slot in SLOTS}, "additionalProperties": False}
+    schema = {  # noqa: RUF012
+        "type": "object",
+        "properties": {slot: {"type": "string"} for slot in SLOTS},
+        "additionalProperties": False,
+    }
 
     def files(self, candidate):
         """Put the program together: the patterns are all that changes."""

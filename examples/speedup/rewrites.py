@@ -45,7 +45,9 @@ def locals_(tree):
 
 def _shared(tree, inside):
     """Names that are set at the top and used in a function."""
-    bound = {n.id for part in inside for n in ast.walk(part) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
+    bound = {
+        n.id for part in inside for n in ast.walk(part) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)
+    }
     functions = [node for node in tree.body if isinstance(node, (ast.FunctionDef, ast.ClassDef))]
     return bound & {n.id for part in functions for n in ast.walk(part) if isinstance(n, ast.Name)}
 

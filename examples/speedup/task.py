@@ -20,8 +20,8 @@ class Task:
     """log2 of how many times as fast as the initial program, where every answer is right."""
 
     entry = "harness:run"
-    schema = {"type": "string"}
-    bounds = {"log2_speedup": (None, 12.0)}
+    schema = {"type": "string"}  # noqa: RUF012
+    bounds = {"log2_speedup": (None, 12.0)}  # noqa: RUF012
 
     def __init__(self):
         self.row = _row()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -62,8 +63,6 @@ class Plain:
             return self._command(job, folder)
 
     def _function(self, job: Job, folder: Path) -> Result:
-        import os
-
         reading, writing = os.pipe()
         argv = [sys.executable, "-I", "-c", DRIVER, str(folder), str(job.entry), str(writing)]
         started = time.perf_counter()
@@ -75,6 +74,7 @@ class Plain:
                 text=True,
                 pass_fds=(writing,),
                 cwd=folder,
+                env={**os.environ, **job.env},
                 timeout=job.caps.seconds * (len(job.inputs) + 1),
                 check=False,
             )

@@ -1,0 +1,151 @@
+"""What a program costs: times measured in turn, and instructions."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent.errors import ConfigError, PrerequisiteError
+from agent.evaluators import timing
+from agent.evaluators.code_task import Measured
+from agent.evaluators.timing import FINEST, Counter, Timing, counter
+from agent.sandbox.types import Caps, Job, Result, Usage
+from tests.evaluators.code_helpers import evaluator, produce
+
+CANDIDATE, INITIAL = Job({}, "new:f", [1, 2]), Job({}, "old:f", [1, 2])
+
+
+class Clock:
+    """Runs nothing: says how long each job took, in the order in which they were asked for."""
+
+    layers = ("process", "landlock", "seccomp")
+
+    def __init__(self, answer: Callable[[Job, int], Result]) -> None:
+        self.asked: list[Job] = []
+        self._answer = answer
+
+    def run(self, job: Job) -> Result:
+        self.asked.append(job)
+        return self._answer(job, len(self.asked))
+
+
+def took(*seconds: float, outputs: Sequence[Any] = (1, 4)) -> Result:
+    return Result("ok", outputs=tuple(outputs), usages=tuple(Usage(each) for each in seconds))
+
+
+def test_the_candidate_and_the_initial_program_take_turns() -> None:
+    clock = Clock(lambda job, n: took(n, 10 * n))
+    made = Timing(cost="seconds", against="initial", repeats=3)
+    found = made.measure(clock, CANDIDATE, [Measured(0.5), Measured(70.0)], INITIAL, [1, 4])  # type: ignore[arg-type]
+    assert [job.entry for job in clock.asked] == ["old:f", "new:f", "old:f", "old:f", "new:f"]
+    assert [(one.seconds, one.reference) for one in found] == [(0.5, 1.0), (20.0, 10.0)], "the shortest of each counts"
+
+
+def test_a_slow_drift_meets_both_halves_alike() -> None:
+    clock = Clock(lambda job, n: took(1 + n, 1 + n))
+    made = Timing(cost="seconds", against="initial", repeats=4)
+    made.measure(clock, CANDIDATE, [Measured(1.0)] * 2, INITIAL, [1, 4])  # type: ignore[arg-type]
+    first = "new:f"  # the candidate's first run came before
+    places = {
+        who: [n for n, job in enumerate([first, *(j.entry for j in clock.asked)]) if job == who]
+        for who in ("new:f", "old:f")
+    }
+    means = [sum(found) / len(found) for found in places.values()]
+    assert len(places["new:f"]) == len(places["old:f"]) == 4 and abs(means[0] - means[1]) <= 0.5
+
+
+def test_later_runs_must_answer_as_the_first_one_did() -> None:
+    made = Timing(cost="seconds", repeats=2)
+    with pytest.raises(ValueError, match="other outputs"):
+        made.measure(Clock(lambda job, n: took(1, 1, outputs=(1, 5))), CANDIDATE, [Measured(1.0)] * 2, None, [1, 4])  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="the candidate failed when it was timed again: timeout"):
+        made.measure(Clock(lambda job, n: Result("timeout")), CANDIDATE, [Measured(1.0)] * 2, None, [1, 4])  # type: ignore[arg-type]
+
+
+def test_without_a_cost_nothing_is_run_again() -> None:
+    clock = Clock(lambda job, n: took(1))
+    assert Timing().measure(clock, CANDIDATE, [Measured(3.0)], None, [1]) == [Measured(3.0)]  # type: ignore[arg-type]
+    assert not clock.asked
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"cost": "joules"}, "seconds or instructions"),
+        ({"cost": "seconds", "repeats": 0}, "at least 1"),
+        ({"against": "initial"}, "measures a cost"),
+        ({"cost": "seconds", "against": "champion"}, "allowed is initial"),
+    ],
+)
+def test_settings_that_mean_nothing_are_refused(given: dict[str, Any], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        Timing(**given)
+
+
+# Instructions.
+
+
+def test_the_last_count_is_the_counters_own() -> None:
+    valgrind = Counter("valgrind", ("valgrind",), timing.CALLGRIND)
+    assert valgrind.read("==1== Collected : 7\n==1== Events\n==9== Collected : 1234\n") == 1234
+    assert valgrind.read("nothing") is None
+    assert Counter("perf", ("perf",), timing.PERF).read("noise\n81234,,instructions:u,1,100.00,,\n") == 81234
+    assert Counter("perf", ("perf",), timing.PERF).read("<not supported>,,instructions:u,0,100.00,,") is None
+
+
+def counts(answers: dict[str, tuple[float, str]], job: Job, outputs: list[Any] | None) -> list[float]:
+    def run(asked: Job, n: int) -> Result:
+        count, said = answers["empty" if asked.entry[-1].startswith(timing.EMPTY) else "program"]
+        return Result("ok", outputs=({"exit": 0, "stdout": said},), log=f"Collected : {count:.0f}\n")
+
+    return Counter("valgrind", ("valgrind",), timing.CALLGRIND).counts(Clock(run), job, outputs)  # type: ignore[arg-type]
+
+
+def test_starting_an_interpreter_is_not_the_programs_cost() -> None:
+    job = Job({"p.py": b""}, "p:f", [3], Caps(seconds=2))
+    assert counts({"program": (9e6, "printed\n9\n"), "empty": (4e6, "3\n")}, job, [9]) == [5e6]
+    assert counts({"program": (4e6, "9\n"), "empty": (4e6, "3\n")}, job, [9]) == [FINEST]
+    with pytest.raises(ValueError, match="another output"):
+        counts({"program": (5.0, "10\n"), "empty": (4.0, "3\n")}, job, [9])
+
+
+def test_where_nothing_counts_the_fix_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    counter.cache_clear()
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    try:
+        with pytest.raises(PrerequisiteError) as caught:
+            counter()
+        assert "apt-get install valgrind" in caught.value.fix and 'cost = "seconds"' in caught.value.fix
+    finally:
+        counter.cache_clear()
+
+
+def test_a_sandbox_that_keeps_the_counter_out_says_which_layers_to_leave(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(timing, "counter", lambda: Counter("valgrind", ("valgrind",), timing.CALLGRIND))
+    clock = Clock(lambda job, n: Result("ok", outputs=({"exit": 1, "stdout": ""},), log="can't open /proc/self/maps"))
+    with pytest.raises(PrerequisiteError, match="can't open /proc/self/maps") as caught:
+        Timing(cost="instructions").prepare(clock, CANDIDATE)  # type: ignore[arg-type]
+    assert 'layers = ["seccomp"]' in caught.value.fix
+
+
+@pytest.mark.skipif(shutil.which("valgrind") is None, reason="valgrind is not installed")
+@pytest.mark.timeout(280)
+def test_instructions_of_a_real_program(tmp_path: Path) -> None:
+    (tmp_path / "counted.py").write_text(
+        "class Task:\n"
+        "    def inputs(self, seed, stage): return [300]\n"
+        "    def score(self, given, output, usage): return usage.reference / usage.cost\n"
+    )
+    slow = "def solve(x):\n    total = 0\n    for i in range(x * 200):\n        total += i % 3\n    return x"
+    made = evaluator(
+        tmp_path,
+        "counted:Task",
+        timing={"cost": "instructions", "against": "initial"},
+        initial={"program": slow},
+    )
+    first = produce(made, slow.replace("200", "100"))
+    assert first.failure is None and first.value["values"]["score"] == pytest.approx(2.0, rel=0.1)
