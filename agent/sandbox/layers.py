@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import json
 import os
 import socket
@@ -110,7 +109,7 @@ class User:
     """
 
     def __init__(self) -> None:
-        for number in itertools.chain(UIDS):
+        for number in UIDS:
             self._lock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
             try:
                 self._lock.bind(f"\0truegain-uid-{number}")  # gone when we are, leaves no file
