@@ -70,6 +70,14 @@ SAME = [
     ("def f(n):\n if (y := n) > 1: return [y for _ in [1]]", "def f(n):\n if (z := n) > 1: return [z for _ in [1]]"),
     ("def f():\n return [a for a in [1] for b in [a]]", "def f():\n return [x for x in [1] for y in [x]]"),
     ("'''about'''\nx = 1.0", "x = 1.00"),
+    (
+        "def f():\n x=1\n def g():\n  global x\n  x=2\n g()\n return x",
+        "def f():\n y=1\n def g():\n  global x\n  x=2\n g()\n return y",
+    ),
+    (
+        "def f():\n x=1\n class A:\n  x=2\n  def m(self): return x\n return A",
+        "def f():\n y=1\n class A:\n  x=2\n  def m(self): return y\n return A",
+    ),
 ]
 OTHER = [
     ("def f():\n x=1\n return locals()", "def f():\n y=1\n return locals()"),

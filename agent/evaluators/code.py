@@ -134,7 +134,7 @@ class CodeEvaluator:
         return self._task
 
     async def produce(self, request: Request, partial: Callable[[Any], None]) -> Output:
-        """The output's value is `{"values": {name: number}, "feedback": words}`."""
+        """The output's value is `{"values": {name: number}, "feedback": words, "layers": those of the sandbox}`."""
         try:
             task = self.load()
             files, entry = self.assembled(request.candidate, task)
@@ -158,7 +158,8 @@ class CodeEvaluator:
 
     def score(self, output: Output) -> Score:
         """The measurement that `produce` kept."""
-        value = measurement(output.value, self.names)
+        kept = {name: output.value[name] for name in ("values", "feedback")}
+        value = measurement(kept, self.names)
         return Score(value["values"], value["feedback"])
 
     def _behaviour(self, task: Task, files: Mapping[str, bytes], entry: str | list[str]) -> Output:
@@ -271,7 +272,7 @@ class CodeEvaluator:
             words = dict.fromkeys(cleaned(item["feedback"], FEEDBACK) for item in scores if item["feedback"])
             took = f"{sum(usage.seconds for usage in usages):.3g} s for {len(inputs)} inputs"
             feedback = "; ".join([*words])[:FEEDBACK] or took
-        return Output(value={"values": values, "feedback": feedback}, log=log)
+        return Output(value={"values": values, "feedback": feedback, "layers": list(result.layers)}, log=log)
 
     def _unsteady(self, task: Task, job: Job, given: Any, result: Result, seed: int) -> str:
         """That a program answers the same question in other words differently, or ""."""

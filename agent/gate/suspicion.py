@@ -101,7 +101,7 @@ def jump(earlier: Sequence[float], value: float, sign: float, k: float = JUMP) -
     middle = statistics.median(earlier)
     spread = 1.4826 * statistics.median(abs(other - middle) for other in earlier)
     gain = sign * value - best
-    if gain <= 0 or gain <= k * spread:
+    if gain <= k * spread:
         return None
     many = f"{gain / spread:.3g} times the usual deviation" if spread else "while scores did not differ at all"
     return Suspicion("jump", f"it gains {gain:.4g} over the best of {len(earlier)}, {many}")

@@ -259,7 +259,9 @@ def test_hostile_programs_in_the_sandbox(tmp_path: Path) -> None:
     task = made(tmp_path, TASK, sandbox={"caps": {"seconds": 1.0, "memory_mb": 200}, "unsafe": True})
     try:
         honest = "def solve(x): return x * x"
-        assert values(produce(task, honest, seed=3)) == {"score": 1.0}
+        first = produce(task, honest, seed=3)
+        assert values(first) == {"score": 1.0} and "process" in first.value["layers"], "a record says what protected it"
+        assert task.score(first).values == {"score": 1.0}
         assert "took longer" in failed(produce(task, "def solve(x):\n    while True: pass"), "timeout")
         failed(produce(task, "def solve(x): return len(bytearray(10**10))"), "memory")
         failed(produce(task, "import os\ndef solve(x): os._exit(0)"), "error")

@@ -140,6 +140,34 @@ async def test_edits_from_the_reply_to_the_verdict(tmp_path: Path, kind: str) ->
     assert written["program.py"] == result.best["program"]
 
 
+class Learned:
+    """Proposes one program, which knows the answers that the search asks for and no others."""
+
+    name = "learned"
+    needs_model = False
+
+    async def propose(self, context: Context, n: int) -> list[Proposal]:
+        context.exhausted = context.memory is not None
+        context.memory = 1
+        return [Proposal({"program": "def solve(x):\n    return x * x if x < 1000 else 0\n"}, "learned")]
+
+    forecast = Edits.forecast
+
+
+@pytest.mark.parametrize(("hidden", "status"), [(1000, "initial"), (500, "proven")])
+async def test_the_exam_is_on_inputs_that_the_search_never_saw(tmp_path: Path, hidden: int, status: str) -> None:
+    (tmp_path / "p").mkdir()
+    place = problem(tmp_path / "p")
+    base = f"base = {hidden} if stage == 'confirm' else 2"
+    text = TASK.replace("        return [2, 3]", f"        {base}\n        return [2, 3]")
+    text = text.replace("list(range(2, 12))", "[base + (seed + n) % 400 for n in range(4)]")
+    (place / "squares.py").write_text(text)
+    wanted = {"gate.exam_pairs": 8, "budget.evaluations": 40, "proposer.name": f"{__name__}:Learned"}
+    setup = load(place, {**wanted, "evaluator.deterministic": False})
+    result = await session_of(setup).run(tmp_path / "runs" / "one")
+    assert result.status == status and '"purpose":"gate"' in told(tmp_path / "runs" / "one")
+
+
 async def test_programs_that_answer_alike_are_not_paid_for(tmp_path: Path) -> None:
     (tmp_path / "p").mkdir()
     session = session_of(load(problem(tmp_path / "p", duplicates="behaviour")))
@@ -169,8 +197,8 @@ def test_a_check_remembers_what_the_history_says() -> None:
     context = CheckContext(history=past)  # type: ignore[arg-type]
     assert asked({"t": "A"}, context) == "it is candidate 0" and asked({"t": "b"}, context) == "it is candidate 2"
     assert asked({"t": "c"}, context) == "" and asked({"t": "a"}, CheckContext()) == "it is candidate 0"
-    past.append(Trial(4, "c"))
-    assert asked({"t": "C"}, context) == "it is candidate 4"
+    past.extend([Trial(4, "c"), Trial(5, "d")])
+    assert asked({"t": "C"}, context) == "it is candidate 4" and asked({"t": "D"}, context) == "it is candidate 5"
 
 
 def changed(folder: Path, before: str, after: str) -> Path:
