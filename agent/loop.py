@@ -238,6 +238,11 @@ class Run:
         """Whether nothing more will happen in this process."""
         return not self._tasks and (self.state.ended is not None or self.state.halt is not None)
 
+    @property
+    def busy(self) -> bool:
+        """Whether anything is in flight, or about to be."""
+        return bool(self._tasks or self._launch or not self.state.idle or self.state.unanswered())
+
     async def _start_effects(self) -> None:
         if self._until_deadline() == 0.0:  # a fast evaluator never lets `_rest` see it
             self.record(StopRequested("seconds", "the time for the search is up"))
@@ -269,7 +274,8 @@ class Run:
 
     async def _rest(self) -> None:
         self._wake.clear()
-        if not self._tasks and not self.journal.dirty:
+        self._let_go()
+        if not self._tasks and not self.journal.dirty and not self.state.paused:
             raise AgentError("the run waits for nothing", hint="this is a defect; please report it with the run folder")
         wait = QUIET if self.journal.dirty else self._until_deadline()
         try:
@@ -281,11 +287,22 @@ class Run:
             elif self._until_deadline() == 0.0:
                 self.record(StopRequested("seconds", "the time for the search is up"))
 
+    def _let_go(self) -> None:
+        """A batch of model calls may take a day: a run that rests, or whose search is over, does not wait for it."""
+        if self._llm is None or not self._llm.batched:
+            return
+        if self.state.halt is not None:  # a resume takes the results
+            for task in self._tasks:
+                if task.get_name().startswith(ProposalStarted.type):
+                    task.cancel()
+        elif self.state.stop is not None:
+            self._llm.give_up()
+
     def _until_deadline(self) -> float | None:
         """Seconds until the search must end so that the exam still fits; None without such a limit."""
         state = self.state
         limit = state.ledger.budget.seconds
-        if limit is None or state.stop is not None or state.ended is not None:
+        if limit is None or state.stop is not None or state.ended is not None or (state.paused and state.idle):
             return None
         each = state.unit_seconds / state.units if state.units else 0.0
         held = reserve(state) / len(state.rows) * each / state.workers

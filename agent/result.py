@@ -214,7 +214,7 @@ class Result:
         """
         try:
             write_best(self.folder / "best", self)
-            (self.folder / "summary.md").write_text(self.markdown(), encoding="utf-8")
+            (self.folder / "summary.md").write_text(self.markdown(), encoding="utf-8", errors="replace")
             (self.folder / SUMMARY).write_text(self._summary(), encoding="utf-8")  # last: see `saved`
         except OSError as error:
             raise StoreError(
@@ -231,7 +231,7 @@ class Result:
             return False
 
     def _summary(self) -> str:
-        return json.dumps(self.to_json(), indent=1, ensure_ascii=False) + "\n"
+        return _document(self.to_json())
 
     def markdown(self) -> str:
         """The summary for people."""
@@ -243,6 +243,16 @@ class Result:
             lines.append("")
         lines += [f"Spent: {spent_line(self.spent)}.", "", f"Run: `{self.run}`", ""]
         return "\n".join(lines)
+
+
+def _document(value: Any) -> str:
+    """JSON for a file. Half of a surrogate pair, as a model may write it, can only be stored escaped."""
+    text = json.dumps(value, indent=1, ensure_ascii=False)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        text = json.dumps(value, indent=1)
+    return text + "\n"
 
 
 def _cell(value: Any) -> str:
@@ -270,7 +280,7 @@ def write_best(folder: Path, result: Result) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     status = {"status": result.status, "candidate": result.best.values_json, "run": result.run}
     written = [folder / "candidate.json"]
-    written[0].write_text(json.dumps(status, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    written[0].write_text(_document(status), encoding="utf-8")
     for name, parameter in result.problem.space.items():
         if isinstance(parameter, (Text, Code)):
             suffix = ".py" if isinstance(parameter, Code) and parameter.language == "python" else ".txt"

@@ -206,7 +206,7 @@ def test_a_killed_run_goes_on_without_repeating_what_was_measured(tmp_path: Path
     with open_run(tmp_path) as process:
         kill(process)
     run = only_run(tmp_path / "runs")
-    assert call("list", "--json", cwd=tmp_path).json["runs"][0]["state"] == "interrupted"
+    assert call("list", "--json", cwd=tmp_path).json["runs"][0]["state"] == "lost"
     done = sum(e.event.type == "evaluation.ended" for e in entries(run))
     measured = (tmp_path / "bowl" / "count").stat().st_size
     (tmp_path / "bowl" / "go").touch()
