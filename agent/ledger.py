@@ -286,6 +286,11 @@ class Ledger:
         }
 
 
+def at_provider(spent: Mapping[str, Any]) -> int:
+    """Of a ledger as JSON: the calls that wait in a provider's batch, and count as possibly spent until it has ended."""
+    return sum(batch["calls"] for batch in spent.get("batches", ()))
+
+
 def _unused(ended: EvaluationEnded, parts: int) -> int:
     """What is given back of an evaluation that was stopped: the share of its steps that it did not come to."""
     stopped = ended.output.get("stopped")

@@ -13,7 +13,7 @@ from agent.errors import StoreError
 from agent.events import RunStarted
 from agent.history import Trial
 from agent.journal import Entry, read, read_all
-from agent.ledger import counted
+from agent.ledger import at_provider, counted
 from agent.pareto import LIMIT, Front, front
 from agent.problem import Problem
 from agent.space import Candidate
@@ -270,8 +270,11 @@ def spent_line(spent: dict[str, Any]) -> str:
     parts.append("price unknown" if spent["usd"] is None else f"${spent['usd']:.4f}" if spent["usd"] else "$0")
     parts.append(f"{spent['seconds']:.0f} s")
     possibly = spent["possibly_spent"]
-    if possibly["calls"]:
-        parts.append(f"possibly {possibly['calls']} more calls (cut off without an answer)")
+    waiting = at_provider(spent)
+    if waiting:
+        parts.append(f"{waiting} calls wait in a batch at the provider")
+    if possibly["calls"] > waiting:
+        parts.append(f"possibly {possibly['calls'] - waiting} more calls (cut off without an answer)")
     return ", ".join(parts)
 
 

@@ -77,6 +77,10 @@ def _known(argument: click.Argument, world: World) -> str | None:
         return NAME
     if argument.name in ("problem", "problem_folder"):
         return str(world.problem)
+    if argument.name == "file":  # a batch over the problem
+        batch = world.home / "nightly.toml"
+        batch.write_text(f"runs = 'runs'\n[[problems]]\npath = '{world.problem.relative_to(world.home)}'\n")
+        return str(batch)
     return None
 
 

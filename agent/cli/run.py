@@ -242,7 +242,7 @@ def report(result: Result, as_json: bool) -> None:
         click.echo("Next: mend the evaluator so that it can score the initial candidate, then run again")
     else:
         click.echo(f"Best and summary: {result.folder}")
-        click.echo(f"Next: truegain show {name}   truegain diff {name}   truegain export {name} --to FOLDER")
+        click.echo(f"Next: truegain show {name}   truegain report {name} --open   truegain apply {name}")
 
 
 @click.command("run", help="Optimize the problem in a folder with a problem.toml.")

@@ -15,7 +15,7 @@ NEXT = {
     "running": ("watch", "pause", "stop"),
     "paused": ("resume", "stop"),
     "stopping": ("watch", "stop {} --now"),
-    "finished": ("show", "diff", "export"),
+    "finished": ("show", "report", "apply"),
     "stopped": ("resume", "show"),
     "lost": ("resume", "show"),
     "damaged": (),
@@ -90,6 +90,7 @@ def _journal(folder: Path) -> dict[str, Any]:
     from agent.cli.words import Words
     from agent.events import ExamDecided
     from agent.journal import read
+    from agent.ledger import at_provider
     from agent.result import load_state
 
     state, words, last, exams = None, Words(elsewhere=True), {}, [0, 0]
@@ -134,6 +135,7 @@ def _journal(folder: Path) -> dict[str, Any]:
             "proposals": len(state.proposals),
             "calls": len(state.calls),
         },
+        "at_provider": at_provider(spent),
         "last": last,
     }
 
@@ -161,6 +163,8 @@ def _print(found: dict[str, Any]) -> None:
                 )
                 parts.append(f"{kind} {shown}{f' of {limit:g}' if limit is not None else ''}")
         click.echo("spent: " + ", ".join(parts))
+        if found["at_provider"]:
+            click.echo(f"waiting: {found['at_provider']} calls in a batch at the provider")
         if found["state"] in LIVE:
             flying = [
                 f"{count} {kind if count > 1 else kind.removesuffix('s')}"

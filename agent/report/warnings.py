@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from agent.ledger import at_provider
 from agent.report.tape import Tape
 from agent.result import Result
 
@@ -41,8 +42,12 @@ def warnings(result: Result, tape: Tape, gate: Mapping[str, Any]) -> list[str]:
     spent = result.spent
     if not spent["usd_known"]:
         out.append("the price of a model is not known, so the dollars are not")
-    if spent["possibly_spent"]["calls"]:
-        out.append(f"{spent['possibly_spent']['calls']} calls were cut off without an answer, and may have been billed")
+    waiting = at_provider(spent)
+    if waiting:
+        out.append(f"{waiting} calls wait in a batch at the provider, and will be billed")
+    if spent["possibly_spent"]["calls"] > waiting:
+        lost = spent["possibly_spent"]["calls"] - waiting
+        out.append(f"{lost} calls were cut off without an answer, and may have been billed")
     out += [f"a starting point was {line}" for line in result.beginning if line.startswith("not measured")]
     return out
 

@@ -63,9 +63,7 @@ name = "coordinate"
 [gate]
 report = false
 """
-SPACE = "\n".join(
-    f"[space.{name}]\ntype = 'float'\nlow = -1\nhigh = 1\ndefault = -0.6\n" for name in "uvwxyz"
-)
+SPACE = "\n".join(f"[space.{name}]\ntype = 'float'\nlow = -1\nhigh = 1\ndefault = -0.6\n" for name in "uvwxyz")
 HEAD = f"""
 [caps]
 evaluations = {CAP}

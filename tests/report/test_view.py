@@ -75,7 +75,7 @@ def test_while_the_run_is_open_only_the_bits_are_there(ran: Ran) -> None:
     assert held and not [row for row in held if f'"{row}"' in text]
 
 
-def test_test_rows_show_their_scores_and_once_opened_what_is_in_them_and_those_of_the_gate_nothing(tmp_path: Path) -> None:
+def test_test_rows_show_scores_and_once_opened_all_and_rows_of_the_gate_nothing(tmp_path: Path) -> None:
     ran = proven_run(tmp_path / "run")
     folder = ran.folder
     val, test = ({example.id for example in ran.split(name)} for name in ("val", "test"))
