@@ -287,7 +287,7 @@ class Ledger:
 
 
 def at_provider(spent: Mapping[str, Any]) -> int:
-    """Of a ledger as JSON: the calls that wait in a provider's batch, and count as possibly spent until it has ended."""
+    """Of a ledger as JSON: calls that wait in a provider's batch, and count as possibly spent until they have ended."""
     return sum(batch["calls"] for batch in spent.get("batches", ()))
 
 
