@@ -144,8 +144,8 @@ class Replay(Run):
         self.state, self._moments = fold(folded)
         self._memory.events.extend(entry.event for entry in folded)
         self._replies = replies(folded)
-        if self._llm is not None:
-            self._llm = self._make_llm(self)
+        if self.llm is not None:
+            self.llm = self._make_llm(self)
         self._launch = [(started, self._moments[started.id]) for started in self.state.proposals.values()]
         self._launch += [(started, None) for started in self.state.evaluations.values()]
 
@@ -206,7 +206,7 @@ class Replay(Run):
         else:  # it was never measured: the journal ends, or was cut off, before
             await asyncio.Event().wait()
 
-    async def _row(self, proposal: int, example: str) -> Any:
+    async def row(self, proposal: int, example: str) -> Any:
         if (proposal, example) not in self._read:
             await asyncio.Event().wait()  # it was cut off before it read
         return self._read[proposal, example]
@@ -242,8 +242,8 @@ class Replay(Run):
             task.cancel()
         self._launch.clear()
         self._replies = replies(self.recorded_entries[: len(self._memory.events)])
-        if self._llm is not None:
-            self._llm = self._make_llm(self)
+        if self.llm is not None:
+            self.llm = self._make_llm(self)
         open_proposals, open_evaluations = list(self.state.proposals.values()), list(self.state.evaluations.values())
         self._append(event)
         following = self._next()

@@ -133,6 +133,7 @@ FLOORS = (
         "decide",
         "decide_gate",
         "watching",
+        "proposing",
         "loop",
         "standings",
         "result",
