@@ -29,7 +29,7 @@ from agent.parameters import Parameter
 from agent.problem import Problem
 from agent.result import Result
 from agent.session import Session
-from agent.settings import Settings
+from agent.settings import ROLES, Settings
 from agent.space import Space
 from agent.warm import Earlier
 
@@ -38,10 +38,6 @@ T = TypeVar("T")
 EVALUATIONS = 100
 DEFAULT = "default"
 """Stands for the embedded model."""
-
-
-ROLES = ("propose", "task", "judge", "critic")
-"""What a model may be named for."""
 
 
 def make_session(

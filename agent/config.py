@@ -151,13 +151,14 @@ class BudgetConfig(_Strict):
 
 
 class ModelsConfig(_Strict):
-    """[models]: `provider:model` by role."""
+    """[models]: `provider:model` by role, and which roles' calls go through the provider's Batch API."""
 
     propose: str = DEFAULT_MODEL
     task: str | None = None
     judge: str | None = None
     critic: str | None = None
     base_url: str | None = None
+    batch: Any = False
 
 
 class ProposerConfig(_Strict):

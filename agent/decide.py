@@ -47,7 +47,7 @@ def decide(state: State) -> list[Event]:
     ruling = _ruling(state)
     if ruling is not None:
         return [ruling]
-    if state.halt is not None:
+    if state.halt is not None or state.paused:
         return []
     return decide_gate.stopping(state, _measure) if state.stop is not None else _searching(state)
 

@@ -141,15 +141,26 @@ class StoreError(AgentError):
 
 
 class RunLocked(AgentError):
-    """Another live process is writing this run."""
+    """Another live process has the run, or the problem.
+
+    Args:
+        folder: Of the run.
+        pid: Of the process, where it is known.
+        message: What is said instead of that it writes the run.
+        hint: What is said to do about that.
+    """
 
     kind = "locked"
     exit_code = 75
 
-    def __init__(self, folder: str, pid: int | None) -> None:
+    def __init__(self, folder: str, pid: int | None, *, message: str = "", hint: str = "") -> None:
         who = f"process {pid}" if pid else "another process"
         super().__init__(
-            f"{who} is writing the run in {folder}",
-            hint="wait for it to finish, or stop that process; reading the run (show, events, list) is always possible",
+            message or f"{who} is writing the run in {folder}",
+            hint=hint
+            or "wait for it to finish, or stop that process; reading the run (show, events, list) is always possible",
         )
         self.pid = pid
+
+    def to_json(self) -> dict[str, Any]:
+        return {**super().to_json(), "pid": self.pid}

@@ -91,6 +91,20 @@ class RunResumed(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class RunPaused(Event):
+    """The user wants nothing new to start; what is in flight is finished."""
+
+    type: ClassVar[str] = "run.paused"
+
+
+@dataclass(frozen=True, slots=True)
+class RunContinued(Event):
+    """The user lets a paused run go on. The time since nothing was in flight is nobody's work."""
+
+    type: ClassVar[str] = "run.continued"
+
+
+@dataclass(frozen=True, slots=True)
 class EpochStarted(Event):
     """The user accepted that evaluator, data or problem changed: what was measured before is not compared any more."""
 
@@ -163,6 +177,7 @@ class CallStarted(Event):
         model: `provider:model`.
         reserved: The worst case that is held back: calls, tokens, usd (absent when the price is unknown).
         request: The request, word for word.
+        batch: Whether it is sent through the provider's Batch API. One that was cut off goes on under the same id.
     """
 
     id: int
@@ -173,6 +188,7 @@ class CallStarted(Event):
     model: str
     reserved: JSON
     request: JSON
+    batch: bool = False
     type: ClassVar[str] = "call.started"
 
 
@@ -216,6 +232,52 @@ class CallEnded(Event):
     spent: JSON
     seconds: float
     type: ClassVar[str] = "call.ended"
+
+
+@dataclass(frozen=True, slots=True)
+class BatchStarted(Event):
+    """Model calls are about to be sent as one batch. Without a `batch.submitted`, a resume looks for it by its tag.
+
+    Args:
+        id: Number of the batch in this run, from 1.
+        model: `provider:model`.
+        tag: Random and unique; the provider keeps it, and calls a request of the batch `TAG-CALL`.
+        calls: The calls in it.
+        created: When, in seconds since 1970.
+    """
+
+    id: int
+    model: str
+    tag: str
+    calls: list[int]
+    created: float
+    type: ClassVar[str] = "batch.started"
+
+
+@dataclass(frozen=True, slots=True)
+class BatchSubmitted(Event):
+    """The provider has taken a batch, and `name` is its id there. From here on nobody sends these calls again."""
+
+    id: int
+    name: str
+    type: ClassVar[str] = "batch.submitted"
+
+
+@dataclass(frozen=True, slots=True)
+class BatchEnded(Event):
+    """All results of a batch were read; the calls have their own ends.
+
+    Args:
+        id: The batch.
+        status: completed, expired, cancelled or failed.
+        counts: Results by kind: succeeded, errored, expired, cancelled; missing (no result came), and of what is no
+            result of a call malformed, unknown and duplicate lines. A kind is absent where there are none.
+    """
+
+    id: int
+    status: str
+    counts: JSON
+    type: ClassVar[str] = "batch.ended"
 
 
 @dataclass(frozen=True, slots=True)
@@ -504,6 +566,9 @@ class RunEnded(Event):
     detail: str = ""
     type: ClassVar[str] = "run.ended"
 
+
+RESUMABLE = ("interrupted", "terminated", "provider")
+"""Reasons to stop that leave the run open: it goes on when the user or the provider lets it."""
 
 TYPES: dict[str, type[Event]] = {kind.type: kind for kind in Event.__subclasses__()}
 FIELDS: dict[type[Event], tuple[str, ...]] = {

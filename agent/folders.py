@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import re
 import shutil
+import sqlite3
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from agent.errors import ConfigError, StoreError
-from agent.events import RunEnded, RunStarted
-from agent.journal import FILE, last, read
+from agent.events import RESUMABLE
+from agent.journal import FILE, connect, explain
 from agent.lock import holder, is_locked
 
 VARIABLE = "TRUEGAIN_RUNS"
@@ -73,6 +76,11 @@ def find(runs: Path, name: str) -> Path:
     )
 
 
+def spoken(folder: Path) -> str:
+    """What a command that is started here may call a run: its name, or its path where that would not be found."""
+    return folder.name if folder.parent == runs_folder(None) else str(folder)
+
+
 def _written(folder: Path) -> float:
     """When the journal was last written: what is not folded back yet is in the write-ahead log beside it.
 
@@ -97,7 +105,12 @@ class Listing:
     """One line of `truegain list`.
 
     Args:
-        state: running, finished, interrupted (can be resumed), or damaged.
+        state: With a live process running, paused (nothing new starts) or stopping (what is in flight is finished);
+            without one finished, stopped (on request or at a provider's refusal), lost (its process died), or damaged.
+            What is stopped or lost can be resumed.
+        status: What a finished run found: proven, exact, unproven or initial.
+        pid: The live process.
+        detail: Why it was stopped or is damaged.
     """
 
     name: str
@@ -122,21 +135,57 @@ class Listing:
         }
 
 
+STEERING = ("run.started", "run.resumed", "run.paused", "run.continued", "stop.requested", "run.ended")
+"""Events that say in what state a run is."""
+
+
+WHY = {"interrupted": "by Ctrl-C", "terminated": "on request"}
+"""What is said of reasons to stop; a provider's is its own words."""
+
+
 def listing(folder: Path) -> Listing:
-    """What `list` shows of a run: read from its first and its last event only."""
-    running = is_locked(folder)
-    pid = holder(folder) if running else None
+    """What `list` shows of a run, by its lock and by the few events that begin, rest and end it."""
+    live = is_locked(folder)
     try:
-        first = next(read(folder), None)
-        end = last(folder)
+        events = _steering(folder)
+        if is_locked(folder) != live:  # its process came or went meanwhile
+            live = not live
+            events = _steering(folder)
     except StoreError as error:
-        return Listing(folder.name, folder, "", "damaged", "", 0.0, pid, error.message)
-    if first is None or not isinstance(first.event, RunStarted):
-        return Listing(folder.name, folder, "", "running" if running else "damaged", "", 0.0, pid, "no events yet")
-    problem = str(first.event.problem["name"])
-    ended = end.event if end is not None and isinstance(end.event, RunEnded) else None
-    state = "running" if running else "finished" if ended else "interrupted"
-    return Listing(folder.name, folder, problem, state, ended.status if ended else "", first.time, pid)
+        return Listing(folder.name, folder, "", "damaged", "", 0.0, holder(folder) if live else None, error.message)
+    pid = holder(folder) if live else None
+    if not events or events[0][1] != "run.started":
+        return Listing(folder.name, folder, "", "running" if live else "damaged", "", 0.0, pid, "no events yet")
+    (begun, _, started), halt, paused = events[0], "", False
+    for _, kind, body in events:
+        if kind == "stop.requested":
+            halt = (WHY.get(body["reason"]) or str(body["detail"])) if body["reason"] in RESUMABLE else halt
+        else:
+            halt = ""
+            paused = kind == "run.paused"
+    _, newest, body = events[-1]
+    problem = str(started["problem"]["name"])
+    if newest == "run.ended":
+        state = "finished"
+    elif live:
+        state = "stopping" if halt else "paused" if paused else "running"
+    else:
+        state = "stopped" if halt else "lost"
+    status = str(body["status"]) if newest == "run.ended" else ""
+    return Listing(folder.name, folder, problem, state, status, begun, pid, halt)
+
+
+def _steering(folder: Path) -> list[tuple[float, str, dict[str, Any]]]:
+    """Time, type and body of the events that say in what state a run is."""
+    marks = ", ".join("?" * len(STEERING))
+    query = f"SELECT time, type, body FROM events WHERE type IN ({marks}) ORDER BY seq"
+    try:
+        with contextlib.closing(connect(folder / FILE, read_only=True)) as db:
+            return [(time, kind, json.loads(body)) for time, kind, body in db.execute(query, STEERING)]
+    except (sqlite3.Error, ValueError) as error:
+        if "no such table" in str(error) and is_locked(folder):  # a live process is about to make it
+            return []
+        raise explain(error, folder) from None
 
 
 def prune(runs: Path, *, days: float | None, keep: int | None, now: float) -> list[Path]:

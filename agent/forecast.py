@@ -18,6 +18,7 @@ from agent.gate.outlook import clusters
 from agent.gate.planning import RESERVE
 from agent.gate.preview import copied
 from agent.proposers.base import load, talks
+from agent.settings import BATCHED
 from agent.space import digest
 from agent.warm import sentence
 
@@ -45,6 +46,8 @@ class Forecast:
         calls: Model calls, at most.
         tokens: Of those calls, at most.
         usd: Of those tokens; None when a price is unknown.
+        usd_batched: The same through the provider's Batch API; None where there is none, or a price is unknown.
+        batched: Whether the calls go through it.
         seconds_each: Seconds of one evaluation, when it was measured.
         seconds: Of the whole run without the model's time, when that can be told.
         notes: Sentences on the data and the budget.
@@ -65,6 +68,8 @@ class Forecast:
     data: dict[str, int] | None = None
     proof: str = ""
     noise: dict[str, float] | None = None
+    usd_batched: float | None = None
+    batched: bool = False
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -72,7 +77,9 @@ class Forecast:
             "candidates": list(self.candidates) if self.candidates else None,
             "calls_at_most": self.calls,
             "tokens_at_most": self.tokens,
-            "usd_at_most": self.usd,
+            "usd_at_most": self.usd_batched if self.batched else self.usd,
+            "usd_at_most_without_batch": self.usd,
+            "usd_at_most_with_batch": self.usd_batched,
             "usd_known": self.usd is not None,
             "model": self.model,
             "seconds_per_evaluation": self.seconds_each,
@@ -102,15 +109,27 @@ class Forecast:
             why = f"each takes about {SHORT_RACE} to {LONG_RACE} rows" if self.by_rows else PAIRED
             out.append(("new candidates", f"{low} to {high}", why))
         if self.calls is not None:
-            price = "price unknown" if self.usd is None else "free" if self.usd == 0 else f"at most ${self.usd:.4f}"
             out.append(
-                ("model calls", f"at most {self.calls}", f"{self.model}: at most {self.tokens:,} tokens, {price}")
+                ("model calls", f"at most {self.calls}", f"{self.model}: at most {self.tokens:,} tokens, {self.price}")
             )
         if self.seconds_each is not None:
             out.append(("one evaluation", f"{self.seconds_each:.2g} s", "measured just now"))
         if self.seconds is not None:
             out.append(("measuring", f"{self.seconds:.0f} s", "without the time the model takes"))
         return out
+
+    @property
+    def price(self) -> str:
+        """Dollars of the model calls in words, with and without batches where both are possible."""
+        if self.usd is None:
+            return "price unknown"
+        if self.usd == 0:
+            return "free"
+        if self.usd_batched is None:
+            return f"at most ${self.usd:.4f}"
+        if self.batched:
+            return f"at most ${self.usd_batched:.4f} in batches (${self.usd:.4f} without)"
+        return f"at most ${self.usd:.4f} (${self.usd_batched:.4f} with models.batch)"
 
     @property
     def by_rows(self) -> bool:
@@ -151,15 +170,20 @@ async def forecast(session: Session, measure: bool, runs: Path | None = None) ->
     proposer = load(settings.proposer)
     calls = tokens = None
     usd: float | None = 0.0
+    half: float | None = None
     model = settings.models.get("propose", "")
     if model and talks(proposer) and candidates is not None:
         from agent.llm.prices import Prices
 
         calls, heard, said = proposer.forecast(problem, candidates[1], settings.options)
         tokens = heard + said
-        usd = Prices(problem.prices).worst(model, heard, said, base_url=settings.base_url)
+        prices = Prices(problem.prices)
+        usd = prices.worst(model, heard, said, base_url=settings.base_url)
+        if model.startswith(BATCHED):
+            half = prices.worst(model, heard, said, base_url=settings.base_url, batch=True)
     parts = {"initial": initial, **({"starts": begins} if begins else {}), "search": search, "exam": held}
     out = Forecast(parts, candidates, calls, tokens, usd, model, each)
+    out.usd_batched, out.batched = half, "propose" in settings.batched
     if each is not None and total is not None and math.isfinite(total):
         out.seconds = total * each / workers
     if problem.by_rows:

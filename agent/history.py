@@ -122,12 +122,12 @@ class Unit:
 class Measuring:
     """Gathers evaluations into units; used for search and gate alike.
 
-    A failed row counts with the objectives' floors. Where one has no floor, or a constraint has no
-    value, the whole unit is a failure.
+    A failed row counts with what `Objective.failed` says. Where an objective has nothing to say, or a
+    constraint has no value, the whole unit is a failure.
     """
 
     def __init__(self, objectives: Sequence[Objective], constraints: Sequence[str], rows: int) -> None:
-        self._floors = {item.name: item.floor for item in objectives}
+        self._floors = {item.name: item.failed for item in objectives}
         self._names = [*self._floors, *constraints]
         self._rows = rows
         self._open: dict[tuple[str, int, float], list[tuple[dict[str, float] | None, str, str, float]]] = {}

@@ -9,12 +9,22 @@ broke off after it was sent: the provider may have billed it, and nobody can tel
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from agent.errors import BudgetExceeded, ConfigError
-from agent.events import CallEnded, CallRetried, CallStarted, EvaluationEnded, EvaluationStarted, Event
+from agent.events import (
+    BatchStarted,
+    BatchSubmitted,
+    CallEnded,
+    CallRetried,
+    CallStarted,
+    EvaluationEnded,
+    EvaluationStarted,
+    Event,
+)
 from agent.halving import PARTS
 
 KINDS = ("evaluations", "calls", "tokens", "usd", "seconds")
@@ -95,6 +105,11 @@ class Ledger:
         """Worst case of the attempts that broke off inside of calls which have ended."""
         self._held: dict[int, dict[str, float]] = {}
         self._retries: dict[int, int] = {}
+        self.batches: dict[int, BatchStarted] = {}
+        """Every batch of calls, by its number."""
+        self.batch_names: dict[int, str] = {}
+        """The provider's ids of the batches that it has taken."""
+        self._in_batch: dict[int, int] = {}
 
     def apply(self, event: Event) -> None:
         """Fold one event."""
@@ -114,7 +129,13 @@ class Ledger:
             started = self._open_calls.pop(event.id, None) or self.lost_calls.pop(event.id)
             self._held.pop(event.id, None)
             self._retries.pop(event.id, None)
+            self._in_batch.pop(event.id, None)
             self._settle(started, event.spent)
+        elif isinstance(event, BatchStarted):
+            self.batches[event.id] = event
+            self._in_batch.update(dict.fromkeys(event.calls, event.id))
+        elif isinstance(event, BatchSubmitted):
+            self.batch_names[event.id] = event.name
 
     def _settle(self, started: CallStarted, spent: Mapping[str, Any]) -> None:
         for kind in self.possibly:
@@ -132,6 +153,23 @@ class Ledger:
                 account.usd += spent["usd"]
             else:
                 account.unpriced += 1
+
+    def batch_of(self, call: int) -> BatchStarted | None:
+        """The newest batch that holds a call without an answer."""
+        number = self._in_batch.get(call)
+        return None if number is None else self.batches[number]
+
+    def waiting(self) -> list[dict[str, Any]]:
+        """Batches with calls that have no answer yet: the provider's id ("" when it is not known), model, calls."""
+        return [
+            {"id": self.batch_names.get(number, ""), "model": self.batches[number].model, "calls": count}
+            for number, count in sorted(Counter(self._in_batch.values()).items())
+        ]
+
+    def _at_provider(self) -> list[CallStarted]:
+        """Calls in flight that are answered, and paid, whether this process lives or not."""
+        found = (self._open_calls.get(call) for call, number in self._in_batch.items() if number in self.batch_names)
+        return [call for call in found if call is not None]
 
     @property
     def evaluations(self) -> float:
@@ -225,6 +263,8 @@ class Ledger:
     def to_json(self) -> dict[str, Any]:
         """The spend as plain JSON; `usd_known` is false while a call has no price, and never is unknown shown as 0."""
         known = self.total.unpriced == 0
+        batched = self._at_provider()
+        sent = {kind: sum(call.reserved.get(kind, 0) for call in batched) for kind in self.possibly}
         return {
             "evaluations": self.evaluations,
             "evaluations_lost": self.lost_evaluations,
@@ -235,14 +275,20 @@ class Ledger:
             "usd_known": known,
             "seconds": round(self.seconds, 3),
             "possibly_spent": {
-                "calls": len(self.lost_calls),
-                "tokens": int(self._lost("tokens") + self.possibly["tokens"]),
-                "usd": round(self._lost("usd") + self.possibly["usd"], 9),
+                "calls": len(self.lost_calls) + len(batched),
+                "tokens": int(self._lost("tokens") + self.possibly["tokens"] + sent["tokens"]),
+                "usd": round(self._lost("usd") + self.possibly["usd"] + sent["usd"], 9),
             },
+            "batches": self.waiting(),
             "by_role": {role: account.to_json() for role, account in self.by_role.items()},
             "by_model": {model: account.to_json() for model, account in self.by_model.items()},
             "limits": self.budget.to_json(),
         }
+
+
+def at_provider(spent: Mapping[str, Any]) -> int:
+    """Of a ledger as JSON: calls that wait in a provider's batch, and count as possibly spent until they have ended."""
+    return sum(batch["calls"] for batch in spent.get("batches", ()))
 
 
 def _unused(ended: EvaluationEnded, parts: int) -> int:

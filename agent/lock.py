@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 from agent.errors import RunLocked, StoreError
 
 LOCK = "lock"
+LOCKS = ".locks"
+"""Folder of the problems' locks, in the folder of runs."""
+
 NETWORK = {"nfs", "nfs4", "cifs", "smb2", "smb3", "9p", "afs", "ceph", "glusterfs", "lustre", "fuse.sshfs", "fuse.s3fs"}
 
 _ESCAPED = re.compile(r"\\([0-7]{3})")
@@ -49,18 +54,25 @@ def local(folder: Path) -> None:
 class Lock:
     """The right to write a run: an advisory lock that the kernel frees when the process dies.
 
+    Args:
+        folder: That holds the lock's file. A file that is left behind blocks nobody.
+        name: Of the file.
+        refusal: The error to raise, given the holder's pid; without one it is about the run in the folder.
+
     Raises:
         RunLocked: A live process holds it; names the process.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._file = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    def __init__(
+        self, folder: Path, name: str = LOCK, refusal: Callable[[int | None], RunLocked] | None = None
+    ) -> None:
+        self._file = os.open(folder / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            pid = holder(folder)
+            pid = holder(folder, name)
             os.close(self._file)
-            raise RunLocked(str(folder), pid) from None
+            raise (refusal(pid) if refusal is not None else RunLocked(str(folder), pid)) from None
         with contextlib.suppress(OSError):  # a full disk must not keep a run from being resumed; the text is a courtesy
             os.ftruncate(self._file, 0)
             os.pwrite(self._file, str(os.getpid()).encode(), 0)
@@ -72,18 +84,94 @@ class Lock:
             self._file = -1
 
 
-def holder(folder: Path) -> int | None:
-    """The process that last took the lock, by its own word."""
+def problem_lock(runs: Path, problem: Path) -> Lock:
+    """The right to be the one that runs a problem in a folder of runs.
+
+    Args:
+        runs: The folder of runs.
+        problem: The problem's file.
+
+    Raises:
+        RunLocked: A live process runs it there; names the process.
+        StoreError: The folder is on a network mount.
+    """
+    folder = runs / LOCKS
+    path = problem.resolve()
+    name = hashlib.sha256(os.fsencode(path)).hexdigest()[:24]
+
+    def refusal(pid: int | None) -> RunLocked:
+        who = f"process {pid}" if pid else "another process"
+        return RunLocked(
+            str(runs),
+            pid,
+            message=f"{who} is running this problem ({path}) in {runs}",
+            hint="wait for it to finish, or look at it with: truegain list; truegain status RUN. "
+            "To run side by side, give another folder: --runs FOLDER",
+        )
+
+    while True:
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            local(folder)
+            lock = _Tidy(folder, name, refusal)
+        except FileNotFoundError:
+            continue  # whoever had it has just taken it away
+        except RunLocked:
+            if (folder / name).exists():
+                raise
+            continue
+        if lock.current:
+            return lock
+        Lock.release(lock)
+
+
+class _Tidy(Lock):
+    """A lock whose file goes with it. Whoever opened that just before has a lock that nobody sees, and tries again."""
+
+    def __init__(self, folder: Path, name: str, refusal: Callable[[int | None], RunLocked]) -> None:
+        self._path = folder / name
+        super().__init__(folder, name, refusal)
+
+    @property
+    def current(self) -> bool:
+        """Whether the file that is locked is still the one of its name."""
+        try:
+            return self._path.stat().st_ino == os.fstat(self._file).st_ino
+        except FileNotFoundError:
+            return False
+
+    def release(self) -> None:
+        if self._file >= 0:
+            with contextlib.suppress(OSError):
+                self._path.unlink()
+                self._path.parent.rmdir()
+        super().release()
+
+
+def holder(folder: Path, name: str = LOCK, table: str = "/proc/locks") -> int | None:
+    """The process that has the lock by the kernel's word, or, where that does not tell, by its own.
+
+    Its own word may be old: a process that could not write its number holds the lock all the same.
+    """
     try:
-        return int((folder / LOCK).read_text().strip())
-    except (OSError, ValueError):
+        with open(folder / name) as file:
+            place = os.fstat(file.fileno())
+            text = file.read(32).strip()
+        known = Path(table).read_text().splitlines() if Path(table).exists() else []
+    except OSError:
         return None
+    inode = f"{os.major(place.st_dev):02x}:{os.minor(place.st_dev):02x}:{place.st_ino}"
+    for line in known:
+        words = line.split()
+        if len(words) > 5 and words[1] == "FLOCK" and words[5] == inode and int(words[4]) > 0:
+            return int(words[4])
+    return int(text) if text.isdecimal() and text.isascii() else None
 
 
-def is_locked(folder: Path) -> bool:
+def is_locked(folder: Path, name: str = LOCK) -> bool:
     """Whether a live process writes this run."""
     try:
-        file = os.open(folder / LOCK, os.O_RDONLY)
+        file = os.open(folder / name, os.O_RDONLY)
     except OSError:
         return False
     try:

@@ -8,8 +8,6 @@ begins only after its `Started` event is on the disk; a model call likewise (`ag
 from __future__ import annotations
 
 import asyncio
-import copy
-import random
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -18,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from agent import watching
 from agent.decide import decide
 from agent.decide_gate import reserve
-from agent.errors import AgentError, BudgetExceeded, PrerequisiteError, ProviderError, StoreError
+from agent.errors import AgentError
 from agent.evaluation import Executor, Output, Request
 from agent.events import (
     CallEnded,
@@ -28,10 +26,8 @@ from agent.events import (
     EvaluationStarted,
     Event,
     ExamPlanned,
-    ProposalEnded,
     ProposalStarted,
     ReportPlanned,
-    RowRead,
     RunResumed,
     RunStarted,
     StopRequested,
@@ -41,8 +37,8 @@ from agent.journal import Journal
 from agent.ledger import Ledger
 from agent.moments import Moment, fold, replies
 from agent.problem import Problem
-from agent.proposers.base import Context, Proposer
-from agent.space import digest
+from agent.proposers.base import Proposer
+from agent.proposing import propose
 from agent.state import State
 
 if TYPE_CHECKING:
@@ -50,7 +46,6 @@ if TYPE_CHECKING:
     from agent.gate.checks import Context as CheckContext
     from agent.gate.custody import Custody
     from agent.llm.gateway import Llm
-    from agent.llm.types import Completion, ModelRequest
 
 Observer = Callable[[Event, State], None]
 """Called after each event was folded; for displays. It must not raise."""
@@ -101,7 +96,8 @@ class Run:
         self._rows = {example.id: example.row for example in problem.data}
         self._train = {example.id: example.row for example in problem.split("train")}
         self._replies: dict[tuple[str, str, int], CallEnded] = {}
-        self._llm = llm(self) if llm is not None else None
+        self.llm = llm(self) if llm is not None else None
+        """The door to the models, where there are any."""
         self._launch: list[tuple[Event, Moment | None]] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._wake = asyncio.Event()
@@ -198,9 +194,9 @@ class Run:
         Raises:
             PrerequisiteError, ConfigError, ProviderError: Say how to mend it.
         """
-        if self._llm is not None:
-            self._llm.check()
-            await self._llm.start()
+        if self.llm is not None:
+            self.llm.check()
+            await self.llm.start()
 
     async def drive(self) -> State:
         """Run until the end, or until a halt (interruption, provider) lets nothing more be in flight.
@@ -230,14 +226,19 @@ class Run:
     async def close(self) -> None:
         """Stop the executor and the models; leaves no process behind."""
         await self.executor.close()
-        if self._llm is not None:
-            await self._llm.close()
-        self._llm = None
+        if self.llm is not None:
+            await self.llm.close()
+        self.llm = None
 
     @property
     def finished(self) -> bool:
         """Whether nothing more will happen in this process."""
         return not self._tasks and (self.state.ended is not None or self.state.halt is not None)
+
+    @property
+    def busy(self) -> bool:
+        """Whether anything is in flight, or about to be."""
+        return bool(self._tasks or self._launch or not self.state.idle or self.state.unanswered())
 
     async def _start_effects(self) -> None:
         if self._until_deadline() == 0.0:  # a fast evaluator never lets `_rest` see it
@@ -252,7 +253,7 @@ class Run:
                 effect = self._evaluate(event)
             elif isinstance(event, ProposalStarted):
                 assert moment is not None
-                effect = self._propose(event, moment)
+                effect = propose(self, event, moment)
             elif isinstance(event, CheckStarted):
                 effect = self._check(event)
             else:
@@ -270,7 +271,8 @@ class Run:
 
     async def _rest(self) -> None:
         self._wake.clear()
-        if not self._tasks and not self.journal.dirty:
+        self._let_go()
+        if not self._tasks and not self.journal.dirty and not self.state.paused:
             raise AgentError("the run waits for nothing", hint="this is a defect; please report it with the run folder")
         wait = QUIET if self.journal.dirty else self._until_deadline()
         try:
@@ -282,11 +284,22 @@ class Run:
             elif self._until_deadline() == 0.0:
                 self.record(StopRequested("seconds", "the time for the search is up"))
 
+    def _let_go(self) -> None:
+        """A batch of model calls may take a day: a run that rests, or whose search is over, does not wait for it."""
+        if self.llm is None or not self.llm.batched:
+            return
+        if self.state.halt is not None:  # a resume takes the results
+            for task in self._tasks:
+                if task.get_name().startswith(ProposalStarted.type):
+                    task.cancel()
+        elif self.state.stop is not None:
+            self.llm.give_up()
+
     def _until_deadline(self) -> float | None:
         """Seconds until the search must end so that the exam still fits; None without such a limit."""
         state = self.state
         limit = state.ledger.budget.seconds
-        if limit is None or state.stop is not None or state.ended is not None:
+        if limit is None or state.stop is not None or state.ended is not None or (state.paused and state.idle):
             return None
         each = state.unit_seconds / state.units if state.units else 0.0
         held = reserve(state) / len(state.rows) * each / state.workers
@@ -345,70 +358,6 @@ class Run:
         stage_for = getattr(self.problem.evaluator, "stage_for", None)
         return started.stage if stage_for is None else str(stage_for(started.purpose))
 
-    async def _propose(self, started: ProposalStarted, moment: Moment) -> None:
-        context = Context(
-            problem=self.state.problem,
-            history=moment.history,
-            rng=random.Random(int(digest([self.state.seed, "proposal", started.id]), 16)),
-            ask=self._asker(f"proposal-{started.id}") if self._llm is not None else None,
-            left=moment.left,
-            decision=started.id,
-            memory=copy.deepcopy(moment.memory),  # a proposer may change its memory in place; the journal's stays
-            options=self.state.settings.options,
-            reader=self._reader(started.id) if self.state.problem.by_rows else None,
-        )
-        moment_memory = moment.memory
-        del moment
-        error = ""
-        proposals = []
-        try:
-            proposals = [context.finished(made) for made in await self.proposer.propose(context, started.n)]
-        except BudgetExceeded as caught:
-            error, context.exhausted = caught.message, True
-        except (ProviderError, PrerequisiteError) as caught:
-            if isinstance(caught, PrerequisiteError) or caught.fatal:
-                # The proposal stays open: a resume makes it again, and uses the answers it already got.
-                await self.turn("stop.requested", "provider")
-                self.record(StopRequested("provider", f"{caught.message}\n{caught.hint}".strip()))
-                return
-            error = caught.message
-        except StoreError:
-            raise
-        except AgentError as caught:
-            error = caught.message
-        except Exception as caught:  # a proposer of the user's own may do anything; the run goes on and says so
-            error = f"{type(caught).__name__}: {caught}"
-        ended = ProposalEnded(started.id, proposals, context.rejections, context.memory, error, context.exhausted)
-        try:
-            ended.body()
-        except (TypeError, ValueError) as caught:
-            reason = f"what it proposed, rejected or remembers is not JSON: {caught}"
-            ended = ProposalEnded(started.id, [], [], moment_memory, reason)
-        del context
-        await self.turn("proposal.ended", started.id)
-        self.record(ended)
-
-    def _reader(self, proposal: int) -> Callable[[str], Any]:
-        async def read(example: str) -> Any:
-            if example not in self.state.reads.get(proposal, {}):
-                row = await self._row(proposal, example)
-                await self.turn("row.read", proposal, example)
-                self.record(RowRead(proposal, example, row))
-            return copy.deepcopy(self.state.reads[proposal][example])  # as it is stored, without keys and credentials
-
-        return read
-
-    async def _row(self, proposal: int, example: str) -> Any:
+    async def row(self, proposal: int, example: str) -> Any:
         """The content of a row of train; a replay has what was recorded for the proposal."""
         return self._train[example]
-
-    def _asker(self, scope: str) -> Callable[[ModelRequest], Any]:
-        llm = self._llm
-        assert llm is not None
-
-        async def ask(request: ModelRequest) -> Completion:
-            if request.schema is None:
-                return await llm.complete(request, role="propose", scope=scope)
-            return await llm.structured(request, role="propose", scope=scope, schema=request.schema)
-
-        return ask

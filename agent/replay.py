@@ -17,6 +17,10 @@ from typing import Any
 from agent.decide import decide
 from agent.evaluation import Output, Request
 from agent.events import (
+    RESUMABLE,
+    BatchEnded,
+    BatchStarted,
+    BatchSubmitted,
     CallEnded,
     CallRefused,
     CallRetried,
@@ -33,6 +37,8 @@ from agent.events import (
     ProposalStarted,
     ReportStarted,
     RowRead,
+    RunContinued,
+    RunPaused,
     RunResumed,
     RunStarted,
     StopRequested,
@@ -43,9 +49,10 @@ from agent.loop import Run
 from agent.moments import Moment, fold, replies
 from agent.problem import Problem
 from agent.proposers.base import load, talks
-from agent.state import RESUMABLE
 from agent.wall import ROWS, ended, opened
 
+DELIVERED = (CallRetried, BatchStarted, BatchSubmitted, BatchEnded, RunPaused, RunContinued)
+"""Events that no decision leads to, and no task of a replay."""
 OUTSIDE = (*RESUMABLE, "seconds")
 """Reasons to stop that come from outside; the others are decided."""
 
@@ -137,8 +144,8 @@ class Replay(Run):
         self.state, self._moments = fold(folded)
         self._memory.events.extend(entry.event for entry in folded)
         self._replies = replies(folded)
-        if self._llm is not None:
-            self._llm = self._make_llm(self)
+        if self.llm is not None:
+            self.llm = self._make_llm(self)
         self._launch = [(started, self._moments[started.id]) for started in self.state.proposals.values()]
         self._launch += [(started, None) for started in self.state.evaluations.values()]
 
@@ -157,9 +164,11 @@ class Replay(Run):
         assert isinstance(first, RunStarted)
         ended = {e.event.id: e.event for e in self.recorded_entries if isinstance(e.event, CallEnded)}
         known: dict[int, list[CallEnded]] = {}  # in order: a call that stopped the run is made again after a resume
-        for entry in self.recorded_entries[len(self._memory.events) :]:
+        here = len(self._memory.events)
+        open_ends = {e.event.id for e in self.recorded_entries[here:] if isinstance(e.event, CallEnded)}
+        for place, entry in enumerate(self.recorded_entries):
             call = entry.event
-            if isinstance(call, CallStarted) and call.id in ended:
+            if isinstance(call, CallStarted) and call.id in open_ends and (place >= here or call.batch):
                 seed = wire_seed(first.seed, call.scope, call.key, call.ordinal)
                 known.setdefault(seed, []).append(ended[call.id])
         return Llm(run, first.settings["models"], lambda name: _Recorded(known), seed=first.seed)
@@ -197,7 +206,7 @@ class Replay(Run):
         else:  # it was never measured: the journal ends, or was cut off, before
             await asyncio.Event().wait()
 
-    async def _row(self, proposal: int, example: str) -> Any:
+    async def row(self, proposal: int, example: str) -> Any:
         if (proposal, example) not in self._read:
             await asyncio.Event().wait()  # it was cut off before it read
         return self._read[proposal, example]
@@ -205,9 +214,8 @@ class Replay(Run):
     def _deliver(self) -> bool:
         """Record the next event if it came from outside and no task of ours will bring it."""
         event = self._next()
-        if isinstance(event, CallRetried) or (isinstance(event, StopRequested) and event.reason in OUTSIDE):
-            Run.record(self, event)
-        elif self._answers(event):
+        steered = isinstance(event, StopRequested) and event.reason in OUTSIDE
+        if steered or isinstance(event, DELIVERED) or self._answers(event):
             assert event is not None
             Run.record(self, event)
         elif isinstance(event, (RunResumed, EpochStarted)):
@@ -234,8 +242,8 @@ class Replay(Run):
             task.cancel()
         self._launch.clear()
         self._replies = replies(self.recorded_entries[: len(self._memory.events)])
-        if self._llm is not None:
-            self._llm = self._make_llm(self)
+        if self.llm is not None:
+            self.llm = self._make_llm(self)
         open_proposals, open_evaluations = list(self.state.proposals.values()), list(self.state.evaluations.values())
         self._append(event)
         following = self._next()

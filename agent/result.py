@@ -13,7 +13,7 @@ from agent.errors import StoreError
 from agent.events import RunStarted
 from agent.history import Trial
 from agent.journal import Entry, read, read_all
-from agent.ledger import counted
+from agent.ledger import at_provider, counted
 from agent.pareto import LIMIT, Front, front
 from agent.problem import Problem
 from agent.space import Candidate
@@ -214,7 +214,7 @@ class Result:
         """
         try:
             write_best(self.folder / "best", self)
-            (self.folder / "summary.md").write_text(self.markdown(), encoding="utf-8")
+            (self.folder / "summary.md").write_text(self.markdown(), encoding="utf-8", errors="replace")
             (self.folder / SUMMARY).write_text(self._summary(), encoding="utf-8")  # last: see `saved`
         except OSError as error:
             raise StoreError(
@@ -231,7 +231,7 @@ class Result:
             return False
 
     def _summary(self) -> str:
-        return json.dumps(self.to_json(), indent=1, ensure_ascii=False) + "\n"
+        return _document(self.to_json())
 
     def markdown(self) -> str:
         """The summary for people."""
@@ -243,6 +243,16 @@ class Result:
             lines.append("")
         lines += [f"Spent: {spent_line(self.spent)}.", "", f"Run: `{self.run}`", ""]
         return "\n".join(lines)
+
+
+def _document(value: Any) -> str:
+    """JSON for a file. Half of a surrogate pair, as a model may write it, can only be stored escaped."""
+    text = json.dumps(value, indent=1, ensure_ascii=False)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        text = json.dumps(value, indent=1)
+    return text + "\n"
 
 
 def _cell(value: Any) -> str:
@@ -260,8 +270,11 @@ def spent_line(spent: dict[str, Any]) -> str:
     parts.append("price unknown" if spent["usd"] is None else f"${spent['usd']:.4f}" if spent["usd"] else "$0")
     parts.append(f"{spent['seconds']:.0f} s")
     possibly = spent["possibly_spent"]
-    if possibly["calls"]:
-        parts.append(f"possibly {possibly['calls']} more calls (cut off without an answer)")
+    waiting = at_provider(spent)
+    if waiting:
+        parts.append(f"{waiting} calls wait in a batch at the provider")
+    if possibly["calls"] > waiting:
+        parts.append(f"possibly {possibly['calls'] - waiting} more calls (cut off without an answer)")
     return ", ".join(parts)
 
 
@@ -270,7 +283,7 @@ def write_best(folder: Path, result: Result) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     status = {"status": result.status, "candidate": result.best.values_json, "run": result.run}
     written = [folder / "candidate.json"]
-    written[0].write_text(json.dumps(status, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    written[0].write_text(_document(status), encoding="utf-8")
     for name, parameter in result.problem.space.items():
         if isinstance(parameter, Code) and parameter.tree:
             for place, text in parameter.texts(result.best[name]).items():

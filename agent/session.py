@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import math
 import os
 import platform
 import shutil
-import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -17,13 +15,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agent.asks import COMPARED, REPEATED
+from agent.control.server import Steering, obeying, serving
 from agent.errors import AgentError, ConfigError, RunChanged
 from agent.evaluation import Executor
-from agent.events import EpochStarted, Event, RunResumed, RunStarted, StopRequested
+from agent.events import EpochStarted, Event, RunResumed, RunStarted
 from agent.gate import exam, planning
 from agent.gate.arena import FEWEST
-from agent.journal import Journal
+from agent.journal import Journal, explain
 from agent.ledger import Budget
+from agent.lock import problem_lock
 from agent.loop import Observer, Run
 from agent.problem import Problem
 from agent.proposers.base import TABLE, load, talks
@@ -53,13 +53,16 @@ class Session:
         model: A model object to use instead of `settings.models`, as `agent.llm.scripted` gives one.
         executor: An executor to use instead of what fits the evaluator.
         observers: Told of every event.
-        progress: Told how far a download of weights is: bytes so far, bytes in all (0: unknown), a sentence.
+        progress: Told how far a download of weights is: bytes so far, bytes in all (0: unknown), a sentence; and, as
+            a sentence alone, how far a batch of model calls is.
         env: Environment variables for the evaluator's processes.
         checks: Of the user's own, which a candidate must pass before it is measured.
         shares: For val and test, as in `agent.data.split`; None for what fits the number of rows.
         starts: Points that are measured right after the initial candidate; what one leaves out is at its default.
         warm_from: An earlier run to take good and failed points from, or such points: see `agent.warm`.
         origin: How the run came about, for `RunStarted.origin`.
+        service: Other processes may find and steer this run: it holds the problem's lock, so that nobody else runs the
+            same problem in the same folder of runs, and answers on a socket while it is driven (`agent.control`).
     """
 
     problem: Problem
@@ -76,6 +79,7 @@ class Session:
     starts: Sequence[Mapping[str, Any]] = ()
     warm_from: Earlier | None = None
     origin: Mapping[str, Any] = field(default_factory=dict)
+    service: bool = False
     warm: dict[str, Any] = field(default_factory=dict, init=False)
     """What was taken from the earlier run."""
     notes: list[str] = field(default_factory=list, init=False)
@@ -241,6 +245,23 @@ class Session:
         finally:
             journal.close()
 
+    @contextlib.contextmanager
+    def _alone(self, runs: Path) -> Iterator[None]:
+        """Be the only service that runs this problem in a folder of runs."""
+        if not self.service:
+            yield
+            return
+        # The first of the files that the run comes from is the problem's own.
+        file = next(iter(self.origin.get("files") or ()), "problem.toml")
+        try:
+            lock = problem_lock(runs, self.problem.folder / file)
+        except OSError as error:
+            raise explain(error, runs) from None
+        try:
+            yield
+        finally:
+            lock.release()
+
     async def run(self, folder: Path, hold: Callable[[Run], Any] | None = None) -> Result:
         """A new run in `folder`.
 
@@ -251,20 +272,21 @@ class Session:
         Raises:
             ConfigError, PrerequisiteError, StoreError, RunLocked: See there.
         """
-        new = not folder.exists()
-        self.divide(folder)
-        self.warm_up(folder.parent)
-        self.check()
-        with self._journal(folder) as journal:
-            try:
-                run = self._make(journal)
-                run.start(self.started(folder.name))
-                await run.prepare()
-            except AgentError:
-                if new:  # nothing was measured: there is no run to keep
-                    shutil.rmtree(folder, ignore_errors=True)
-                raise
-            return await self._drive(run, folder, hold)
+        with self._alone(folder.parent):
+            new = not folder.exists()
+            self.divide(folder)
+            self.warm_up(folder.parent)
+            self.check()
+            with self._journal(folder) as journal:
+                try:
+                    run = self._make(journal)
+                    run.start(self.started(folder.name))
+                    await run.prepare()
+                except AgentError:
+                    if new:  # nothing was measured: there is no run to keep
+                        shutil.rmtree(folder, ignore_errors=True)
+                    raise
+                return await self._drive(run, folder, hold)
 
     async def resume(
         self,
@@ -286,6 +308,12 @@ class Session:
         Raises:
             RunChanged: Evaluator, data or problem changed, and `accept_change` is false.
         """
+        with self._alone(folder.parent):
+            return await self._resumed(folder, dict(changes or {}), accept_change, hold)
+
+    async def _resumed(
+        self, folder: Path, changes: dict[str, Any], accept_change: bool, hold: Callable[[Run], Any] | None
+    ) -> Result:
         self.divide(folder)
         before = load_state(folder, everything=True)
         if before.origin.get("initial_from"):  # the problem file has another initial candidate
@@ -300,7 +328,7 @@ class Session:
                 hint="undo the change (repeat each --set of the run), start a new run, "
                 "or resume with --accept-change to go on from the champion",
             )
-        if before.ended is not None and not changed and not (changes or {}).get("budget"):
+        if before.ended is not None and not changed and not changes.get("budget"):
             result = Result.of(before, folder)
             if not result.saved:  # it was cut off between its last event and its summary
                 result.save()
@@ -316,7 +344,7 @@ class Session:
             # The journal holds a server's address without its credentials; what the caller gives goes first.
             server = self.settings.base_url or before.settings.base_url
             run = self._make(journal, replace(before.settings, base_url=server), before.seed)
-            run.resume(RunResumed(dict(changes or {})), *more)
+            run.resume(RunResumed(changes), *more)
             await run.prepare()
             return await self._drive(run, folder, hold)
 
@@ -369,49 +397,29 @@ class Session:
         def make(run: Run) -> Llm:
             from agent.llm.gateway import Llm
 
-            return Llm(run, settings.models, connect, self.problem.prices, seed)
+            return Llm(
+                run, settings.models, connect, self.problem.prices, seed, batch=settings.batched, told=self._told
+            )
 
         return make
 
+    def _told(self, words: str) -> None:
+        if self.progress is not None:
+            self.progress(0, 0, words)
+
     async def _drive(self, run: Run, folder: Path, hold: Callable[[Run], Any] | None) -> Result:
-        with _signals(run):
-            if hold is not None:
-                hold(run)
-            try:
-                await run.drive()
-            finally:
-                await run.close()
+        steering = Steering(run)
+        async with serving(steering, folder) if self.service else contextlib.nullcontext():
+            with obeying(steering):
+                if hold is not None:
+                    hold(run)
+                try:
+                    await run.drive()
+                finally:
+                    await run.close()
         result = Result.of(run.state, folder)
         result.save()
         return result
-
-
-@contextlib.contextmanager
-def _signals(run: Run) -> Iterator[None]:
-    """The first Ctrl-C or SIGTERM finishes what is in flight and saves; the second one stops at once."""
-    loop = asyncio.get_running_loop()
-    task = asyncio.current_task()
-    seen: list[int] = []
-
-    def stop(number: int) -> None:
-        seen.append(number)
-        if len(seen) == 1:
-            reason = "interrupted" if number == signal.SIGINT else "terminated"
-            run.record(StopRequested(reason, "finishing what is in flight; once more stops at once"))
-        elif task is not None:
-            task.cancel()
-
-    numbers = [signal.SIGINT, signal.SIGTERM]
-    try:
-        for number in numbers:
-            loop.add_signal_handler(number, stop, number)
-    except (ValueError, RuntimeError, NotImplementedError):  # not the main thread: the caller's signals stay theirs
-        numbers = []
-    try:
-        yield
-    finally:
-        for number in numbers:
-            loop.remove_signal_handler(number)
 
 
 def versions() -> dict[str, str]:

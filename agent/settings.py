@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
@@ -12,6 +12,9 @@ from agent.gate.evidence import pairs_needed
 from agent.gate.exam import GAIN, LEVEL, PAIRS
 from agent.gate.levels import weight
 
+ROLES = ("propose", "task", "judge", "critic")
+BATCHED = ("openai", "anthropic")
+"""How the names of models begin whose providers have a Batch API."""
 DEFAULT_MODEL = "local:smollm2-135m"
 
 
@@ -37,6 +40,8 @@ class Settings:
         smallest_gain: Gain, as a share of a score's range, that the race on rows looks for.
         report: Whether test rows are opened at the end.
         base_url: Another server for OpenAI-compatible models.
+        batch: Roles whose calls go through the provider's Batch API, for half the price and within a day; True means
+            every role that has a model.
         options: The proposer's own options.
     """
 
@@ -57,6 +62,7 @@ class Settings:
     smallest_gain: float = 0.08
     report: bool = True
     base_url: str | None = None
+    batch: bool | Sequence[str] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -87,12 +93,39 @@ class Settings:
                 f"base_url is for OpenAI-compatible models and would not reach {foreign[0]}",
                 hint="for another Anthropic server set ANTHROPIC_BASE_URL",
             )
+        object.__setattr__(self, "batch", self._in_batches())
         need = pairs_needed(self.level * weight(1) * GAIN)
         if isinstance(self.exam_pairs, bool) or not isinstance(self.exam_pairs, int) or self.exam_pairs < need:
             raise ConfigError(
                 f"exam_pairs: found {self.exam_pairs!r}, allowed is a whole number of at least {need}",
                 hint=f"fewer pairs can never reach the level of {self.level:g}",
             )
+
+    @property
+    def batched(self) -> tuple[str, ...]:
+        """The roles whose calls go through the provider's Batch API."""
+        return () if isinstance(self.batch, bool) else tuple(self.batch)
+
+    def _in_batches(self) -> list[str]:
+        """The roles in batch mode, after a look at whether their models can be asked so."""
+        given = list(self.models) if self.batch is True else [] if self.batch is False else self.batch
+        if isinstance(given, str) or not isinstance(given, Sequence) or not all(role in ROLES for role in given):
+            raise ConfigError(
+                f"batch: found {self.batch!r}, allowed is true, or a list of roles ({', '.join(ROLES)})",
+                hint='such as batch = ["propose"]',
+            )
+        for role in given:
+            if role not in self.models:
+                raise ConfigError(
+                    f"batch: no model is set for the role {role}", hint=f'set models.{role} = "provider:model"'
+                )
+            name = self.models[role]
+            if not name.startswith(BATCHED):
+                raise ConfigError(
+                    f"batch: {name} has no Batch API",
+                    hint="leave models.batch out, or name a model of OpenAI or Anthropic, such as anthropic:MODEL",
+                )
+        return list(dict.fromkeys(given))
 
     def to_json(self) -> dict[str, Any]:
         out = asdict(self)

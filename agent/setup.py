@@ -124,7 +124,7 @@ def build(parsed: ProblemConfig, path: Path) -> Setup:
     models = {
         role: name
         for role, name in parsed.models.model_dump().items()
-        if name not in (None, "none") and role != "base_url"
+        if name not in (None, "none") and role not in ("base_url", "batch")
     }
     settings = _section(
         SECTIONS,
@@ -135,6 +135,7 @@ def build(parsed: ProblemConfig, path: Path) -> Setup:
             executor=chosen.executor,
             isolate=chosen.isolate,
             base_url=parsed.models.base_url,
+            batch=parsed.models.batch,
             options=parsed.proposer.options,
             **parsed.gate.model_dump(exclude={"claim", "checks"}),
         ),
@@ -244,7 +245,7 @@ def _rows(given: DataConfig, folder: Path) -> Dataset:
     return load_splits(shares=_shares(given), **paths, **fields)
 
 
-SECTIONS = {"options": "proposer", "base_url": "models", "workers": "run", "executor": "evaluator"}
+SECTIONS = {"options": "proposer", "base_url": "models", "batch": "models", "workers": "run", "executor": "evaluator"}
 """Where a setting stands that is not in [gate]."""
 
 

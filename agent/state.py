@@ -9,6 +9,7 @@ from typing import Any
 from agent.asks import COMPARED, NOISE, REPEATED, Ask, Asks
 from agent.curves import KEPT, Curve
 from agent.events import (
+    RESUMABLE,
     CallEnded,
     CallStarted,
     CandidateAdmitted,
@@ -32,7 +33,9 @@ from agent.events import (
     ReportReached,
     ReportStarted,
     RowRead,
+    RunContinued,
     RunEnded,
+    RunPaused,
     RunResumed,
     RunStarted,
     StopRequested,
@@ -49,9 +52,6 @@ from agent.nearness import Known
 from agent.problem import Problem
 from agent.settings import Settings
 from agent.space import Candidate
-
-RESUMABLE = ("interrupted", "terminated", "provider")
-"""Reasons to stop that leave the run open: it goes on when the user or the provider lets it."""
 
 
 class State:
@@ -134,6 +134,8 @@ class State:
         """Why the search is over; the exam follows."""
         self.halt: StopRequested | None = None
         """Why the run rests; a resume goes on where it was."""
+        self.paused = False
+        """Whether nothing new starts until the user says so; a resume goes on too."""
         self.ended: RunEnded | None = None
         self._ask_initial(initial.id)
 
@@ -220,7 +222,8 @@ class State:
 
     def apply(self, event: Event, time: float) -> None:
         """Fold one event, recorded at `time`."""
-        if not isinstance(event, RunResumed):  # the time between two sessions is nobody's work
+        # The time between two sessions is nobody's work, and so is a pause once all that was in flight is finished.
+        if not isinstance(event, RunResumed) and not (self.paused and self.idle):
             self.ledger.seconds += max(0.0, time - self.last)
             if self.gate.open:
                 self.gate.seconds += max(0.0, time - self.last)
@@ -255,6 +258,7 @@ class State:
         self.calls.clear()
         self.errors = []
         self.halt = None
+        self.paused = False
         if "budget" in event.changes:
             self.ledger.budget = Budget(**event.changes["budget"])
             if self.gate.accepted is not None or not self.gate.open:
@@ -472,6 +476,12 @@ class State:
         elif self.stop is None:
             self.stop = event
 
+    def _paused(self, event: RunPaused) -> None:
+        self.paused = True
+
+    def _continued(self, event: RunContinued) -> None:
+        self.paused = False
+
     def _exam_decided(self, event: ExamDecided) -> None:
         self.gate.decided(event, self.history.champion)
 
@@ -500,6 +510,8 @@ _HANDLERS: dict[type[Event], Any] = {
     CallStarted: State._call_started,
     CallEnded: State._call_ended,
     StopRequested: State._stop,
+    RunPaused: State._paused,
+    RunContinued: State._continued,
     ExamDecided: State._exam_decided,
     VerdictReached: lambda state, event: state.gate.reached(event),
     ReportPlanned: lambda state, event: state.gate.report_made(event),

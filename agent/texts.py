@@ -292,7 +292,7 @@ def _loaded(parameter: Any) -> str:
 def _read(folder: Path, name: str | None) -> str:
     path = folder / str(name)
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")  # the mark that some editors put first is no part of a text
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"cannot read {path}: {error}", hint="the file must exist and be UTF-8") from None
 

@@ -151,5 +151,5 @@ def until(path: Path, size: int, seconds: float = 30.0) -> None:
 
 def only_run(runs: Path) -> Path:
     """The single run in a folder of runs."""
-    (found,) = runs.iterdir()
+    (found,) = (path for path in runs.iterdir() if not path.name.startswith("."))
     return found

@@ -26,6 +26,7 @@ _skipped: list[tuple[str, str]] = []
 def _no_keys(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in KEYS:
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("BROWSER", "true")  # no test opens a window on somebody's desktop
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:

@@ -1,7 +1,8 @@
 """A model provider on this machine: real HTTP for the real SDKs, and no model behind it.
 
-It speaks OpenAI Responses, OpenAI Chat and Anthropic Messages (as a stream of server-sent events), does
-what its script says, and keeps its own account of calls and billed tokens, against which ours is checked.
+It speaks OpenAI Responses, OpenAI Chat and Anthropic Messages (as a stream of server-sent events), and both Batch
+APIs (`batches`), does what its script says, and keeps its own account of calls and billed tokens, against which ours
+is checked.
 
     async with FakeProvider() as provider:
         provider.script(rate_limited(seconds=2), ok("fine"))
@@ -12,84 +13,56 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, replace
+from pathlib import Path
 
-JSON = dict[str, Any]
+sys.path.insert(0, str(Path(__file__).parent))  # the tests of the models know these files by their bare names
 
+from fake_batches import Batches, Drop
+from fake_wires import (
+    CUT,
+    HANG,
+    HTML,
+    JSON,
+    MALFORMED,
+    OVERLOAD,
+    Behaviour,
+    anthropic_events,
+    chat,
+    drop,
+    error,
+    ok,
+    rate_limited,
+    refusal,
+    responses,
+    spend_stop,
+    structured,
+    tools,
+    truncated,
+)
 
-@dataclass(frozen=True)
-class Behaviour:
-    """What to do with one request."""
-
-    kind: str = "reply"  # reply, error, drop, cut, overload, malformed, html, hang
-    text: str = ""
-    tools: tuple[tuple[str, Any], ...] = ()
-    stop: str = "end"  # end, length, refusal
-    input: int = 11
-    cached: int = 0
-    written: int = 0
-    output: int = 7
-    reasoning: int = 0
-    thought: str = ""  # opaque reasoning that the client must hand back
-    usage: bool = True
-    logprobs: tuple[tuple[str, float], ...] = ()  # of the first token, for those who ask
-    gap: float = 0.0  # seconds before each piece of a stream, or before the body
-    status: int = 200
-    error: JSON = field(default_factory=dict)
-    headers: JSON = field(default_factory=dict)
-
-
-def ok(text: str = "fine", **more: Any) -> Behaviour:
-    return Behaviour(text=text, **more)
-
-
-def structured(value: Any, **more: Any) -> Behaviour:
-    return Behaviour(text=json.dumps(value), **more)
-
-
-def tools(*calls: tuple[str, Any], **more: Any) -> Behaviour:
-    """Tool calls in parallel: (name, arguments); arguments as text are sent as they are."""
-    return Behaviour(tools=calls, **more)
-
-
-def truncated(text: str, **more: Any) -> Behaviour:
-    return Behaviour(text=text, stop="length", **more)
-
-
-def refusal(text: str = "I will not do that.", **more: Any) -> Behaviour:
-    return Behaviour(text=text, stop="refusal", **more)
-
-
-def error(status: int, kind: str = "some_error", code: str | None = None, **headers: str) -> Behaviour:
-    detail = {"type": kind, "code": code, "message": f"the server says {kind}"}
-    return Behaviour("error", status=status, error=detail, headers={k.replace("_", "-"): v for k, v in headers.items()})
-
-
-def rate_limited(*, seconds: float | str | None = None, ms: float | None = None) -> Behaviour:
-    headers = {} if seconds is None else {"retry_after": str(seconds)}
-    return error(429, "rate_limit_error", **headers, **({} if ms is None else {"retry_after_ms": str(ms)}))
-
-
-def spend_stop() -> Behaviour:
-    """Looks like a rate limit, and is not: on both wires the code alone tells."""
-    found = error(429, "insufficient_quota", "insufficient_quota")
-    found.error["details"] = {"error_code": "enforced_spend_limit_reached"}
-    return found
-
-
-def drop(when: str = "middle") -> Behaviour:
-    """Break the connection, before the answer or in the middle of it (where it is billed)."""
-    return Behaviour("drop", text="half of an answer", stop=when)
-
-
-MALFORMED = Behaviour("malformed", text="half of an answer")
-HTML = Behaviour("html")
-HANG = Behaviour("hang")
-CUT = Behaviour("cut", text="half of an answer")
-OVERLOAD = Behaviour("overload", text="half of an answer")  # an error event inside of a stream
+__all__ = [
+    "CUT",
+    "HANG",
+    "HTML",
+    "MALFORMED",
+    "OVERLOAD",
+    "Behaviour",
+    "FakeProvider",
+    "Request",
+    "drop",
+    "error",
+    "ok",
+    "rate_limited",
+    "refusal",
+    "spend_stop",
+    "structured",
+    "tools",
+    "truncated",
+]
 
 
 @dataclass(frozen=True)
@@ -97,6 +70,9 @@ class Request:
     path: str
     headers: dict[str, str]
     body: JSON
+    method: str = "POST"
+    query: str = ""
+    raw: bytes = b""
 
 
 class FakeProvider:
@@ -109,6 +85,7 @@ class FakeProvider:
         self.answer: Callable[[Request], Behaviour] = lambda _: ok()
         self._script: list[Behaviour] = []
         self._open: set[asyncio.Task[None]] = set()
+        self.batches = Batches(lambda request: self._script.pop(0) if self._script else self.answer(request))
 
     @property
     def calls(self) -> int:
@@ -136,7 +113,9 @@ class FakeProvider:
         self._open.add(task)
         try:
             request = await _read(reader)
-            if request is not None:
+            if request is not None and self.batches.knows(request):
+                await self._batch(request, writer)
+            elif request is not None:
                 self.requests.append(request)
                 self.most_at_once = max(self.most_at_once, len(self._open))
                 await self._do(self._script.pop(0) if self._script else self.answer(request), request, writer)
@@ -147,6 +126,14 @@ class FakeProvider:
             writer.close()
             with suppress(ConnectionError, asyncio.CancelledError):
                 await writer.wait_closed()
+
+    async def _batch(self, request: Request, writer: asyncio.StreamWriter) -> None:
+        try:
+            status, body, headers = self.batches.do(request, self.url)
+        except Drop:
+            writer.transport.abort()
+            return
+        await _send(writer, status, body if isinstance(body, bytes) else json.dumps(body), headers)
 
     async def _do(self, act: Behaviour, request: Request, writer: asyncio.StreamWriter) -> None:
         if act.kind == "hang":
@@ -165,9 +152,9 @@ class FakeProvider:
 
     async def _reply(self, act: Behaviour, request: Request, writer: asyncio.StreamWriter) -> None:
         if request.path.endswith("/messages"):
-            await self._stream(_anthropic_events(act), act, writer)
+            await self._stream(anthropic_events(act), act, writer)
             return
-        render = _responses if request.path.endswith("/responses") else _chat
+        render = responses if request.path.endswith("/responses") else chat
         await asyncio.sleep(act.gap)
         body = json.dumps(render(act if request.body.get("top_logprobs") else replace(act, logprobs=())))
         await _send(writer, 200, body, act.headers, cut=act.kind in ("drop", "cut"))
@@ -198,7 +185,10 @@ async def _read(reader: asyncio.StreamReader) -> Request | None:
     first, *lines = head.decode().split("\r\n")
     headers = {k.lower(): v.strip() for k, _, v in (line.partition(":") for line in lines if line)}
     body = await reader.readexactly(int(headers.get("content-length", 0)))
-    return Request(first.split()[1].partition("?")[0], headers, json.loads(body or b"{}"))
+    method, target, _ = first.split()
+    path, _, query = target.partition("?")
+    plain = {} if "multipart" in headers.get("content-type", "") else json.loads(body or b"{}")
+    return Request(path, headers, plain, method, query, body)
 
 
 def _head(status: int, headers: JSON) -> bytes:
@@ -206,120 +196,11 @@ def _head(status: int, headers: JSON) -> bytes:
     return ("\r\n".join(lines) + "\r\n\r\n").encode()
 
 
-async def _send(writer: asyncio.StreamWriter, status: int, body: str, headers: JSON, cut: bool = False) -> None:
-    data = body.encode()
+async def _send(writer: asyncio.StreamWriter, status: int, body: str | bytes, headers: JSON, cut: bool = False) -> None:
+    data = body if isinstance(body, bytes) else body.encode()
     writer.write(_head(status, {"content-type": "application/json", "content-length": len(data)} | headers))
     writer.write(data[: len(data) // 2] if cut else data)
     await writer.drain()
     if cut:
         await asyncio.sleep(0.01)  # let the half arrive before the connection is reset
         writer.transport.abort()
-
-
-def _text(arguments: Any) -> str:
-    return arguments if isinstance(arguments, str) else json.dumps(arguments)
-
-
-def _token(act: Behaviour) -> list[JSON]:
-    told = [{"token": token, "bytes": list(token.encode()), "logprob": value} for token, value in act.logprobs]
-    return [{**told[0], "top_logprobs": told}] if told else []
-
-
-def _chat(act: Behaviour) -> JSON:
-    message: JSON = {"role": "assistant", "content": act.text or None}
-    if act.stop == "refusal":
-        message = {"role": "assistant", "content": None, "refusal": act.text}
-    if act.tools:
-        message["tool_calls"] = [
-            {"id": f"call_{i}", "type": "function", "function": {"name": name, "arguments": _text(given)}}
-            for i, (name, given) in enumerate(act.tools)
-        ]
-    reason = "length" if act.stop == "length" else "tool_calls" if act.tools else "stop"
-    choice: JSON = {"index": 0, "message": message, "finish_reason": reason}
-    if act.logprobs:
-        choice["logprobs"] = {"content": _token(act), "refusal": None}
-    out: JSON = {
-        "id": "chatcmpl-1",
-        "object": "chat.completion",
-        "created": 1,
-        "model": "fake-1",
-        "choices": [choice],
-    }
-    if act.usage:
-        out["usage"] = {
-            "prompt_tokens": act.input,
-            "completion_tokens": act.output,
-            "total_tokens": act.input + act.output,
-            "prompt_tokens_details": {"cached_tokens": act.cached, "cache_write_tokens": act.written},
-            "completion_tokens_details": {"reasoning_tokens": act.reasoning},
-        }
-    return out
-
-
-def _responses(act: Behaviour) -> JSON:
-    output: list[JSON] = []
-    if act.thought:
-        output.append({"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": act.thought})
-    if act.text:
-        kind = (
-            {"type": "refusal", "refusal": act.text}
-            if act.stop == "refusal"
-            else {"type": "output_text", "text": act.text, "logprobs": _token(act)}
-        )
-        output.append({"type": "message", "id": "msg_1", "role": "assistant", "content": [kind | {"annotations": []}]})
-    output += [
-        {"type": "function_call", "id": f"fc_{i}", "call_id": f"call_{i}", "name": name, "arguments": _text(given)}
-        for i, (name, given) in enumerate(act.tools)
-    ]
-    out: JSON = {
-        "id": "resp_1",
-        "object": "response",
-        "created_at": 1,
-        "model": "fake-1",
-        "status": "incomplete" if act.stop == "length" else "completed",
-        "incomplete_details": {"reason": "max_output_tokens"} if act.stop == "length" else None,
-        "output": output,
-    }
-    if act.usage:
-        out["usage"] = {
-            "input_tokens": act.input,
-            "output_tokens": act.output,
-            "total_tokens": act.input + act.output,
-            "input_tokens_details": {"cached_tokens": act.cached, "cache_write_tokens": act.written},
-            "output_tokens_details": {"reasoning_tokens": act.reasoning},
-        }
-    return out
-
-
-def _anthropic_events(act: Behaviour) -> list[JSON]:
-    blocks: list[tuple[JSON, list[JSON]]] = []
-    if act.thought:
-        start = {"type": "thinking", "thinking": "", "signature": ""}
-        blocks.append((start, [{"type": "signature_delta", "signature": act.thought}]))
-    if act.text:
-        half = len(act.text) // 2
-        parts = [{"type": "text_delta", "text": part} for part in (act.text[:half], act.text[half:])]
-        blocks.append(({"type": "text", "text": ""}, parts))
-    for i, (name, given) in enumerate(act.tools):
-        start = {"type": "tool_use", "id": f"call_{i}", "name": name, "input": {}}
-        blocks.append((start, [{"type": "input_json_delta", "partial_json": _text(given)}]))
-    # Their input count leaves out what was read from or written to the cache.
-    plain = act.input - act.cached - act.written
-    usage = {
-        "input_tokens": plain,
-        "cache_read_input_tokens": act.cached,
-        "cache_creation_input_tokens": act.written,
-        "output_tokens": 1,
-    }
-    final = {"output_tokens": act.output, "output_tokens_details": {"thinking_tokens": act.reasoning}}
-    if not act.usage:
-        usage, final = {"input_tokens": 0, "output_tokens": 0}, {"output_tokens": 0}
-    message = {"id": "msg_1", "type": "message", "role": "assistant", "model": "fake-1", "content": [], "usage": usage}
-    events: list[JSON] = [{"type": "message_start", "message": message}]
-    for index, (start, deltas) in enumerate(blocks):
-        events.append({"type": "content_block_start", "index": index, "content_block": start})
-        events += [{"type": "content_block_delta", "index": index, "delta": delta} for delta in deltas]
-        events.append({"type": "content_block_stop", "index": index})
-    reason = {"length": "max_tokens", "refusal": "refusal"}.get(act.stop, "tool_use" if act.tools else "end_turn")
-    events.append({"type": "message_delta", "delta": {"stop_reason": reason}, "usage": final})
-    return [*events, {"type": "message_stop"}]

@@ -118,6 +118,7 @@ def bodies(items: list[Entry] | list[Event], skip: tuple[str, ...] = ()) -> list
             place.pop("seconds", None)
         if event.type.startswith("run."):
             body.pop("run", None)
+            body.pop("origin", None)  # the words that started it
         out.append((event.type, json.dumps(body, sort_keys=True)))
     return out
 

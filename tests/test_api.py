@@ -422,3 +422,16 @@ def test_a_study_that_cannot_work_says_so_at_once(study: Callable[..., Study]) -
         study(space={"n": Int(1, 9)}, model="openai:x") as running,
     ):
         running.ask()
+
+
+def test_half_a_surrogate_pair_in_the_best_candidate_can_be_saved(quick: Callable[..., Result]) -> None:
+    texts = ["plain", "half \ud83d of a pair"]
+    result = quick(
+        lambda c: float(texts.index(c["t"])),
+        space={"t": Categorical(texts)},
+        objectives=[Objective("score", "maximize")],
+        budget=6,
+    )
+    assert result.best["t"] == texts[1]
+    saved = json.loads((result.folder / "summary.json").read_text())
+    assert saved["best"]["t"] == texts[1] and "half" in (result.folder / "summary.md").read_text()

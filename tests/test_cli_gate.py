@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from agent import Float, Objective, optimize
-from agent.cli.display import Display
+from agent.cli.words import Words
 from agent.gate.accounts import Accounts
 from agent.journal import Journal, read_all
 from agent.wall import opened
@@ -374,6 +374,6 @@ def test_the_initial_score_is_told_once_though_a_second_look_checks_determinism(
     problem = SimpleNamespace(objective=Objective("score"))
     state: Any = SimpleNamespace(arena=None, history=history, problem=problem, baseline=60)
     event: Any = SimpleNamespace(purpose="search")
-    display = Display(live=False)
-    told = [display._baseline(event, state)[0] for _ in range(3)]
+    words = Words()
+    told = [words._baseline(event, state)[0] for _ in range(3)]
     assert told == ["initial candidate: score 0.5", "", ""]

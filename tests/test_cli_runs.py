@@ -70,7 +70,7 @@ def test_a_run_ends_with_what_was_gained_what_it_cost_and_what_to_do_next(tmp_pa
     *_, gained, spent, where, following = done.out.splitlines()
     assert gained.startswith("EXACT: loss went from 0.38 to ") and "Spent: 12 evaluations, $0" in spent
     assert where.endswith(f"runs/{name}")
-    assert following == f"Next: truegain show {name}   truegain diff {name}   truegain export {name} --to FOLDER"
+    assert following == f"Next: truegain show {name}   truegain report {name} --open   truegain apply {name}"
     assert "initial candidate: loss 0.38" in done.err and "✓ kept" in done.err and "gate: accepted" in done.err
     assert json.loads((only_run(tmp_path / "runs") / "best" / "candidate.json").read_text())["status"] == "exact"
     assert only_run(tmp_path / "runs").stat().st_mode & 0o777 == 0o700
@@ -206,7 +206,7 @@ def test_a_killed_run_goes_on_without_repeating_what_was_measured(tmp_path: Path
     with open_run(tmp_path) as process:
         kill(process)
     run = only_run(tmp_path / "runs")
-    assert call("list", "--json", cwd=tmp_path).json["runs"][0]["state"] == "interrupted"
+    assert call("list", "--json", cwd=tmp_path).json["runs"][0]["state"] == "lost"
     done = sum(e.event.type == "evaluation.ended" for e in entries(run))
     measured = (tmp_path / "bowl" / "count").stat().st_size
     (tmp_path / "bowl" / "go").touch()

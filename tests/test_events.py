@@ -61,6 +61,9 @@ def test_an_event_of_an_older_version_still_reads(kind: type[Event]) -> None:
 
 def test_the_names_of_events_are_a_contract() -> None:
     assert sorted(events.TYPES) == [
+        "batch.ended",
+        "batch.started",
+        "batch.submitted",
         "call.ended",
         "call.refused",
         "call.retried",
@@ -85,7 +88,9 @@ def test_the_names_of_events_are_a_contract() -> None:
         "report.reached",
         "report.started",
         "row.read",
+        "run.continued",
         "run.ended",
+        "run.paused",
         "run.resumed",
         "run.started",
         "stop.requested",

@@ -82,7 +82,7 @@ def test_a_run_is_found_by_name_beginning_path_or_as_the_last(tmp_path: Path, mo
 def test_the_last_run_is_the_last_written_one_and_not_the_last_one_read(tmp_path: Path) -> None:
     long_ago, now = make(tmp_path / "a", age=90, now=time.time()), time.time()
     recent = make(tmp_path / "b", age=30, now=now)
-    assert listing(long_ago).state == "interrupted"  # reading leaves files behind
+    assert listing(long_ago).state == "lost"  # reading leaves files behind
     assert find(tmp_path, "last") == recent
     assert prune(tmp_path, days=60 / 86_400, keep=None, now=now) == [long_ago]
     live = Journal(long_ago)
@@ -102,7 +102,7 @@ def test_the_list_shows_what_state_each_run_is_in(tmp_path: Path) -> None:
         100.0,
         None,
     )
-    assert listing(make(tmp_path / "cut")).state == "interrupted"
+    assert listing(make(tmp_path / "cut")).state == "lost"
     live = Journal(tmp_path / "cut")
     shown = listing(tmp_path / "cut")
     assert (shown.state, shown.pid) == ("running", os.getpid())

@@ -72,6 +72,12 @@ def test_rows_of_several_units_arrive_in_any_order() -> None:
     assert unit is not None and (unit.replicate, unit.values) == (0, {"time": 2.0})
 
 
+def test_a_failed_row_counts_with_the_worse_end_of_a_declared_range() -> None:
+    ranged = Measuring([replace(TIME, low=0.0, high=40.0)], [], rows=2)
+    unit = measure(ranged, good(1, time=10), bad(2))
+    assert unit is not None and unit.values == {"time": 25.0}
+
+
 def test_a_failed_row_counts_with_the_floors_when_there_are_some() -> None:
     floored = Measuring([replace(TIME, floor=100.0)], [], rows=2)
     unit = measure(floored, good(1, time=10), bad(2))

@@ -61,13 +61,19 @@ def loaded(*arguments: str, cwd: Path) -> set[str]:
         ("gate", "selftest", "--help"),
         ("diff",),
         ("events",),
+        ("status",),
+        ("watch",),
+        ("watch", "last", "--json"),
+        ("stop",),
+        ("pause", "--help"),
+        ("logs", "--help"),
         ("run", "--help"),
         ("doctor", "--help"),
     ],
     ids=" ".join,
 )
 def test_reading_commands_load_no_sdk_and_nothing_numeric(tmp_path: Path, arguments: tuple[str, ...]) -> None:
-    if arguments[0] in ("show", "diff", "events"):
+    if arguments[0] in ("show", "diff", "events", "status", "watch", "stop") and "--help" not in arguments:
         assert cli("run", folder(tmp_path / "p"), "--evaluations", 5, cwd=tmp_path).code == 0
     assert not loaded(*arguments, cwd=tmp_path) & set(HEAVY)
 
@@ -98,6 +104,8 @@ FLOORS = (
         "events",
         "redact",
         "lock",
+        "notify",
+        "tomlfile",
     ),
     (
         "journal",
@@ -130,18 +138,21 @@ FLOORS = (
         "decide",
         "decide_gate",
         "watching",
+        "proposing",
         "loop",
         "standings",
         "result",
         "warm",
         "opening",
+        "apply",
+        "gitbranch",
         "folders",
         "replay",
     ),
-    ("config", "setup", "session", "forecast"),
-    ("api",),
+    ("config", "control", "setup", "session", "forecast"),
+    ("api", "batch"),
     ("asktell", "ranked", "ranked_result", "testing", "testing_proposers"),
-    ("cli", "integrations", "__main__"),
+    ("cli", "report", "integrations", "__main__"),
 )
 
 

@@ -255,7 +255,7 @@ def test_a_killed_command_leaves_no_worker_and_resumes(tmp_path: Path) -> None:
     workers = [int(pid) for file in folder.glob("*.pid") for pid in (file.stem, file.read_text())]
     assert len(workers) >= 4, "two workers and their guards"
     assert waited(lambda: not any(alive(pid) for pid in workers)), "processes are left"
-    (run,) = runs.iterdir()
+    (run,) = runs.glob("[!.]*")
     before = rows(run)
     with truegain("resume", "last", "--runs", runs, "--json") as resumed:
         said = resumed.communicate(timeout=PATIENCE)[0]

@@ -32,6 +32,7 @@ from agent.proposers.base import TABLE, Context
 from agent.proposers.base import load as load_proposer
 from agent.replay import replay
 from agent.result import load_result, load_state
+from tests.cli_helpers import call
 from tests.row_support import problem as row_problem
 from tests.support import Direct
 from tests.wall_doors import commands, told, tools, tried
@@ -225,7 +226,19 @@ def test_no_command_shows_a_secret(last: World, tmp_path: Path) -> None:
     worked = {item.words[0] for item in attempts if item.ran.code == 0}
     broken = [item for item in attempts if item.ran.code == 1 and "Traceback" in item.ran.err]
     assert not broken, f"{broken[0].words}: {broken[0].ran.err[-800:]}"
-    assert set(cli_main.COMMANDS) == worked, "a command that never works tests nothing"
+    steering = {"pause", "stop"}  # they reach live processes only, and say no more than the run's name
+    after = {"apply"}  # tried below
+    assert set(cli_main.COMMANDS) - steering - after == worked, "a command that never works tests nothing"
+
+
+def test_after_the_end_apply_and_report_show_no_word_of_a_held_out_row(last: World, tmp_path: Path) -> None:
+    there = finished(last, tmp_path / "copy")
+    page = tmp_path / "report.html"
+    for words in (("apply", NAME), ("apply", NAME, "--json"), ("report", NAME, "--full", "--to", str(page))):
+        ran = call(*words, "--runs", there.folder.parent, cwd=there.home)
+        assert ran.code == 0, ran.err
+        assert MARK not in ran.out + ran.err
+    assert MARK not in page.read_text()
 
 
 async def test_no_tool_tells_a_secret(world: World) -> None:

@@ -13,6 +13,7 @@ import pkgutil
 import shlex
 import shutil
 import sys
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -22,8 +23,12 @@ from typing import Any
 import click
 
 from agent import wall
-from agent.journal import GATE
+from agent.cli.jsonlines import JsonLines
+from agent.control.detach import LOG
+from agent.journal import GATE, read_all
+from agent.lock import is_locked
 from agent.proposers.base import Context
+from agent.state import State
 from tests.cli_helpers import Ran, call
 from tests.wall_support import MARK, NAME, Secrets, World
 
@@ -72,6 +77,10 @@ def _known(argument: click.Argument, world: World) -> str | None:
         return NAME
     if argument.name in ("problem", "problem_folder"):
         return str(world.problem)
+    if argument.name == "file":  # a batch over the problem
+        batch = world.home / "nightly.toml"
+        batch.write_text(f"runs = 'runs'\n[[problems]]\npath = '{world.problem.relative_to(world.home)}'\n")
+        return str(batch)
     return None
 
 
@@ -127,7 +136,11 @@ def tried(world: World, place: Path) -> Iterator[Tried]:
             there = world.copy(place / str(number))
             moved = [text.replace(str(world.home), str(there.home)) for text in arguments]
             before = {folder.name for folder in (there.home / "runs").iterdir()}
+            if words == ("logs",):
+                _log(there.folder)
             ran = _called([*words, *moved], there.home)
+            if "--detach" in moved:
+                _wait(there.home / "runs")
             text = ran.out + ran.err + _written(there, world)
             for argument in arguments:
                 text = text.replace(argument, "")  # what was asked for may be said back
@@ -139,6 +152,27 @@ def tried(world: World, place: Path) -> Iterator[Tried]:
             shutil.rmtree(there.home)
             if at and (over or {folder.name for folder in runs} - before):
                 break
+
+
+def _log(folder: Path) -> None:
+    """What the run would have logged in the background."""
+    state = None
+    with open(folder / LOG, "w", encoding="utf-8") as file:
+        lines = JsonLines(file)
+        for entry in read_all(folder):
+            if state is None:
+                state = State(entry.event, entry.time)  # type: ignore[arg-type]
+            else:
+                state.apply(entry.event, entry.time)
+            lines(entry.event, state)
+
+
+def _wait(runs: Path) -> None:
+    """Until the processes that were left in the background have gone."""
+    end = time.monotonic() + 120
+    while any(is_locked(folder) or is_locked(folder, LOG) for folder in runs.iterdir() if folder.is_dir()):
+        assert time.monotonic() < end, "a run in the background never ended"
+        time.sleep(0.02)
 
 
 def _called(arguments: list[str], cwd: Path) -> Ran:

@@ -6,7 +6,7 @@ import time
 
 import click
 
-from agent.cli.common import emit, json_option, runs_option, table
+from agent.cli.common import brief, emit, json_option, runs_option, table
 
 
 @click.command("list", help="The runs, newest last.")
@@ -25,6 +25,6 @@ def command(runs: str | None, as_json: bool) -> None:
         rows = []
         for item in found:
             begun = time.strftime("%Y-%m-%d %H:%M", time.localtime(item.started)) if item.started else "–"
-            state = f"running ({item.pid})" if item.pid else item.state
-            rows.append((item.name, item.problem or "–", begun, state, item.status or item.detail or "–"))
+            state = f"{item.state} ({item.pid})" if item.pid else item.state
+            rows.append((item.name, item.problem or "–", begun, state, item.status or brief(item.detail, 80) or "–"))
         table(rows, ("RUN", "PROBLEM", "BEGUN", "STATE", "STATUS"))

@@ -8,12 +8,16 @@ from typing import Any
 
 import click
 
-from agent.cli.common import json_option, locate, run_argument, runs_option
-from agent.cli.run import BUDGET, budget_options, ending_options, exit_code, overrides, report, session_of, watched
+from agent.cli.common import emit, json_option, locate, run_argument, runs_option
+from agent.cli.detached import detach_option, start
+from agent.cli.finishing import finish_options, told
+from agent.cli.run import BUDGET, budget_options, driven, ending_options, overrides, session_of
+from agent.control.detach import inherited
 
 
 @click.command(
-    "resume", help="Go on with a RUN that was cut off, interrupted, or ended at a limit that you raise here."
+    "resume",
+    help="Go on with a RUN that is paused, was cut off or interrupted, or ended at a limit that you raise here.",
 )
 @run_argument
 @click.option("--problem", type=click.Path(path_type=Path), help="The problem's folder, if it moved.")
@@ -24,6 +28,8 @@ from agent.cli.run import BUDGET, budget_options, ending_options, exit_code, ove
 @click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="As it was given to run.")
 @budget_options
 @ending_options
+@finish_options
+@detach_option
 @runs_option
 @json_option
 @click.pass_context
@@ -35,14 +41,21 @@ def command(
     workers: int | None,
     accept_change: bool,
     runs: str | None,
+    detach: bool,
     as_json: bool,
     **given: Any,
 ) -> None:
     from agent.config import load
     from agent.errors import ConfigError
+    from agent.folders import listing
     from agent.result import load_state
 
+    pipe = inherited()
     folder = locate(run, runs)
+    if pipe is None and listing(folder).state == "paused":
+        _go(ctx, folder, as_json)
+    if detach and pipe is None:
+        ctx.exit(start(ctx.obj[1:], as_json))
     state = load_state(folder)
     where = problem or state.problem.folder
     if not (where / "problem.toml").exists():
@@ -60,9 +73,34 @@ def command(
     server = setup.settings.base_url or state.settings.base_url
     setup = replace(setup, settings=replace(state.settings, base_url=server), seed=state.seed)
 
-    def go(display: Any) -> Any:
-        return session_of(setup, display).resume(folder, changes=changes, accept_change=accept_change)
+    def go(display: Any, hold: Any) -> Any:
+        made = session_of(setup, display, service=True)
+        return made.resume(folder, changes=changes, accept_change=accept_change, hold=hold)
 
-    result = watched(go, as_json)
-    report(result, as_json)
-    ctx.exit(exit_code(result, given["strict"], given["wants_gain"]))
+    def drive() -> int:
+        return driven(go, folder, pipe, as_json, given["strict"], given["wants_gain"])
+
+    ctx.exit(told(folder, given, drive))
+
+
+def _go(ctx: click.Context, folder: Path, as_json: bool) -> None:
+    """Let a live run that is paused go on, and end."""
+    from agent.control.client import ask
+    from agent.errors import ConfigError
+    from agent.folders import spoken
+
+    default = click.core.ParameterSource.DEFAULT
+    given = [name for name in ctx.params if ctx.get_parameter_source(name) is not default]
+    changes = [name for name in given if name not in ("run", "runs", "as_json", "detach")]
+    if changes:
+        raise ConfigError(
+            "the run is paused in a live process, and only a stopped one takes other settings",
+            hint=f"truegain stop {spoken(folder)}, then resume it with them; or resume it without",
+        )
+    found = ask(folder, "go")
+    if as_json:
+        emit({**found, "folder": str(folder)})
+    else:
+        click.echo(f"{folder.name} goes on in process {found['pid']}.")
+        click.echo(f"Next: truegain watch {spoken(folder)}")
+    ctx.exit(0)

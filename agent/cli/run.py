@@ -9,9 +9,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from agent.cli.common import F, brief, emit, json_option, plain, runs_option, table
+from agent.cli.detached import Log, detach_option, start
+from agent.cli.finishing import finish_options, told
+from agent.control.detach import inherited
 
 if TYPE_CHECKING:
     from agent.cli.display import Display
+    from agent.cli.jsonlines import JsonLines
     from agent.result import Result
     from agent.session import Session
     from agent.setup import Setup
@@ -154,8 +158,8 @@ def overrides(given: dict[str, Any]) -> dict[str, Any]:
     return out
 
 
-def session_of(setup: Setup, display: Display | None = None) -> Session:
-    """The session of a problem file, watched by a display."""
+def session_of(setup: Setup, display: Display | JsonLines | None = None, service: bool = False) -> Session:
+    """The session of a problem file, watched by a display; `service` as in `Session`."""
     from agent.session import Session
 
     return Session(
@@ -171,10 +175,33 @@ def session_of(setup: Setup, display: Display | None = None) -> Session:
         starts=setup.starts,
         warm_from=setup.warm_from,
         origin=setup.origin,
+        service=service,
     )
 
 
-def watched(make: Callable[[Display], Any], as_json: bool) -> Result:
+Make = Callable[["Display | JsonLines", Callable[[Any], None] | None], Any]
+"""A run, given who watches it and what it calls when it is about to be driven."""
+
+
+def driven(make: Make, folder: Path, pipe: int | None, as_json: bool, strict: bool, wants_gain: bool) -> int:
+    """Drive a run to its end and say what came out; the exit code.
+
+    Args:
+        make: The run.
+        folder: Of the run.
+        pipe: In a process that `--detach` has started: where its launch record goes.
+        as_json: Print the result as one JSON document.
+        strict: As in `exit_code`,
+        wants_gain: and so is this.
+    """
+    if pipe is not None:
+        return Log(folder, pipe).drive(make, lambda result: exit_code(result, strict, wants_gain))
+    result = watched(make, as_json)
+    report(result, as_json)
+    return exit_code(result, strict, wants_gain)
+
+
+def watched(make: Make, as_json: bool) -> Result:
     """Drive a run with a display; Ctrl-C is handled by the session."""
     import asyncio
 
@@ -183,7 +210,7 @@ def watched(make: Callable[[Display], Any], as_json: bool) -> Result:
     display = Display(live=wants_live() and not as_json)
     try:
         with display.shown():
-            result: Result = asyncio.run(make(display))
+            result: Result = asyncio.run(make(display, None))
     except asyncio.CancelledError:  # the second Ctrl-C
         raise click.Abort("truegain resume goes on with what was measured so far") from None
     return result
@@ -215,7 +242,7 @@ def report(result: Result, as_json: bool) -> None:
         click.echo("Next: mend the evaluator so that it can score the initial candidate, then run again")
     else:
         click.echo(f"Best and summary: {result.folder}")
-        click.echo(f"Next: truegain show {name}   truegain diff {name}   truegain export {name} --to FOLDER")
+        click.echo(f"Next: truegain show {name}   truegain report {name} --open   truegain apply {name}")
 
 
 @click.command("run", help="Optimize the problem in a folder with a problem.toml.")
@@ -223,18 +250,28 @@ def report(result: Result, as_json: bool) -> None:
 @problem_options
 @start_options
 @ending_options
+@finish_options
+@detach_option
 @runs_option
 @json_option
 @click.pass_context
-def command(ctx: click.Context, /, problem: Path, runs: str | None, as_json: bool, **given: Any) -> None:
+def command(ctx: click.Context, /, problem: Path, runs: str | None, detach: bool, as_json: bool, **given: Any) -> None:
     from dataclasses import replace
 
     from agent.config import load
     from agent.folders import new_run, runs_folder
 
+    pipe = inherited()
+    if detach and pipe is None:
+        ctx.exit(start(ctx.obj[1:], as_json))
     setup = begun(load(problem, overrides(given)), {**given, "runs": runs})
     setup = replace(setup, origin={**setup.origin, "command": list(ctx.obj or ())})
     folder = new_run(runs_folder(setup.problem.folder, runs), setup.problem.name)
-    result = watched(lambda display: session_of(setup, display).run(folder), as_json)
-    report(result, as_json)
-    ctx.exit(exit_code(result, given["strict"], given["wants_gain"]))
+
+    def go(display: Any, hold: Any) -> Any:
+        return session_of(setup, display, service=True).run(folder, hold)
+
+    def drive() -> int:
+        return driven(go, folder, pipe, as_json, given["strict"], given["wants_gain"])
+
+    ctx.exit(told(folder, given, drive))

@@ -187,7 +187,9 @@ def _run(result: Result, everything: bool) -> None:
         table([(c.name, brief(c.before, 30), brief(c.after, 60)) for c in changes], ("PARAMETER", "INITIAL", "BEST"))
     for line in result.edges:
         click.echo(line)
-    click.echo(f"\nNext: truegain show {result.run} --gate   truegain diff {result.run}   truegain export {result.run}")
+    click.echo(
+        f"\nNext: truegain show {result.run} --gate   truegain report {result.run}   truegain export {result.run}"
+    )
 
 
 def _by_model(result: Result) -> str:

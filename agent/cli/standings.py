@@ -34,7 +34,7 @@ def show(run: str, found: Mapping[str, Any], unit: str) -> None:
     click.echo(f"{run}: judged by {JUDGED[found['kind']]}.\n")
     _exams(found, unit)
     _candidates(found["candidates"], unit)
-    for line in _lines(found, unit):
+    for line in lines(found, unit):
         click.echo(plain(line))
 
 
@@ -83,7 +83,8 @@ def _candidates(candidates: Sequence[Mapping[str, Any]], unit: str) -> None:
     click.echo("")
 
 
-def _lines(found: Mapping[str, Any], unit: str) -> Iterator[str]:
+def lines(found: Mapping[str, Any], unit: str) -> Iterator[str]:
+    """Level, noise, power, optimism, pace and proposer of a run that has ended, in sentences."""
     yield from _level(found)
     if found["noise"]:
         yield f"Noise: {found['noise']['sentence']}."

@@ -25,6 +25,8 @@ from agent.llm.wire import (
 if TYPE_CHECKING:
     from anthropic import AsyncAnthropic
 
+    from agent.llm.batches import BatchWire
+
 STOPS: dict[str, Stop] = {
     "end_turn": "end",
     "stop_sequence": "end",
@@ -64,6 +66,16 @@ class AnthropicMessages:
             return self._read(answer(message))
         except Exception as error:
             raise failure(error, self._at.model) from error
+
+    def batches(self) -> BatchWire:
+        """The same model through the provider's Batch API."""
+        from agent.llm.anthropic_batches import AnthropicBatches
+
+        def body(request: ModelRequest) -> dict[str, Any]:
+            check(request, self._at)
+            return self._body(request)
+
+        return AnthropicBatches(self._client, self._at.model, body, self._read)
 
     async def close(self) -> None:
         """Close the connections, unless the HTTP client was handed in."""

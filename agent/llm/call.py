@@ -12,17 +12,20 @@ import random
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from agent.errors import AgentError, BudgetExceeded, ProviderError
 from agent.events import CallEnded, CallRefused, CallRetried, CallStarted
 from agent.llm.estimate import input_bound
-from agent.llm.failures import CallFailed, error_json, failure
+from agent.llm.failures import BatchWaits, CallFailed, error_json, failure
 from agent.llm.jsontext import sound
 from agent.llm.limiter import Limiter
 from agent.llm.prices import Prices
 from agent.llm.retry import Patience, with_retries
 from agent.llm.types import Adapter, Completion, ModelRequest, Recorder, Usage
+
+if TYPE_CHECKING:
+    from agent.llm.bulk import Bulk
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +54,8 @@ class Call:
         rng: For the waits between them.
         allowed: Asked before each attempt; raises when the model failed for good in the meantime.
         sleep: Replaced in tests.
+        bulk: The model's batches, for a call that can wait.
+        begun: The start of this call in an earlier process, which had sent it in a batch or was about to.
     """
 
     def __init__(
@@ -67,6 +72,8 @@ class Call:
         rng: random.Random,
         allowed: Callable[[], None],
         sleep: Callable[[float], Awaitable[Any]] = asyncio.sleep,
+        bulk: Bulk | None = None,
+        begun: CallStarted | None = None,
     ) -> None:
         self._recorder = recorder
         self._adapter = adapter
@@ -81,11 +88,18 @@ class Call:
         self._sleep = sleep
         self._base_url: str | None = getattr(adapter, "base_url", None)
         self._secrets: tuple[str, ...] = getattr(adapter, "secrets", ())
-        heard = input_bound(request)
-        self._tokens = heard + request.max_output_tokens
-        self._usd = prices.worst(identity.model, heard, request.max_output_tokens, base_url=self._base_url)
+        self._bulk = bulk
+        self._begun = begun
+        if begun is not None:
+            self._tokens, self._usd = begun.reserved["tokens"], begun.reserved.get("usd")
+        else:
+            heard = input_bound(request)
+            self._tokens = heard + request.max_output_tokens
+            self._usd = prices.worst(
+                identity.model, heard, request.max_output_tokens, base_url=self._base_url, batch=bulk is not None
+            )
         self._doubtful = 0  # attempts that broke off after they were sent
-        self._number = 0
+        self._number = begun.id if begun is not None else 0
         self._began = 0.0
 
     async def run(self) -> Completion:
@@ -95,13 +109,17 @@ class Call:
             BudgetExceeded: The worst case could pass a limit; nothing was sent.
             ConfigError: A limit in dollars is set and the price is unknown; nothing was sent.
             ProviderError: All attempts failed.
+            BatchWaits: The reply of a batch cannot be had now. The call stays open.
         """
-        await self._reserve()
+        if self._begun is None:  # what is reserved for a call that was cut off stays counted
+            await self._reserve()
         self._began = time.monotonic()
         try:
             reply = await with_retries(
                 self._attempt, rng=self._rng, on_retry=self._retried, patience=self._patience, sleep=self._sleep
             )
+        except BatchWaits:
+            raise
         except AgentError as error:
             await self._turn()
             self._failed(error)
@@ -142,21 +160,26 @@ class Call:
                 model=who.model,
                 reserved=reserved,
                 request=self._clean(self._request.to_json()),
+                batch=self._bulk is not None,
             )
         )
         await self._recorder.flush()
 
     async def _attempt(self) -> Completion:
         try:
-            async with self._limiter.slot():
-                self._allowed()
+            if self._bulk is not None:
                 began = time.monotonic()
-                try:
-                    # The adapter's own limit is on silence; a stream that trickles for ever is never silent.
-                    async with asyncio.timeout(self._patience.attempt):
-                        reply = await self._adapter.complete(self._request, seed=self._seed)
-                except TimeoutError as error:
-                    raise failure(error, self._identity.model) from error
+                reply = await self._bulk.reply(self._number, self._request, self._seed)
+            else:
+                async with self._limiter.slot():
+                    self._allowed()
+                    began = time.monotonic()
+                    try:
+                        # The adapter's own limit is on silence; a stream that trickles for ever is never silent.
+                        async with asyncio.timeout(self._patience.attempt):
+                            reply = await self._adapter.complete(self._request, seed=self._seed)
+                    except TimeoutError as error:
+                        raise failure(error, self._identity.model) from error
         except ProviderError as error:
             if getattr(error, "ambiguous", False):
                 self._doubtful += 1
@@ -178,7 +201,7 @@ class Call:
 
     def _succeeded(self, reply: Completion) -> Completion:
         known = reply.usage.input > 0 or reply.usage.output > 0
-        usd = self._prices.usd(self._identity.model, reply.usage, base_url=self._base_url)
+        usd = self._prices.usd(self._identity.model, reply.usage, base_url=self._base_url, batch=self._bulk is not None)
         reply = replace(reply, usd=usd if known or self._usd == 0 else None)
         written = reply.to_json()
         clean = self._clean(written)

@@ -76,6 +76,14 @@ class CallFailed(ProviderError):
         self.ambiguous = ambiguous
 
 
+class BatchWaits(CallFailed):
+    """Nothing is lost: the batch is at the provider, or may be, and cannot be asked for just now. The call stays open,
+    so that a resume takes its result."""
+
+    def __init__(self, message: str, **given: Any) -> None:
+        super().__init__(message, fatal=True, **given)
+
+
 class Malformed(Exception):
     """The server answered 200, and the answer is not what its protocol promises."""
 
@@ -116,6 +124,32 @@ def failed_reply(detail: Mapping[str, Any], model: str) -> CallFailed:
     code = str(detail.get("code") or "")
     status = int(code) if code.isdigit() else {"rate_limit_exceeded": 429, "server_error": 500}.get(code, 0)
     return _classify(model, status or STREAMED.get(str(detail.get("type")), 400), detail, {}, began=True)
+
+
+def unpaid(error: AgentError, *, retryable: bool | None = None) -> AgentError:
+    """The same error where it is known that nothing was taken, and so nothing billed."""
+    if not isinstance(error, ProviderError):
+        return error
+    again = error.retryable if retryable is None else retryable
+    return CallFailed(
+        error.message,
+        retryable=again,
+        retry_after=error.retry_after if again else None,
+        fatal=error.fatal,
+        status=error.status,
+        hint=error.hint,
+    )
+
+
+def failed_result(detail: Mapping[str, Any], model: str, status: int = 0) -> CallFailed:
+    """An error in place of one result of a batch. Such a request was not billed.
+
+    Args:
+        detail: The provider's error object.
+        model: `provider:model`, for the message.
+        status: Of the HTTP answer that it stands for; 0 where the type of the error alone tells.
+    """
+    return _classify(model, status or STREAMED.get(str(detail.get("type")), 400), detail, {}, began=False)
 
 
 def error_json(error: AgentError) -> dict[str, Any]:

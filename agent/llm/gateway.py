@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from agent.errors import ConfigError, OutputInvalid, ProviderError
-from agent.events import CallEnded
+from agent.errors import AgentError, BudgetExceeded, ConfigError, OutputInvalid, ProviderError
+from agent.events import CallEnded, CallStarted
+from agent.llm.bulk import AGAIN, WINDOW, Bulk
 from agent.llm.call import Call, Identity
 from agent.llm.connect import connect as connect_by_name
 from agent.llm.connect import facts
-from agent.llm.failures import error_from_json
+from agent.llm.failures import BatchWaits, error_from_json
 from agent.llm.limiter import Limiter
 from agent.llm.prices import Prices
 from agent.llm.profiles import split
@@ -43,6 +45,9 @@ class Llm:
         seed: Of the run; what is sent as a seed follows from it, the scope, the request and its ordinal.
         patience: How long to try.
         sleep: Replaced in tests.
+        batch: Roles whose calls go through the provider's Batch API, for half the price and within a day.
+        window: Seconds without another such call after which the gathered ones are sent.
+        told: Given a sentence on how far a batch is, when that has changed.
 
     Raises:
         ConfigError: A name or a price is wrong.
@@ -58,6 +63,9 @@ class Llm:
         *,
         patience: Patience | None = None,
         sleep: Callable[[float], Awaitable[Any]] = asyncio.sleep,
+        batch: Collection[str] = (),
+        window: float | None = None,
+        told: Callable[[str], None] | None = None,
     ) -> None:
         for name in models.values():
             split(name)
@@ -73,6 +81,11 @@ class Llm:
         self._broken: dict[str, ProviderError] = {}
         self._count: Counter[tuple[str, str]] = Counter()
         self._rng = random.Random(digest([seed, "waits"]))
+        self._batch = frozenset(batch)
+        self._window = WINDOW if window is None else window
+        self._told = told
+        self._bulks: dict[str, Bulk] = {}
+        self._lost: dict[tuple[str, str, int], CallStarted] | None = None
 
     async def __aenter__(self) -> Llm:
         return self
@@ -82,6 +95,8 @@ class Llm:
 
     async def close(self) -> None:
         """Close all connections; a later call would open them again."""
+        bulks, self._bulks = self._bulks, {}
+        await asyncio.gather(*(bulk.close() for bulk in bulks.values()))
         adapters, self._adapters = self._adapters, {}
         await asyncio.gather(*(adapter.close() for adapter in adapters.values()))
 
@@ -103,12 +118,15 @@ class Llm:
 
         Raises:
             PrerequisiteError: A package, a key or weights are missing.
-            ConfigError: A limit in dollars is set and a price is unknown.
+            ConfigError: A limit in dollars is set and a price is unknown, or a role's calls are to go through a
+                Batch API and its model has none.
         """
         for name in dict.fromkeys(self._models.values()):
             base_url = getattr(self._adapter(name), "base_url", None)
             if self._prices.worst(name, 1, 1, base_url=base_url) is None:
                 self._recorder.ledger.check(usd=None)
+        for role in self._batch:
+            self._bulk(self.model(role))
 
     async def start(self) -> None:
         """Do now what a model would do at its first call: fetch weights, load them.
@@ -116,11 +134,25 @@ class Llm:
         Raises:
             PrerequisiteError: The weights are not here and cannot be fetched.
             ProviderError: They cannot be loaded.
+            ConfigError: A role's calls are to go through a Batch API and the server has none.
         """
+        for name in {self.model(role) for role in self._batch}:
+            if getattr(self._adapter(name), "base_url", None) is not None:
+                await self._probe(name)
         for name in dict.fromkeys(self._models.values()):
             start = getattr(self._adapter(name), "start", None)
             if start is not None:
                 await start()
+
+    @property
+    def batched(self) -> bool:
+        """Whether calls of any role go through a Batch API, and so may take a day."""
+        return bool(self._batch)
+
+    def give_up(self) -> None:
+        """End all calls that wait for a batch: nobody needs their replies any more."""
+        for bulk in self._bulks.values():
+            bulk.give_up()
 
     async def complete(self, request: ModelRequest, *, role: str, scope: str) -> Completion:
         """A model's reply to a request. Ask again for another sample; ask in parallel for n of them.
@@ -139,6 +171,50 @@ class Llm:
             ProviderError: The model failed; `fatal` when every further call must fail too.
         """
         return (await self._ask(request, role, scope))[0]
+
+    async def complete_all(
+        self,
+        requests: Sequence[ModelRequest],
+        *,
+        role: str,
+        scope: str,
+        schema: Schema | type[BaseModel] | None = None,
+    ) -> list[Completion | AgentError]:
+        """The replies to many requests, such as one for each candidate of a population; in their order.
+
+        With batch mode they are one batch, as far as the provider takes so many; without it as many are under way
+        at once as the server likes.
+
+        Args:
+            requests: What to say.
+            role: As for `complete`.
+            scope: As for `complete`.
+            schema: As for `structured`; None for replies that are taken as they are.
+
+        Returns:
+            For each request its reply, or the error that it ended with: BudgetExceeded, ProviderError, OutputInvalid.
+
+        Raises:
+            ConfigError, PrerequisiteError, StoreError: What every request would end with.
+            BatchWaits: Replies cannot be had now, and can be later: go on with the run then.
+        """
+
+        async def one(request: ModelRequest) -> Completion | AgentError:
+            try:
+                if schema is None:
+                    return await self.complete(request, role=role, scope=scope)
+                return await self.structured(request, role=role, scope=scope, schema=schema)
+            except BatchWaits:
+                raise
+            except (BudgetExceeded, ProviderError, OutputInvalid) as error:
+                return error
+
+        tasks = [asyncio.ensure_future(one(request)) for request in requests]
+        try:
+            return list(await asyncio.gather(*tasks))
+        finally:
+            for task in tasks:
+                task.cancel()
 
     async def structured(
         self, request: ModelRequest, *, role: str, scope: str, schema: Schema | type[BaseModel]
@@ -193,8 +269,10 @@ class Llm:
                 raise _again(self._broken[model])
 
         allowed()
+        begun = self._begun(scope, key, ordinal)
         adapter = self._adapter(model)
         profile = getattr(adapter, "profile", None) or facts(model)
+        bulk = self._bulk(model) if role in self._batch else None
         call = Call(
             self._recorder,
             adapter,
@@ -203,10 +281,12 @@ class Llm:
             Identity(scope, key, ordinal, role, model),
             replace(request, max_output_tokens=profile.output_limit(request.max_output_tokens)),
             seed=wire_seed(self._seed, scope, key, ordinal),
-            patience=self._limited(),
+            patience=self._limited() if bulk is None else Patience(attempts=AGAIN, seconds=math.inf),
             rng=self._rng,
             allowed=allowed,
             sleep=self._sleep,
+            bulk=bulk,
+            begun=begun,
         )
         try:
             return await call.run(), mark
@@ -220,6 +300,45 @@ class Llm:
             self._adapters[model] = self._connect(model)
         return self._adapters[model]
 
+    def _begun(self, scope: str, key: str, ordinal: int) -> CallStarted | None:
+        """A call of an earlier process that may be in a batch; every one of those goes on under its own number."""
+        if self._lost is None:  # not before the first call: when this is made, nothing is folded yet
+            lost = self._recorder.ledger.lost_calls.values()
+            self._lost = {(call.scope, call.key, call.ordinal): call for call in lost if call.batch}
+        return self._lost.get((scope, key, ordinal))
+
+    def _bulk(self, model: str) -> Bulk:
+        if model not in self._bulks:
+            wire = getattr(self._adapter(model), "batches", None)
+            if wire is None:
+                raise no_batches(model)
+
+            def allowed() -> None:
+                if model in self._broken:
+                    raise _again(self._broken[model])
+
+            self._bulks[model] = Bulk(
+                self._recorder,
+                model,
+                wire(),
+                rng=self._rng,
+                patience=self._patience,
+                allowed=allowed,
+                sleep=self._sleep,
+                window=self._window,
+                told=self._told,
+            )
+        return self._bulks[model]
+
+    async def _probe(self, model: str) -> None:
+        """Whether another server than the provider's own has the endpoints of its Batch API."""
+        try:
+            await self._bulk(model).probe()
+        except ProviderError as error:
+            if error.status in ABSENT:
+                raise no_batches(model, str(getattr(self._adapter(model), "base_url", ""))) from error
+            raise
+
     def _limiter(self, endpoint: str) -> Limiter:
         return self._limiters.setdefault(endpoint, Limiter())
 
@@ -227,6 +346,19 @@ class Llm:
         """Never wait beyond the end of the search."""
         left = self._recorder.ledger.left("seconds")
         return replace(self._patience, seconds=min(self._patience.seconds, max(left, 1.0)))
+
+
+ABSENT = frozenset({400, 404, 405, 501})
+"""What a server answers that has no Batch API."""
+
+
+def no_batches(model: str, server: str = "") -> ConfigError:
+    """What is said where a model cannot be asked in batches."""
+    where = f"the server {server}" if server else model
+    return ConfigError(
+        f"models.batch: {where} has no Batch API",
+        hint="leave models.batch out, or name a model of OpenAI or Anthropic, such as anthropic:MODEL",
+    )
 
 
 def wire_seed(seed: int, scope: str, key: str, ordinal: int) -> int:

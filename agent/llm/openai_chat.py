@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from agent.llm import wire
 from agent.llm.failures import Malformed, failed_reply, failure
 from agent.llm.schema import OPENAI, strict
 from agent.llm.types import Completion, Message, ModelRequest, Stop, Usage
 from agent.llm.wire import Endpoint, count, mapping, sequence
+
+if TYPE_CHECKING:
+    from agent.llm.batches import BatchWire
 
 STOPS: dict[str, Stop] = {
     "stop": "end",
@@ -43,6 +46,16 @@ class OpenAIChat:
             return self._read(wire.answer(await self._client.chat.completions.create(**body)))
         except Exception as error:
             raise failure(error, self._at.model) from error
+
+    def batches(self) -> BatchWire:
+        """The same model through the provider's Batch API."""
+        from agent.llm.openai_batches import OpenAIBatches
+
+        def body(request: ModelRequest, seed: int | None) -> dict[str, Any]:
+            wire.check(request, self._at)
+            return self._body(request, seed)
+
+        return OpenAIBatches(self._client, self._at.model, "/v1/chat/completions", body, self._read)
 
     async def close(self) -> None:
         """Close the connections, unless the HTTP client was handed in."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -149,6 +149,19 @@ def first_token(tokens: Any) -> tuple[tuple[str, float], ...]:
         if isinstance(value, (int, float)) and math.isfinite(value):
             told.append((str(item.get("token") or ""), float(value)))
     return tuple(sorted(told, key=lambda pair: -pair[1]))
+
+
+async def pieces(blocks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """The lines of a file that comes in blocks, without empty ones. Only a newline ends a line: the texts inside may
+    hold other characters that count as line ends elsewhere."""
+    rest = b""
+    async for block in blocks:
+        *whole, rest = (rest + block).split(b"\n")
+        for line in whole:
+            if line.strip():
+                yield line
+    if rest.strip():
+        yield rest
 
 
 def count(table: Any, *path: str) -> int:

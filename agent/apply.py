@@ -1,0 +1,389 @@
+"""The released candidate of a run as a change of the user's own files."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import errno
+import fcntl
+import hashlib
+import os
+import re
+import stat
+import tempfile
+import textwrap
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from agent.errors import ConfigError, GateError, StoreError
+from agent.parameters import Value
+from agent.result import Result, spent_line
+from agent.space import Candidate, Space
+from agent.texts import Code, Text
+from agent.tomlfile import decoded, encoded, with_defaults
+
+PROBLEM = "problem.toml"
+BOM = "\ufeff"
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One file.
+
+    Args:
+        path: Relative to the problem's folder, with "/" between its parts.
+        before: Its bytes now.
+        after: Its bytes with the candidate in it.
+    """
+
+    path: str
+    before: bytes
+    after: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Patch:
+    """What `apply` would do.
+
+    Args:
+        files: In the order in which they are written; none when there is nothing to do.
+        message: For the commit: what was gained, in numbers, and two trailers.
+        folder: Of the problem.
+        run: Name of the run.
+        status: Of the candidate: proven, exact or unproven; "initial" when no gain was shown.
+        notes: What the user should know, one sentence each.
+    """
+
+    files: tuple[Change, ...]
+    message: str
+    folder: Path
+    run: str
+    status: str
+    notes: tuple[str, ...] = ()
+
+    def text(self, prefix: str = "") -> bytes:
+        """A unified diff that `git apply` takes.
+
+        Args:
+            prefix: The problem's folder relative to the repository's top, with "/" at its end; "" at the top, and
+                where there is no repository.
+        """
+        return b"".join(_diff(prefix + item.path, item.before, item.after) for item in self.files)
+
+
+def patch(result: Result, *, unproven: bool = False, problem: Path | None = None) -> Patch:
+    """The change that brings the released candidate into the files that the run began with; writes nothing.
+
+    A text or program with a `file` of its own becomes that file's whole content. Every other value becomes the
+    `default` in the problem file. What comes out is read back and compared before it is returned.
+
+    Args:
+        result: Of a run that has ended.
+        unproven: Take the best candidate where no exam has shown that it is better.
+        problem: The problem's folder, if it moved; or its file.
+
+    Raises:
+        GateError: The run is open, or only an unproven candidate is there.
+        ConfigError: A file is missing, is not what the run began with, lies outside of the problem's folder, or
+            cannot hold the candidate.
+    """
+    chosen, status, sentence, notes = _chosen(result, unproven)
+    origin: Mapping[str, Any] = result._state.origin
+    given = origin.get("files") or {}
+    if chosen is None:
+        return Patch((), "", Path(result.problem.folder), result.run, "initial", notes)
+    folder, name = _place(result, problem, given)
+    target = _Target(folder, name, given, result)
+    files, more = target.changes(chosen)
+    return Patch(files, _message(result, chosen, status, sentence), folder, result.run, status, notes + more)
+
+
+def _chosen(result: Result, unproven: bool) -> tuple[Candidate | None, str, str, tuple[str, ...]]:
+    """The candidate, its status and sentence, and what to say of it."""
+    if result.status == "open":
+        raise GateError(
+            f"{result.run} has not ended, so nothing is released for good",
+            hint=f"wait for its end, or truegain resume {result.run}",
+        )
+    if result.status == "initial":
+        earlier = result._state.origin.get("initial_from")
+        said = ["no gain was shown: there is nothing to apply"]
+        said += [f"the run began with what {earlier} has released: truegain apply {earlier}"] if earlier else []
+        return None, "initial", "", tuple(said)
+    if result.best == result.released or unproven:
+        return result.best, result.status, result.sentence, ()
+    if result.released == result.initial:
+        raise GateError(
+            f"the best candidate is unproven, and nothing was released: {result.sentence}",
+            hint=f"more evaluations or rows may show it; truegain apply {result.run} --unproven takes it as it is",
+        )
+    proof = result._state.gate.proof or {}
+    status = "exact" if proof.get("kind") == "exact" else "proven"
+    note = "this is the released candidate; the best one is another, unproven: --unproven takes that one"
+    return result.released, status, str(proof.get("sentence", "")), (note,)
+
+
+def _place(result: Result, problem: Path | None, given: Mapping[str, str]) -> tuple[Path, str]:
+    """The problem's folder, and the name of its file."""
+    folder = Path(problem or result.problem.folder)
+    names = [name for name in given if name.endswith(".toml")]
+    name = PROBLEM if PROBLEM in given or not names else names[0]
+    if folder.suffix == ".toml":
+        folder, name = folder.parent, folder.name
+    if not (folder / name).is_file():
+        raise ConfigError(
+            f"the run's problem is not in {folder}",
+            hint=f"give --problem FOLDER; what was started from Python has no file to write to: truegain export"
+            f" {result.run} --to FOLDER",
+        )
+    return folder.resolve(), name
+
+
+class _Target:
+    """The user's files as they are now."""
+
+    def __init__(self, folder: Path, name: str, given: Mapping[str, str], result: Result) -> None:
+        self.folder, self.name, self.given, self.result = folder, name, given, result
+        self.problem = self._read(name)
+        try:
+            raw = tomllib.loads(decoded(self.problem))
+            self.specs: dict[str, Any] = raw["space"]
+            self.files = {key: spec["file"] for key, spec in self.specs.items() if isinstance(spec.get("file"), str)}
+            self.space = Space.from_spec(self.specs).bound(folder)
+            self.now = self.space.initial()
+        except ConfigError as error:
+            raise ConfigError(f"{folder / name}: space.{error.message}", hint=error.hint) from None
+        except (ValueError, KeyError, AttributeError) as error:
+            raise ConfigError(f"{folder / name} cannot be read: {error}", hint=self._again) from None
+
+    @property
+    def _again(self) -> str:
+        return "undo the change (git stash keeps it aside), or run again from the files as they are: truegain run"
+
+    def changes(self, wanted: Candidate) -> tuple[tuple[Change, ...], tuple[str, ...]]:
+        """The files that differ from a candidate; none when they hold it already."""
+        lost = [name for name in wanted if name not in self.space]
+        if lost:
+            raise ConfigError(
+                f"{self.name}: the run changed {', '.join(lost)}, and there is no such parameter any more",
+                hint=self._again,
+            )
+        try:
+            full = self.space.candidate({**self.now, **wanted})
+        except ValueError as error:
+            raise ConfigError(f"{self.name} does not allow the run's candidate: {error}", hint=self._again) from None
+        differ = [change.name for change in self.space.diff(self._bare(self.now), self._bare(full))]
+        notes = self._compare(differ)
+        contents: dict[str, bytes] = {}
+        for name in differ:
+            if name in self.files:
+                content = self._content(name, str(full[name]))
+                if contents.setdefault(self.files[name], content) != content:
+                    raise ConfigError(
+                        f"two parameters say file = {self.files[name]!r} and want different contents",
+                        hint="give each a file of its own, then run again",
+                    )
+        inline = {name: full[name] for name in differ if name not in self.files}
+        if inline:
+            try:
+                contents[self.name] = with_defaults(self.problem, inline)
+            except (ValueError, UnicodeError) as error:
+                raise self._cannot(self.name, str(error)) from None
+        self._verify(contents, full)
+        made = [Change(self._path(name), self._read(name), content) for name, content in contents.items()]
+        return tuple(made), notes
+
+    def _bare(self, candidate: Mapping[str, Value]) -> dict[str, Value]:
+        """The values as files hold them: a byte order mark in front is the file's, not the text's."""
+        return {name: value.removeprefix(BOM) if name in self.files else value for name, value in candidate.items()}
+
+    def _compare(self, differ: list[str]) -> tuple[str, ...]:
+        """Refuse what is not as the run found it."""
+        for name in dict.fromkeys(self.files.get(item, self.name) for item in differ):
+            if self.given and hashlib.sha256(self._read(name)).hexdigest() != self.given.get(name):
+                raise ConfigError(f"{name} is not what the run began with", hint=self._again)
+        if self.given or not differ:
+            return ()
+        initial = self._bare({**self.now, **self.result.initial})
+        for name in differ:
+            if self._bare(self.now)[name] != initial[name]:
+                raise ConfigError(f"{name}: the value is not what the run began with", hint=self._again)
+        return ("the run does not know the bytes it began with: only the values could be compared",)
+
+    def _content(self, name: str, text: str) -> bytes:
+        before = self._read(self.files[name])
+        if before.startswith(BOM.encode()) and not text.startswith(BOM):
+            text = BOM + text
+        try:
+            return encoded(text, before)
+        except UnicodeError as error:
+            raise self._cannot(self.files[name], str(error)) from None
+
+    def _verify(self, contents: Mapping[str, bytes], full: Candidate) -> None:
+        """Read back what would be written: the problem must begin with the candidate."""
+        raw = tomllib.loads(decoded(contents.get(self.name, self.problem)))
+        for name, file in self.files.items():
+            spec = {key: value for key, value in raw["space"][name].items() if key != "file"}
+            raw["space"][name] = {**spec, "default": decoded(contents.get(file, self._read(file)))}
+        found = Space.from_spec(raw["space"]).initial()
+        for name, value in self._bare(full).items():
+            if self._bare(found)[name] != value:
+                why = (
+                    "a carriage return would come back as a newline" if "\r" in str(value) else "it reads back changed"
+                )
+                raise self._cannot(self.files.get(name, self.name), f"{name}: {why}")
+
+    def _cannot(self, file: str, why: str) -> ConfigError:
+        return ConfigError(f"{file} cannot hold the candidate: {why}", hint=f"truegain export {self.result.run} --to X")
+
+    def _path(self, name: str) -> str:
+        return self._inside(name).relative_to(self.folder).as_posix()
+
+    def _inside(self, name: str) -> Path:
+        place = (self.folder / name).resolve()
+        if not place.is_relative_to(self.folder):
+            raise ConfigError(
+                f"{name} is {place}, outside of the problem's folder",
+                hint="apply writes nothing there; put the file into the folder, or truegain export and copy it",
+            )
+        return place
+
+    def _read(self, name: str) -> bytes:
+        place = self._inside(name)
+        try:
+            return place.read_bytes()
+        except OSError as error:
+            raise ConfigError(f"cannot read {place}: {error.strerror}", hint="the run began with this file") from None
+
+
+def write(change: Patch) -> None:
+    """Put a patch into the working tree: each file at once, or, where one cannot be written, none.
+
+    Mode and owner stay. A second call finds that all is there. A process that dies between two files leaves one
+    written; the next `apply` writes the others.
+
+    Raises:
+        ConfigError: A file is read-only, or is no longer what the patch was made from.
+        StoreError: A file cannot be written; all are as before.
+    """
+    with _locked(change.folder):
+        waiting: list[tuple[Path, Path, Change]] = []
+        try:
+            for item in change.files:
+                place = change.folder / item.path
+                now = place.read_bytes()
+                if now == item.after:
+                    continue
+                if now != item.before:
+                    raise ConfigError(
+                        f"{item.path} has just been changed by somebody else", hint="look at it and retry"
+                    )
+                waiting.append((_beside(place, item.after), place, item))
+            _replace(waiting)
+        except OSError as error:
+            full = " (the disk is full)" if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) else ""
+            raise StoreError(
+                f"cannot write into {change.folder}: {error.strerror}{full}", hint="nothing was changed; mend it, retry"
+            ) from None
+        finally:
+            for temporary, _, _ in waiting:
+                temporary.unlink(missing_ok=True)
+
+
+def _replace(waiting: list[tuple[Path, Path, Change]]) -> None:
+    done: list[tuple[Path, Change]] = []
+    try:
+        for temporary, place, item in waiting:
+            os.replace(temporary, place)
+            done.append((place, item))
+    except OSError:
+        for place, item in done:
+            os.replace(_beside(place, item.before), place)
+        raise
+
+
+def _beside(place: Path, content: bytes) -> Path:
+    """A finished file next to another one, with its mode and owner."""
+    kept = place.stat()
+    if not kept.st_mode & stat.S_IWUSR:
+        raise ConfigError(f"{place} is read-only", hint=f"chmod u+w {place}, or apply with --branch or --patch")
+    handle, name = tempfile.mkstemp(prefix=f".{place.name}.", dir=place.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fchmod(handle, stat.S_IMODE(kept.st_mode))
+            if os.fstat(handle).st_uid != kept.st_uid:
+                os.fchown(handle, kept.st_uid, kept.st_gid)
+            os.fsync(handle)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+    return Path(name)
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """One writer at a time; the lock is on the folder itself, so that it leaves no file behind."""
+    handle = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+def clean(text: str, width: int = 500) -> str:
+    """Text on one line without control characters, for a commit message."""
+    line = " ".join("".join(char if char.isprintable() else " " for char in text).split())
+    return line if len(line) <= width else line[: width - 1] + "…"
+
+
+def _message(result: Result, chosen: Candidate, status: str, sentence: str) -> str:
+    """What was gained, in numbers. Texts and programs are in the diff; none of their words come in here."""
+    state = result._state
+    subject = clean(f"{result.problem.name}: {status} gain in {result.problem.spoken.name}", 72)
+    changes = [f"- {c.name}: {_told(result, c.name, c.before, c.after)}" for c in _differing(result, chosen)]
+    models = ", ".join(f"{clean(role)} {clean(name)}" for role, name in sorted(state.settings.models.items()))
+    about = f"Spent: {spent_line(result.spent)}. Models: {models or 'none'}."
+    body = [*textwrap.wrap(clean(sentence, 2000), 72), "", *changes, "", *textwrap.wrap(about, 72)]
+    trailers = [f"TrueGain-Run: {clean(result.run)}", f"TrueGain-Status: {status}"]
+    return "\n".join([subject, "", *body, "", *trailers, ""])
+
+
+def _differing(result: Result, chosen: Candidate) -> list[Any]:
+    return result.problem.space.diff(result.initial, chosen)
+
+
+def _told(result: Result, name: str, before: Value, after: Value) -> str:
+    if isinstance(result.problem.space[name], (Text, Code)):
+        return f"{_size(before)} become {_size(after)}"
+    return f"{clean(str(before), 40)} → {clean(str(after), 40)}"
+
+
+def _size(text: str) -> str:
+    return f"{len(text.splitlines())} lines ({len(text)} characters)"
+
+
+def _diff(path: str, before: bytes, after: bytes) -> bytes:
+    """One file's part of a patch."""
+    head = [f"diff --git {_quoted('a/' + path)} {_quoted('b/' + path)}\n".encode()]
+    for mark, side in (("---", "a/"), ("+++", "b/")):
+        # A tab behind a name with spaces tells programs where it ends, as git does it.
+        head.append(
+            f"{mark} {_quoted(side + path)}{chr(9) if ' ' in path else ''}\n".encode("utf-8", "surrogateescape")
+        )
+    old, new = (re.findall(rb"[^\n]*\n|[^\n]+", data) for data in (before, after))
+    hunks = list(difflib.diff_bytes(difflib.unified_diff, old, new, lineterm=b"\n"))[2:]
+    ended = [line if line.endswith(b"\n") else line + b"\n\\ No newline at end of file\n" for line in hunks]
+    return b"".join(head + ended)
+
+
+def _quoted(name: str) -> str:
+    """A path as git writes it."""
+    if not re.search(r'[\x00-\x1f"\\\x7f]', name):
+        return name
+    return '"' + re.sub(r'[\x00-\x1f"\\\x7f]', lambda found: f"\\{ord(found[0]):03o}", name) + '"'

@@ -1,0 +1,1 @@
+"""Scheduled runs of many problems under shared caps."""

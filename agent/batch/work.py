@@ -1,0 +1,392 @@
+"""One problem of a night: where it begins, what it may spend, and its search."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from agent.batch.order import relative_gain
+from agent.batch.place import Limits
+from agent.batch.plan import Entry, Plan
+from agent.batch.stopping import Deadline, Gentle
+from agent.batch.treasury import WHOLE, Room, Spend, Treasury
+from agent.errors import AgentError, ConfigError, StoreError
+from agent.forecast import forecast
+from agent.journal import FILE
+from agent.ledger import KINDS, Budget
+from agent.proposers.base import load, talks
+from agent.result import Result, load_state
+from agent.session import Session
+
+if TYPE_CHECKING:
+    from agent.loop import Observer
+    from agent.setup import Setup
+    from agent.state import State
+
+DRIFTS = "drift.sqlite"
+MARGIN_SHARE, MARGIN_MOST = 0.05, 60.0
+"""A search ends that much of the time that is left (and at most so many seconds) before the night does."""
+
+
+@dataclass
+class Job:
+    """A problem on its way through a night.
+
+    Args:
+        entry: From the batch file.
+        setup: What it means, begun where the last night ended; None when it cannot be read.
+        error: Why it cannot be read, as JSON.
+        notes: What the user should know, one sentence each.
+        files: Hashes of the user's files, as they are now.
+        since: The run whose released candidate is the initial one; "" when the files' own is.
+    """
+
+    entry: Entry
+    setup: Setup | None = None
+    error: dict[str, Any] | None = None
+    notes: list[str] = field(default_factory=list)
+    files: Mapping[str, str] = field(default_factory=dict)
+    since: str = ""
+
+    @property
+    def name(self) -> str:
+        return self.entry.name
+
+    @property
+    def provider(self) -> tuple[str, str] | None:
+        """Who is asked for candidates: the provider and its server; None where no model is, or it runs here."""
+        assert self.setup is not None
+        settings = self.setup.settings
+        model = settings.models.get("propose", "")
+        if not model or model.startswith("local:") or not talks(load(settings.proposer)):
+            return None
+        return model.partition(":")[0], settings.base_url or ""
+
+
+@dataclass(frozen=True, slots=True)
+class Unfinished:
+    """A run that can go on: its name, and its state with what the gate knows."""
+
+    run: str
+    state: State
+
+
+def begin(entry: Entry, treasury: Treasury) -> Job:
+    """Read a problem, and begin where its last finished run ended, unless the user's files changed since.
+
+    Each run of the batch has a random seed of its own, one more than the run before: a search that found nothing
+    would otherwise look at the same candidates again.
+    """
+    try:
+        setup = entry.load()
+    except AgentError as error:
+        return Job(entry, error={**error.to_json(), "exit_code": error.exit_code})
+    over = [body for _, name, body in treasury.outcomes("search") if name == entry.name and body["final"]]
+    setup = replace(setup, seed=setup.seed + len({body["run"] for body in over}))
+    job = Job(entry, setup, notes=list(setup.notes), files=dict(setup.origin.get("files", {})))
+    known = [body for body in over if "released" in body]
+    if not known:
+        return job
+    last = known[-1]
+    if dict(last["files"]) != dict(job.files):
+        job.notes.append(
+            f"the problem's files changed since {last['run']}, so this begins with them and not with what it released"
+        )
+        return job
+    try:
+        job.setup, job.since = setup.starting(last["released"], last["run"]), last["run"]
+    except ConfigError as error:
+        job.notes.append(f"this begins with the problem's files: {error.message}")
+    return job
+
+
+def last_run(entry: Entry, treasury: Treasury, runs: Path) -> Unfinished | None:
+    """The run that this batch began last and that has no result yet; None when there is none.
+
+    Raises:
+        StoreError: It cannot be read.
+    """
+    names = [grant.run for grant in treasury.grants() if grant.problem == entry.name and grant.role == "search"]
+    over = {body.get("run") for _, _, body in treasury.outcomes("search") if body["final"]}
+    if not names or names[-1] in over:
+        return None
+    state = read_state(runs / names[-1])
+    return Unfinished(names[-1], state) if state is not None else None
+
+
+def read_state(folder: Path) -> State | None:
+    """The state of a run with what the gate knows, for its ledger; None when it never began or is gone.
+
+    Raises:
+        StoreError: It cannot be read.
+    """
+    if not (folder / FILE).exists():
+        return None
+    try:
+        return load_state(folder, everything=True)
+    except StoreError as error:
+        if "has no events yet" in error.message or "no such table" in error.message:
+            return None  # its process died before its first event
+        raise
+
+
+def begun(folder: Path) -> bool:
+    """Whether a run has events, readable or not."""
+    try:
+        return read_state(folder) is not None
+    except StoreError:
+        return True
+
+
+def session_of(setup: Setup, budget: Budget, observers: tuple[Observer, ...] = (), progress: Any = None) -> Session:
+    """The session of a problem with this budget."""
+    return Session(
+        problem=setup.problem,
+        settings=setup.settings,
+        budget=budget,
+        seed=setup.seed,
+        observers=observers,
+        progress=progress,
+        env=setup.env,
+        checks=setup.checks,
+        shares=setup.shares,
+        starts=setup.starts,
+        warm_from=setup.warm_from,
+        origin=setup.origin,
+        service=True,
+    )
+
+
+def wanted(setup: Setup, unfinished: Unfinished | None) -> dict[str, float]:
+    """What a search would take at most: the problem's own limits, less what an unfinished run has spent of them."""
+    own = setup.budget.to_json()
+    if unfinished is None:
+        return own
+    done = Spend.of(unfinished.state.ledger)
+    return {kind: max(0, limit - done.counts(kind)) for kind, limit in own.items()}
+
+
+def measured_again(setup: Setup, rows: int) -> int:
+    """Evaluations that a re-scoring takes at most: see `agent.batch.rescore`."""
+    from agent.batch.rescore import REPEATS
+
+    problem = setup.problem
+    return min(rows, len(problem.data)) if problem.data else 2 if problem.deterministic else min(rows, REPEATS)
+
+
+def until_scope(seconds: float | None) -> Limits:
+    """What the night's end leaves for a search."""
+    if seconds is None:
+        return {}
+    return {"seconds": max(0.0, seconds - min(MARGIN_MOST, MARGIN_SHARE * seconds))}
+
+
+def budget_of(limits: Limits) -> Budget:
+    """Limits by kind as a budget."""
+    whole: dict[str, Any] = {k: math.floor(v + 1e-9) if k in WHOLE else v for k, v in limits.items()}
+    return Budget(**whole)
+
+
+def total(room: Limits, unfinished: Unfinished | None) -> Limits:
+    """The limits of the run itself: what is granted on top of what it has spent."""
+    if unfinished is None:
+        return room
+    done = Spend.of(unfinished.state.ledger)
+    return {kind: value + done.counts(kind) for kind, value in room.items()}
+
+
+async def short(job: Job, room: Room, unfinished: Unfinished | None, runs: Path, costs: bool) -> str:
+    """Why what may be granted is not enough for a search, in one sentence; "" when it is.
+
+    Args:
+        job: The problem.
+        room: What may be granted.
+        unfinished: The run that would go on.
+        runs: The folder of runs.
+        costs: Whether measuring is known to cost money.
+
+    Raises:
+        ConfigError: The problem's own limits are not enough, or it cannot be run at all.
+    """
+    assert job.setup is not None
+    setup = job.setup
+    asks = talks(load(setup.settings.proposer)) and "propose" in setup.settings.models
+    priced = costs or (asks and not setup.settings.models["propose"].startswith("local:"))
+    state = unfinished.state if unfinished is not None else None
+    rest = math.inf
+    if state is not None and state.ledger.budget.evaluations is not None:
+        rest = max(0, state.ledger.budget.evaluations - state.ledger.evaluations)
+    over = state is not None and (state.stop is not None or not rest)  # what is left is the exam
+    for kind in KINDS:
+        asked = kind == "seconds" or (priced if kind == "usd" else asks)
+        matters = not over and (state is None if kind == "evaluations" else asked)
+        if matters and room.limits.get(kind, 1) <= 0 and setup.budget.to_json().get(kind) != 0:
+            return f"nothing is left of {room.why[kind]}.{kind}"
+    if state is not None:
+        given = room.limits.get("evaluations", math.inf)
+        if given >= rest:
+            return ""
+        session = session_of(setup, state.ledger.budget)
+        await forecast(session, False, runs)
+        held, _, each = session.floor(given + state.ledger.evaluations)
+        need = rest if over else min(rest, held + each)
+        return f"{room.why['evaluations']}.evaluations leaves {given:g}, and it needs {need:g}" if given < need else ""
+    # The night's end and the caps may bound what the problem's own file leaves open.
+    own = {**room.limits, **setup.budget.to_json()}
+    await forecast(session_of(setup, budget_of(own)), False, runs)
+    try:
+        await forecast(session_of(setup, budget_of(room.limits)), False, runs)
+    except ConfigError as error:
+        return f"{room.why.get('evaluations', 'caps')}.evaluations: {error.message}"
+    return ""
+
+
+def changes(granted: Limits, unfinished: Unfinished, remaining: float | None) -> dict[str, Any]:
+    """What a resume changes: its limits, where they are not what they were.
+
+    A limit on seconds stays as it is while the run still ends before the night does, so that a run which was cut off
+    and goes on in the same night is the run that it would have been.
+    """
+    ledger = unfinished.state.ledger
+    old, new = ledger.budget.to_json(), dict(budget_of(total(granted, unfinished)).to_json())
+    if "seconds" in old and "seconds" in new:
+        late = remaining is not None and old["seconds"] - ledger.seconds > remaining
+        if not late and new["seconds"] <= old["seconds"]:
+            new["seconds"] = old["seconds"]
+    same = old.keys() == new.keys() and all(math.isclose(old[k], new[k], rel_tol=1e-9, abs_tol=1e-9) for k in old)
+    return {} if same else {"budget": new}
+
+
+async def rescored(
+    job: Job, plan: Plan, night: str, most: int, remaining: float | None, heard: asyncio.Event
+) -> dict[str, Any]:
+    """Measure a problem's initial candidate again.
+
+    Args:
+        job: The problem.
+        plan: The batch.
+        night: Tonight's name.
+        most: Evaluations of this night at most, those of earlier processes included.
+        remaining: Seconds after which it comes to rest.
+        heard: Set when it is to come to rest.
+
+    Returns:
+        `Rescore.to_json()`, or "error".
+    """
+    from agent.batch.rescore import rescore
+
+    assert job.setup is not None
+    setup = replace(job.setup, problem=replace(job.setup.problem, name=job.name))
+    executor = Gentle(session_of(setup, setup.budget).make_executor(setup.settings))
+    task = asyncio.create_task(
+        rescore(
+            setup,
+            setup.problem.initial(),
+            store=plan.folder / DRIFTS,
+            night=night,
+            most=most,
+            executor=executor,
+            rows=plan.rows,
+            split=plan.split,
+            runs=plan.runs,
+        )
+    )
+    try:
+        await executor.through(task, remaining, heard)
+        return task.result().to_json()
+    except asyncio.CancelledError:
+        if not task.cancelled() or not executor.stopping:
+            raise
+        return {"error": "the night ended before all of it was measured"}
+    except AgentError as error:
+        return {"error": error.message}
+    except Exception as error:  # an evaluator may do anything; the other problems go on
+        return {"error": f"{type(error).__name__}: {error}"}
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await executor.close()
+
+
+async def search(
+    job: Job,
+    run: str,
+    granted: Limits,
+    unfinished: Unfinished | None,
+    runs: Path,
+    remaining: float | None,
+    observers: tuple[Observer, ...],
+    progress: Callable[[int, int, str], None] | None,
+    command: tuple[str, ...],
+) -> tuple[Result, bool]:
+    """Run a problem, or go on with its run.
+
+    Args:
+        run: Name of the run.
+        granted: What it may spend on top of what it has.
+        unfinished: The run to go on with.
+        remaining: Seconds until the night is over.
+        observers: Told of its events.
+        progress: Told how far a download of weights is.
+        command: The words that started it.
+
+    Returns:
+        The result, and whether the night's end stopped it.
+
+    Raises:
+        RunChanged: It cannot go on; nothing was spent.
+        AgentError: As `Session.run` and `Session.resume`.
+    """
+    assert job.setup is not None
+    folder, deadline = runs / run, Deadline(remaining)
+    with deadline.watched() as hold:
+        if unfinished is not None:
+            before = unfinished.state
+            server = job.setup.settings.base_url or before.settings.base_url
+            setup = replace(job.setup, settings=replace(before.settings, base_url=server), seed=before.seed)
+            session = session_of(setup, before.ledger.budget, observers, progress)
+            changed = changes(granted, unfinished, remaining)
+            return await session.resume(folder, changes=changed, hold=hold), deadline.passed
+        origin = {**job.setup.origin, "command": list(command)} if command else job.setup.origin
+        session = session_of(replace(job.setup, origin=origin), budget_of(granted), observers, progress)
+        try:
+            return await session.run(folder, hold), deadline.passed
+        except AgentError:
+            if not _spent(folder):  # nothing was measured: there is no run to keep
+                shutil.rmtree(folder, ignore_errors=True)
+            raise
+
+
+def _spent(folder: Path) -> bool:
+    with contextlib.suppress(StoreError):
+        state = read_state(folder)
+        return state is not None and bool(state.ledger.evaluations or state.next_call > 1)
+    return True
+
+
+def told(result: Result, job_files: Mapping[str, str]) -> dict[str, Any]:
+    """What is kept of a search's result: for the summary, for the order, and for where the next night begins."""
+    over = result.status != "open"
+    exams = result.gate["exams"] if over else []
+    gains = [relative_gain(e["before"], e["after"], e["effect"]) for e in exams if e["accepted"]]
+    out: dict[str, Any] = {
+        "run": result.run,
+        "status": result.status,
+        "reason": result.reason,
+        "detail": result.detail,
+        "sentence": result.sentence,
+        "final": over,
+        "exit_code": result.exit_code,
+        "gain": min(1.0, math.fsum(gains)),
+    }
+    if over and result.reason != "evaluator":
+        origin = result._state.origin
+        out |= {"released": result.released.values_json, "files": dict(origin.get("files") or job_files)}
+        out["initial_from"] = origin.get("initial_from", "")
+    return out

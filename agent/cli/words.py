@@ -1,0 +1,141 @@
+"""What is said of an event: the same words on the terminal, in a log, and to whoever watches from elsewhere."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from agent.cli.common import amount, brief
+from agent.events import (
+    CallRetried,
+    CandidateRejected,
+    EvaluationEnded,
+    Event,
+    ExamDecided,
+    ExamStarted,
+    NoiseMeasured,
+    ProposalEnded,
+    RaceDecided,
+    ReportStarted,
+    RunContinued,
+    RunEnded,
+    RunPaused,
+    RunResumed,
+    RunStarted,
+    StopRequested,
+)
+from agent.ledger import counted
+from agent.proposers.base import load, talks
+from agent.warm import sentence
+
+if TYPE_CHECKING:
+    from agent.state import State
+
+
+class Said(NamedTuple):
+    """What is said of an event.
+
+    Args:
+        text: For people; empty where there is nothing to say.
+        style: For a terminal.
+        level: info, warning or error.
+    """
+
+    text: str
+    style: str
+    level: str
+
+
+class Words:
+    """Says what matters of a run's events. It must be told all of them, in order.
+
+    Args:
+        few: Leave out what a status line shows as well.
+        elsewhere: The run is another process's: its proposer, which may be the user's own code, is not loaded here.
+    """
+
+    def __init__(self, few: bool = False, elsewhere: bool = False) -> None:
+        self._few = few
+        self._elsewhere = elsewhere
+        self._told = False
+
+    def __call__(self, event: Event, state: State) -> Said:
+        """What is said of an event that was just folded into the state."""
+        text, style = self._of(event, state)
+        level = "warning" if style == "yellow" else "error" if style == "red" else "info"
+        return Said(text, style, level)
+
+    def _of(self, event: Event, state: State) -> tuple[str, str]:
+        goal = state.problem.objective
+        history = state.history
+        if isinstance(event, RunStarted):
+            who = state.settings.proposer
+            if not self._elsewhere and talks(load(who)):
+                who += " with " + (", ".join(state.settings.models.values()) or "no model")
+            text = f"run {event.run}: {len(state.problem.space)} parameters, proposer {who}, seed {event.seed}"
+            begins = sentence(event.starts, event.warm)
+            notes = [f"  ! {note}" for note in event.warm.get("notes", ())]
+            return "\n".join([text, *([begins] if begins else []), *notes]), "bold"
+        if isinstance(event, RunResumed):
+            done = counted(state.ledger.evaluations)
+            return f"resumed at {done} evaluations, {state.ledger.total.calls} model calls", "bold"
+        if isinstance(event, EvaluationEnded) and event.purpose == "search":
+            return self._baseline(event, state)
+        if isinstance(event, RaceDecided):
+            trial = history[event.candidate]
+            what = brief(trial.rationale or _changes(state, trial.parents, event.candidate))
+            if event.decision == "promote":
+                value = "" if state.arena else ", " + amount((trial.values or {}).get(goal.name), goal.unit)
+                return f"  ✓ kept #{trial.number}{value} [{trial.source}] {what}: {event.reason}", "green"
+            if event.decision == "climb" and not self._few:
+                return f"  ↑ #{trial.number} [{trial.source}] {what}: {event.reason}", "dim"
+            telling = event.evidence.get("pairs") or event.evidence.get("step")  # measured in pairs, or hopeless
+            if event.decision == "drop" and (telling or not self._few):
+                return f"  ✗ dropped #{trial.number} [{trial.source}] {what}: {event.reason}", "dim"
+        if isinstance(event, ProposalEnded):
+            notes = [f"  ! {item['source']}: {item['reason']}" for item in event.rejections]
+            notes += [f"  ! the proposer failed: {event.error}"] if event.error else []
+            return "\n".join(notes), "yellow"
+        if isinstance(event, CallRetried):
+            return f"  … model call failed, again in {event.wait:.0f} s: {event.error}", "yellow"
+        if isinstance(event, CandidateRejected) and not (self._few and event.proposal):
+            return f"  - not measured [{event.source}]: {event.reason}", "dim"
+        if isinstance(event, RunPaused):
+            return "paused: nothing new starts until truegain resume", "yellow"
+        if isinstance(event, RunContinued):
+            return "goes on", ""
+        if isinstance(event, RunEnded):
+            return f"ended ({event.reason}): {event.status}", ""
+        if isinstance(event, StopRequested):
+            return f"the search ends: {event.detail or event.reason}", ""
+        if isinstance(event, NoiseMeasured):
+            return f"noise: {event.sentence}", "red" if event.wrong else ""
+        if isinstance(event, ExamStarted):
+            than = "initial" if event.released == history.initial else "released"
+            what = "held-out rows" if state.arena is not None else "fresh pairs"
+            return f"exam: the best candidate against the {than} one, {event.pairs} {what}", ""
+        if isinstance(event, ReportStarted):
+            planned = state.gate.report_planned
+            return f"report: {planned.rows if planned else 0} test rows are opened", ""
+        if isinstance(event, ExamDecided):
+            return (
+                f"gate: {'accepted' if event.accepted else 'not accepted'}",
+                "bold green" if event.accepted else "bold",
+            )
+        return "", ""
+
+    def _baseline(self, event: EvaluationEnded, state: State) -> tuple[str, str]:
+        trial = state.history.trials[0]
+        if self._told or state.arena is not None or len(state.history) > 1:
+            return "", ""
+        if trial.count != state.baseline or trial.values is None:
+            return "", ""
+        self._told = True  # a second look that checks determinism counts as no measurement
+        goal = state.problem.objective
+        return f"initial candidate: {goal.name} {amount(trial.values[goal.name], goal.unit)}", ""
+
+
+def _changes(state: State, parents: tuple[str, ...], candidate: str) -> str:
+    history = state.history
+    origin = parents[0] if parents and parents[0] in history else history.initial
+    changes = state.problem.space.diff(history[origin].candidate, history[candidate].candidate)
+    return ", ".join(f"{c.name}: {brief(c.before, 20)} → {brief(c.after, 20)}" for c in changes)

@@ -1,0 +1,93 @@
+"""Asking a proposer for candidates: what it is given, and what becomes of its answers and failures."""
+
+from __future__ import annotations
+
+import copy
+import random
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from agent.errors import AgentError, BudgetExceeded, PrerequisiteError, ProviderError, StoreError
+from agent.events import ProposalEnded, ProposalStarted, RowRead, StopRequested
+from agent.moments import Moment
+from agent.proposers.base import Context
+from agent.space import digest
+
+if TYPE_CHECKING:
+    from agent.llm.gateway import Llm
+    from agent.llm.types import Completion, ModelRequest
+    from agent.loop import Run
+
+
+async def propose(run: Run, started: ProposalStarted, moment: Moment) -> None:
+    """Do what a `proposal.started` asks for, and record what comes of it.
+
+    Args:
+        run: That asks.
+        started: The decision.
+        moment: What the proposer may know: the run as it was at the decision.
+
+    Raises:
+        StoreError: The journal cannot be written.
+    """
+    context = Context(
+        problem=run.state.problem,
+        history=moment.history,
+        rng=random.Random(int(digest([run.state.seed, "proposal", started.id]), 16)),
+        ask=_asker(run.llm, f"proposal-{started.id}") if run.llm is not None else None,
+        left=moment.left,
+        decision=started.id,
+        memory=copy.deepcopy(moment.memory),  # a proposer may change its memory in place; the journal's stays
+        options=run.state.settings.options,
+        reader=_reader(run, started.id) if run.state.problem.by_rows else None,
+    )
+    moment_memory = moment.memory
+    del moment
+    error = ""
+    proposals = []
+    try:
+        proposals = [context.finished(made) for made in await run.proposer.propose(context, started.n)]
+    except BudgetExceeded as caught:
+        error, context.exhausted = caught.message, True
+    except (ProviderError, PrerequisiteError) as caught:
+        if isinstance(caught, PrerequisiteError) or caught.fatal:
+            # The proposal stays open: a resume makes it again, and uses the answers it already got.
+            await run.turn("stop.requested", "provider")
+            run.record(StopRequested("provider", f"{caught.message}\n{caught.hint}".strip()))
+            return
+        error = caught.message
+    except StoreError:
+        raise
+    except AgentError as caught:
+        error = caught.message
+    except Exception as caught:  # a proposer of the user's own may do anything; the run goes on and says so
+        error = f"{type(caught).__name__}: {caught}"
+    ended = ProposalEnded(started.id, proposals, context.rejections, context.memory, error, context.exhausted)
+    try:
+        ended.body()
+    except (TypeError, ValueError) as caught:
+        reason = f"what it proposed, rejected or remembers is not JSON: {caught}"
+        ended = ProposalEnded(started.id, [], [], moment_memory, reason)
+    del context
+    await run.turn("proposal.ended", started.id)
+    run.record(ended)
+
+
+def _reader(run: Run, proposal: int) -> Callable[[str], Any]:
+    async def read(example: str) -> Any:
+        if example not in run.state.reads.get(proposal, {}):
+            row = await run.row(proposal, example)
+            await run.turn("row.read", proposal, example)
+            run.record(RowRead(proposal, example, row))
+        return copy.deepcopy(run.state.reads[proposal][example])  # as it is stored, without keys and credentials
+
+    return read
+
+
+def _asker(llm: Llm, scope: str) -> Callable[[ModelRequest], Any]:
+    async def ask(request: ModelRequest) -> Completion:
+        if request.schema is None:
+            return await llm.complete(request, role="propose", scope=scope)
+        return await llm.structured(request, role="propose", scope=scope, schema=request.schema)
+
+    return ask
