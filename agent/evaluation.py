@@ -16,10 +16,12 @@ from agent.space import Candidate
 Purpose = Literal["search", "gate", "report"]
 """Who may read the result: the search and its proposers, the gate alone, or the final report."""
 
-FailureKind = Literal["error", "exit", "timeout", "memory", "invalid", "lost", "cancelled", "hopeless"]
+FailureKind = Literal[
+    "error", "exit", "timeout", "memory", "invalid", "forged", "forbidden", "lost", "cancelled", "hopeless"
+]
 """Why there is no output: it raised, exited non-zero, ran too long, took too much memory, returned
-something that is not a measurement, its process died, or we stopped it, the last because its learning
-curve left too little hope."""
+something that is not a measurement, answered what it was not asked, did what the sandbox refuses, its
+process died, or we stopped it, the last because its learning curve left too little hope."""
 
 LARGEST = 1e150
 """Largest magnitude of a measured number; sums, differences and ratios of larger ones would not be finite."""
@@ -112,6 +114,7 @@ class Output:
         usd: What it cost in dollars beyond the model calls that the ledger sees, if it says so.
         stopped: Of a hopeless one: the `step` at which it was stopped, `of` how many, the compared `value` there,
             its `chance` to beat the champion, and the champion's value that it was `against`.
+        layers: Names of the sandbox's layers that were on; () where no code of the candidate's was run in one.
     """
 
     value: Any = None
@@ -121,6 +124,7 @@ class Output:
     seconds: float = 0.0
     usd: float = 0.0
     stopped: Mapping[str, float] | None = None
+    layers: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The output as JSON, without fields that hold nothing."""
@@ -137,6 +141,8 @@ class Output:
             out["usd"] = self.usd
         if self.stopped:
             out["stopped"] = dict(self.stopped)
+        if self.layers:
+            out["layers"] = list(self.layers)
         return out
 
     @classmethod
@@ -147,6 +153,7 @@ class Output:
         return cls(
             failure=Failure(**failure) if failure else None,
             partials=tuple(given.pop("partials", ())),
+            layers=tuple(given.pop("layers", ())),
             **given,
         )
 
@@ -231,8 +238,9 @@ def _short(value: Any) -> str:
 class Evaluator(Protocol):
     """Produces outputs and judges them.
 
-    It may have a method `load()` too, which a worker calls before its first request and outside its
-    time limit.
+    It may have two methods more: `load()`, which a worker calls before its first request and outside its
+    time limit, and `guard()`, which is called before anything is measured or written. That one returns what a
+    run's record says of the sandbox, {} for nothing, and raises PrerequisiteError where this machine is too weak.
 
     Attributes:
         exclusive: While it measures, nothing else of ours computes: no other evaluation, no local model.

@@ -59,7 +59,8 @@ class RunStarted(Event):
         warm: What was taken from an earlier run: run (its name), points (values, score, failed, source), notes.
             Empty without one. Nothing is ever compared with these scores.
         origin: How it came about: command (the words that started it), files (SHA-256 of the user's files by path
-            relative to the problem's folder), initial_from (the run whose released candidate is the initial one).
+            relative to the problem's folder), initial_from (the run whose released candidate is the initial one),
+            sandbox (of programs: layers; and with too weak ones unsafe and not_stopped, what they let through).
             A key is absent where there is nothing to tell. No decision depends on it.
     """
 
@@ -83,7 +84,8 @@ class RunResumed(Event):
     """A process took the run up again; earlier stop requests no longer count.
 
     Args:
-        changes: Budget or workers that the user changed for the rest of the run.
+        changes: Budget or workers that the user changed for the rest of the run; and sandbox, as in
+            `RunStarted.origin`, where it is another one now.
     """
 
     changes: JSON = field(default_factory=dict)

@@ -85,6 +85,8 @@ class Session:
     notes: list[str] = field(default_factory=list, init=False)
     """What the user should know about the data, one sentence each."""
     custody: Custody | None = field(default=None, init=False)
+    sandbox: Mapping[str, Any] = field(default_factory=dict, init=False)
+    """What the evaluator's sandbox is here (see `Evaluator`); {} where candidates are no programs."""
 
     def divide(self, folder: Path | None = None) -> None:
         """Give the rows their splits; those of a run's folder are remembered beside it, for all later runs.
@@ -151,7 +153,9 @@ class Session:
 
         Raises:
             ConfigError: No limit at all, or a budget that cannot pay for the baseline and the exam.
+            PrerequisiteError: The sandbox is too weak here, and nobody asked for `unsafe`.
         """
+        self.guard()
         if self.budget.evaluations is None and self.budget.seconds is None:
             # Limits on the model alone do not end a search: the classical proposers go on without it.
             raise ConfigError(
@@ -196,6 +200,18 @@ class Session:
         if self.settings.proposer in TABLE:  # its options are wrong, or a package is missing: it says so here
             proposer.forecast(self.problem, 1, self.settings.options)
 
+    def guard(self) -> None:
+        """Refuse a sandbox that is too weak, and keep what the records say of one.
+
+        Raises:
+            ConfigError, PrerequisiteError: As the evaluator's `guard`.
+        """
+        guard = getattr(self.problem.evaluator, "guard", None)
+        self.sandbox = guard() if guard is not None else {}
+        if lacking := self.sandbox.get("not_stopped"):
+            note = f"nothing here keeps candidate code from {', or '.join(lacking)}; it runs all the same (unsafe)"
+            self.notes = [*(known for known in self.notes if known != note), note]
+
     def floor(self, total: float) -> tuple[int, int, int]:
         """Evaluations that the last exam and the report hold back, that come first, and that one candidate takes."""
         problem = self.problem
@@ -234,7 +250,7 @@ class Session:
             checks=[check.name for check in self._checks()[0]],
             starts=self.begins,
             warm=self.warm,
-            origin=dict(self.origin),
+            origin={**self.origin, **({"sandbox": dict(self.sandbox)} if self.sandbox else {})},
         )
 
     @contextlib.contextmanager
@@ -314,6 +330,7 @@ class Session:
     async def _resumed(
         self, folder: Path, changes: dict[str, Any], accept_change: bool, hold: Callable[[Run], Any] | None
     ) -> Result:
+        self.guard()
         self.divide(folder)
         before = load_state(folder, everything=True)
         if before.origin.get("initial_from"):  # the problem file has another initial candidate
@@ -344,6 +361,8 @@ class Session:
             # The journal holds a server's address without its credentials; what the caller gives goes first.
             server = self.settings.base_url or before.settings.base_url
             run = self._make(journal, replace(before.settings, base_url=server), before.seed)
+            if self.sandbox and self.sandbox != before.origin.get("sandbox"):
+                changes["sandbox"] = dict(self.sandbox)
             run.resume(RunResumed(changes), *more)
             await run.prepare()
             return await self._drive(run, folder, hold)

@@ -18,9 +18,9 @@ import os
 import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from typing import Any, get_args
 
-from agent.evaluation import Evaluator, Executor, Limits, Output, Request
+from agent.evaluation import Evaluator, Executor, FailureKind, Limits, Output, Request
 from agent.evaluators.build import build
 from agent.evaluators.function import FunctionEvaluator
 from agent.space import Candidate
@@ -228,6 +228,7 @@ class EvaluatorContract:
         if request is not None:
             output, _ = self.produce(request)
             assert output.failure is not None and output.failure.message
+            assert output.failure.kind in get_args(FailureKind)
             assert output.value is None
 
     def test_it_can_be_rebuilt(self) -> None:

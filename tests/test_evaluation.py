@@ -43,6 +43,7 @@ def test_a_request_survives_the_wire_without_its_purpose() -> None:
         Output(value=0),
         Output.failed("timeout", "took longer than 3 s", "the end of it", seconds=3.0, partials=(1,)),
         Output.failed("error", ""),
+        Output.failed("forged", "it wrote more than its answers", layers=("process", "rlimits")),
     ],
 )
 def test_an_output_survives_storage(output: Output) -> None:

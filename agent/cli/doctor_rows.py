@@ -154,6 +154,11 @@ def problem(load: Callable[[], Setup], name: str = "") -> Iterator[Row]:
         session = session_of(load())
         session.check()
         yield Row(f"problem{mark}", True, f"{session.problem.name}: {len(session.problem.space)} parameters")
+        if session.sandbox:
+            lacking = session.sandbox.get("not_stopped", [])
+            found = f"does not keep candidate code from {', or '.join(lacking)}" if lacking else "strong enough"
+            layers = ", ".join(session.sandbox["layers"])
+            yield Row(f"sandbox{mark}", not lacking, f"{found}: {layers}", "truegain doctor --sandbox", needed=False)
         seconds = asyncio.run(measured(session))
         yield Row(f"evaluator{mark}", True, f"scores the initial candidate in {seconds:.2g} s")
     except AgentError as error:

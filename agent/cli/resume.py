@@ -11,7 +11,7 @@ import click
 from agent.cli.common import emit, json_option, locate, run_argument, runs_option
 from agent.cli.detached import detach_option, start
 from agent.cli.finishing import finish_options, told
-from agent.cli.run import BUDGET, budget_options, driven, ending_options, overrides, session_of
+from agent.cli.run import BUDGET, budget_options, driven, ending_options, guarded, overrides, session_of, unsafe_option
 from agent.control.detach import inherited
 
 
@@ -25,6 +25,7 @@ from agent.control.detach import inherited
 @click.option(
     "--accept-change", is_flag=True, help="Go on from the champion although evaluator, data or problem changed."
 )
+@unsafe_option
 @click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="As it was given to run.")
 @budget_options
 @ending_options
@@ -63,7 +64,8 @@ def command(
             f"the run's problem is not in {where}",
             hint="give --problem FOLDER; a run that was started from Python goes on with optimize(..., resume=RUN)",
         )
-    setup = load(where, overrides({"sets": given["sets"]}))
+    setup = load(where, overrides({"sets": given["sets"], "unsafe": given["unsafe"]}))
+    guarded(setup)
     limits = {name: given[name] for name in BUDGET if given.get(name) is not None}
     changes: dict[str, Any] = {}
     if limits:

@@ -38,6 +38,13 @@ def budget_options(function: F) -> F:
     return function
 
 
+unsafe_option = click.option(
+    "--unsafe",
+    is_flag=True,
+    help="Run candidate programs although the sandbox is too weak here; truegain doctor --sandbox says how weak.",
+)
+
+
 def problem_options(function: F) -> F:
     """What replaces keys of the problem file."""
     for option in reversed(
@@ -48,6 +55,7 @@ def problem_options(function: F) -> F:
             click.option("--proposer", metavar="NAME", help="default, or one of docs/proposers.md, or module:attr."),
             click.option("--seed", type=int, help="Seed of all random numbers of the run."),
             click.option("--workers", type=click.IntRange(min=1), help="Evaluations in flight."),
+            unsafe_option,
             click.option(
                 "--set",
                 "sets",
@@ -155,7 +163,20 @@ def overrides(given: dict[str, Any]) -> dict[str, Any]:
     places = {"model": "models.propose", "proposer": "proposer.name", "seed": "run.seed", "workers": "run.workers"}
     places |= {name: f"budget.{name}" for name in BUDGET}
     out |= {key: given[name] for name, key in places.items() if given.get(name) is not None}
+    if given.get("unsafe"):
+        out["evaluator.sandbox.unsafe"] = True
     return out
+
+
+def guarded(setup: Setup) -> None:
+    """Refuse a sandbox that is too weak here; where the user wants it all the same, say on stderr what may happen.
+
+    Raises:
+        ConfigError, PrerequisiteError: As the evaluator's `guard`.
+    """
+    guard = getattr(setup.problem.evaluator, "guard", None)
+    if guard is not None and (lacking := guard().get("not_stopped")):
+        click.echo(f"Unsafe: nothing here keeps candidate code from {', or '.join(lacking)}.", err=True)
 
 
 def session_of(setup: Setup, display: Display | JsonLines | None = None, service: bool = False) -> Session:
@@ -265,6 +286,7 @@ def command(ctx: click.Context, /, problem: Path, runs: str | None, detach: bool
     if detach and pipe is None:
         ctx.exit(start(ctx.obj[1:], as_json))
     setup = begun(load(problem, overrides(given)), {**given, "runs": runs})
+    guarded(setup)
     setup = replace(setup, origin={**setup.origin, "command": list(ctx.obj or ())})
     folder = new_run(runs_folder(setup.problem.folder, runs), setup.problem.name)
 

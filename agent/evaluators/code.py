@@ -29,8 +29,8 @@ KINDS: dict[str, FailureKind] = {
     "crash": "error",
     "timeout": "timeout",
     "memory": "memory",
-    "forged": "invalid",
-    "forbidden": "error",
+    "forged": "forged",
+    "forbidden": "forbidden",
     "lost": "lost",
 }
 """How a job ended → the kind of failure that is."""
@@ -103,7 +103,9 @@ class CodeEvaluator:
     @cached_property
     def fingerprint(self) -> str:
         """Hash of the task's source, and of the limits and libraries that a program gets."""
-        kept = [self.sandbox, self.timing.to_json(), self.programs, self.initial]
+        # Whether it may run is no part of what is measured: a resume may have to ask for --unsafe.
+        sandbox = {name: value for name, value in self.sandbox.items() if name != "unsafe"}
+        kept = [sandbox, self.timing.to_json(), self.programs, self.initial]
         return digest([module_digest(*self._path, self._folder), kept])
 
     def stage_for(self, purpose: Purpose) -> str:
@@ -133,8 +135,31 @@ class CodeEvaluator:
             self._task = task
         return self._task
 
+    def guard(self) -> dict[str, Any]:
+        """The sandbox's layers here; where they are too weak what they do not stop, and that it was asked for.
+
+        {} for another kind of isolation, which knows its layers once it has started.
+
+        Raises:
+            ConfigError: There is no such layer.
+            PrerequisiteError: A layer does not work here, or they are too weak and nobody asked for `unsafe`.
+        """
+        if self.sandbox.get("kind") is not None:
+            return {}
+        from agent.sandbox.layers import chosen, require, unstopped
+
+        on = chosen(self.sandbox.get("layers"))
+        weak = require(on)
+        if weak is not None and not self.sandbox.get("unsafe"):
+            raise weak
+        return {"layers": list(on), **({"unsafe": True, "not_stopped": unstopped(on)} if weak is not None else {})}
+
     async def produce(self, request: Request, partial: Callable[[Any], None]) -> Output:
-        """The output's value is `{"values": {name: number}, "feedback": words, "layers": those of the sandbox}`."""
+        """The output's value is `{"values": {name: number}, "feedback": words}`; its layers are the sandbox's."""
+        output = self._produced(request)
+        return output if self._task is None else replace(output, layers=tuple(self.runner.layers))
+
+    def _produced(self, request: Request) -> Output:
         try:
             task = self.load()
             files, entry = self.assembled(request.candidate, task)
@@ -158,8 +183,7 @@ class CodeEvaluator:
 
     def score(self, output: Output) -> Score:
         """The measurement that `produce` kept."""
-        kept = {name: output.value[name] for name in ("values", "feedback")}
-        value = measurement(kept, self.names)
+        value = measurement(output.value, self.names)
         return Score(value["values"], value["feedback"])
 
     def _behaviour(self, task: Task, files: Mapping[str, bytes], entry: str | list[str]) -> Output:
@@ -238,7 +262,7 @@ class CodeEvaluator:
                 return Output.failed("invalid", wrong)
             first = [Measured(usage.seconds, usage.cpu_seconds, usage.peak_mb) for usage in result.usages]
             usages = self.timing.measure(self.runner, job, first, self._beside(task, asked), result.outputs)
-            return self._judged(task, stage, inputs, result, usages, public, log)
+            return self._judged(task, stage, inputs, result.outputs, usages, public, log)
         except ValueError as error:
             return Output.failed("invalid", str(error))
         except (Exception, SystemExit) as error:
@@ -253,13 +277,13 @@ class CodeEvaluator:
         task: Task,
         stage: str,
         inputs: Sequence[Any],
-        result: Result,
+        outputs: Sequence[Any],
         usages: Sequence[Measured],
         public: bool,
         log: str,
     ) -> Output:
         scores = []
-        for number, (given, output, usage) in enumerate(zip(inputs, result.outputs, usages, strict=True)):
+        for number, (given, output, usage) in enumerate(zip(inputs, outputs, usages, strict=True)):
             try:
                 scores.append(task.score(given, output, usage))
             except Exception as error:
@@ -272,7 +296,7 @@ class CodeEvaluator:
             words = dict.fromkeys(cleaned(item["feedback"], FEEDBACK) for item in scores if item["feedback"])
             took = f"{sum(usage.seconds for usage in usages):.3g} s for {len(inputs)} inputs"
             feedback = "; ".join([*words])[:FEEDBACK] or took
-        return Output(value={"values": values, "feedback": feedback, "layers": list(result.layers)}, log=log)
+        return Output(value={"values": values, "feedback": feedback}, log=log)
 
     def _unsteady(self, task: Task, job: Job, given: Any, result: Result, seed: int) -> str:
         """That a program answers the same question in other words differently, or ""."""

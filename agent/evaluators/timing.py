@@ -88,17 +88,19 @@ class Timing:
         """
         if self.cost != "instructions" or self._counter is not None:
             return
-        found = counter()
-        try:
-            found.counts(runner, replace(job, entry=["/bin/true"], inputs=[""]), None)
-        except ValueError as error:
-            rest = [name for name in runner.layers if name not in ("process", "landlock", "bubblewrap")]
-            raise PrerequisiteError(
-                f"instructions cannot be counted in the sandbox: {error}",
-                fix=f'take cost = "seconds", or go without some layers: layers = {json.dumps(rest)} in'
-                " [evaluator.sandbox]",
-            ) from None
-        self._counter = found
+        why = ""
+        for found in counters():
+            try:
+                found.counts(runner, replace(job, entry=["/bin/true"], inputs=[""]), None)
+            except ValueError as error:
+                why = f"{why}; {error}".removeprefix("; ")
+            else:
+                self._counter = found
+                return
+        raise PrerequisiteError(
+            f"instructions cannot be counted in the sandbox: {why}",
+            fix='install valgrind (apt-get install valgrind), or take cost = "seconds"',
+        )
 
     def measure(
         self, runner: Runner, job: Job, first: Sequence[Measured], beside: Job | None, outputs: Sequence[Any]
@@ -253,8 +255,8 @@ CALLGRIND = re.compile(r"Collected\s*:\s*(\d+)")
 
 
 @cache
-def counter() -> Counter:
-    """What can count instructions here: `perf stat` where the machine lets it, else valgrind.
+def counters() -> tuple[Counter, ...]:
+    """What can count instructions here: `perf stat` where the machine lets it, and valgrind.
 
     Raises:
         PrerequisiteError: Neither; says what to install.
@@ -266,13 +268,16 @@ def counter() -> Counter:
     if valgrind:
         argv = (valgrind, "--tool=callgrind", "--vgdb=no", "--callgrind-out-file=/dev/null", "--")
         choices.append(Counter("valgrind", argv, CALLGRIND))
+    works = []
     for choice in choices:
         try:
             tried = subprocess.run([*choice.argv, "/bin/true"], capture_output=True, text=True, timeout=60, check=False)
         except (OSError, subprocess.TimeoutExpired):
             continue
         if tried.returncode == 0 and choice.read(tried.stderr) is not None:
-            return choice
+            works.append(choice)
+    if works:
+        return tuple(works)
     raise PrerequisiteError(
         'cost = "instructions" needs a counter, and neither perf nor valgrind works here',
         fix='install valgrind (apt-get install valgrind), or take cost = "seconds"',

@@ -39,8 +39,14 @@ class Failed(Exception):
         self.status = status
 
 
-def serve(channel: int, nonce: bytes) -> None:
-    """Answer requests until there are no more; never returns."""
+def serve(channel: int, nonce: bytes, confine: Callable[[], None]) -> None:
+    """Answer requests until there are no more; never returns.
+
+    Args:
+        channel: A socket.
+        nonce: To be repeated by the first answer.
+        confine: Called in the fork that becomes a program.
+    """
     _send(channel, nonce, b"H", b"")
     run: Callable[[Any], Any] | None = None
     files, finite = "", True
@@ -50,7 +56,7 @@ def serve(channel: int, nonce: bytes) -> None:
             if kind == b"L":
                 job = json.loads(data)
                 files, finite = job["files"], job["finite"]
-                run = _load(job)
+                run = _load(job, confine)
                 _send(channel, nonce, b"R", b"")
             elif run is not None:
                 output = run(decode(data, finite=False))
@@ -97,10 +103,10 @@ def _exactly(channel: int, size: int) -> bytes:
     return b"".join(parts)
 
 
-def _load(job: Mapping[str, Any]) -> Callable[[Any], Any]:
+def _load(job: Mapping[str, Any], confine: Callable[[], None]) -> Callable[[Any], Any]:
     os.environ.update(job["env"])  # the zygote has no others than it may have
     if not isinstance(job["entry"], str):
-        return lambda value: _program(job, value)
+        return lambda value: _program(job, value, confine)
     random.seed(0)  # a fork shares its parent's state: make it the same in every zygote as well
     numpy_random = sys.modules.get("numpy.random")
     if numpy_random is not None:
@@ -120,14 +126,14 @@ def _load(job: Mapping[str, Any]) -> Callable[[Any], Any]:
     return function  # type: ignore[no-any-return]
 
 
-def _program(job: Mapping[str, Any], value: Any) -> dict[str, Any]:
+def _program(job: Mapping[str, Any], value: Any, confine: Callable[[], None]) -> dict[str, Any]:
     """Run the command on one input."""
     files, most = job["files"], job["output_bytes"]
     argv = [files + word.removeprefix("{files}") if word.startswith("{files}") else word for word in job["entry"]]
     with tempfile.TemporaryFile(dir=".") as file:
         file.write(value.encode() if isinstance(value, str) else json.dumps(value).encode())
         file.seek(0)
-        process = subprocess.Popen(argv, stdin=file, stdout=subprocess.PIPE, start_new_session=True)
+        process = subprocess.Popen(argv, stdin=file, stdout=subprocess.PIPE, start_new_session=True, preexec_fn=confine)
     assert process.stdout is not None
     with process.stdout as stdout:
         text = stdout.read(most + 1)

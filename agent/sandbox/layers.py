@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
-from agent.errors import PrerequisiteError
+from agent.errors import ConfigError, PrerequisiteError
 from agent.sandbox import bubblewrap, cgroups
 from agent.sandbox.types import Layer
 
@@ -75,6 +75,41 @@ def _tried() -> tuple[tuple[str, str], ...]:
     return tuple((name, why.get(name, "only on Linux")) for name in NAMES)
 
 
+def named(wanted: Iterable[str] | None) -> frozenset[str] | None:
+    """The layers of these names, and "process", which is always on; None means all that work.
+
+    Raises:
+        ConfigError: There is no such layer.
+    """
+    names = None if wanted is None else frozenset({"process", *wanted})
+    if unknown := (names or frozenset()) - set(NAMES):
+        raise ConfigError(f"there is no layer {min(unknown)!r}", hint=f"one of {', '.join(NAMES)}")
+    return names
+
+
+def chosen(wanted: Iterable[str] | None) -> tuple[str, ...]:
+    """Names of the layers that are going to be on; `wanted` as in `named`.
+
+    Raises:
+        ConfigError: There is no such layer.
+        PrerequisiteError: One that is wanted does not work here.
+    """
+    names = named(wanted)
+    for layer in probe():
+        if names is not None and layer.name in names and not layer.on:
+            raise PrerequisiteError(
+                f"the layer {layer.name} does not work here: {layer.why}",
+                fix="truegain doctor --sandbox shows what does",
+            )
+    return tuple(layer.name for layer in probe() if layer.on and (names is None or layer.name in names))
+
+
+def unstopped(layers: Iterable[str]) -> list[str]:
+    """Which of the dangers that a run must not allow these layers do not stop."""
+    have = set(layers)
+    return [danger for danger, any_of in NEEDED.items() if not have & any_of]
+
+
 def require(layers: Iterable[str]) -> PrerequisiteError | None:
     """Whether code that nobody has looked at may run behind these layers.
 
@@ -85,7 +120,7 @@ def require(layers: Iterable[str]) -> PrerequisiteError | None:
         None, or the error to raise, which names what they do not stop and asks for `--unsafe`.
     """
     have = set(layers)
-    lacking = [danger for danger, any_of in NEEDED.items() if not have & any_of]
+    lacking = unstopped(have)
     if not lacking:
         return None
     off = {layer.name: layer.why for layer in probe() if layer.name not in have and not layer.on}

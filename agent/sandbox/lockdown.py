@@ -29,6 +29,9 @@ SYSTEM = (
     "/sys/devices/system/cpu",
 )
 """What programs read of a Linux system, beside Python and its libraries."""
+OWN = ("/proc/self/maps",)
+"""What a program may read about itself: valgrind needs it. The rule is made by the process that becomes the program,
+so it stands for that process and for no other."""
 DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/urandom", "/dev/random")
 
 
@@ -46,15 +49,20 @@ class Lockdown:
     def __init__(self, spec: Mapping[str, Any]) -> None:
         self.layers = spec["layers"]
         self.uid = spec["uid"]
-        self.rules: int | None = None
+        self.readable = [*spec["readable"], *SYSTEM, spec["files"]]
+        self.writable = [spec["work"], *DEVICES]
+        self.rules: tuple[int, ...] = ()
+        """Descriptors of landlock's rules: for a candidate's process, and for one that starts a program."""
         if "landlock" in self.layers:
-            readable = [*spec["readable"], *SYSTEM, spec["files"]]
-            self.rules = landlock.ruleset(readable, [spec["work"], *DEVICES], landlock.abi())
+            self.rules = (self._rules(), self._rules("/proc"))
         if "seccomp" in self.layers:
             self.filters = {single: seccomp.template(single) for single in (True, False)}
         if sys.platform == "linux":
             native.prctl(native.PR_SET_NO_NEW_PRIVS, 1)  # nothing below us needs any
             self.mapped = mapped()
+
+    def _rules(self, *more: str) -> int:
+        return landlock.ruleset([*self.readable, *more], self.writable, landlock.abi())
 
     def before(self) -> None:
         """Give up what no job needs.
@@ -66,8 +74,6 @@ class Lockdown:
         if "cgroup" in self.layers:  # when memory runs out, it is us, not the zygote
             with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
                 file.write("1000")
-        if self.rules is not None:
-            landlock.restrict(self.rules)
         if "uid" in self.layers:
             os.setgroups([])
             os.setresgid(self.uid, self.uid, self.uid)
@@ -90,8 +96,20 @@ class Lockdown:
         os.chdir(job["work"])
         if "rlimits" in self.layers:
             limit(caps, processes + THREADS + job["others"], self.mapped)
+        if self.rules:
+            landlock.restrict(self.rules[job["program"]])
+            os.close(self.rules[not job["program"]])  # all candidates share it, and whoever holds it can add to it
         if "seccomp" in self.layers:
             seccomp.restrict(self.filters[processes == 1])
+
+    def program(self) -> None:
+        """In the fork that becomes a program, before foreign code runs: give up what it does not need.
+
+        Raises:
+            OSError: A layer cannot be put on; nothing may run then.
+        """
+        if self.rules:
+            landlock.restrict(self._rules(*OWN))
 
     def others(self, job: Mapping[str, Any]) -> int:
         """Tasks of the candidate's user that are not the candidate's, but which its limit counts."""

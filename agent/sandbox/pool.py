@@ -43,11 +43,8 @@ class Sandbox:
         layers: Sequence[str] | None = None,
         unsafe: bool = False,
     ) -> None:
-        unknown = set(layers or ()) - set(layering.NAMES)
-        if unknown:
-            raise ConfigError(f"there is no layer {sorted(unknown)[0]!r}", hint=f"one of {', '.join(layering.NAMES)}")
         self._imports = tuple(imports)
-        self._wanted = None if layers is None else {"process", *layers}
+        self._wanted = layering.named(layers)
         self._unsafe = unsafe
         self._count = workers
         self._on: tuple[str, ...] = ()
@@ -67,16 +64,7 @@ class Sandbox:
         return self._workspace.folder if self._workspace else None
 
     async def __aenter__(self) -> Self:
-        found = await asyncio.to_thread(layering.probe)
-        for layer in found:
-            if self._wanted is not None and layer.name in self._wanted and not layer.on:
-                raise PrerequisiteError(
-                    f"the layer {layer.name} does not work here: {layer.why}",
-                    fix="truegain doctor --sandbox shows what does",
-                )
-        self._on = tuple(
-            layer.name for layer in found if layer.on and (self._wanted is None or layer.name in self._wanted)
-        )
+        self._on = await asyncio.to_thread(layering.chosen, self._wanted)
         weak = layering.require(self._on)
         if weak is not None and not self._unsafe:
             raise weak

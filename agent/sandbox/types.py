@@ -28,7 +28,7 @@ class Caps:
     Args:
         seconds: Wall time for loading the code, and for each input.
         job_seconds: Wall time of the whole job; None means `seconds` for loading and for each input.
-        cpu_seconds: Processor time of each process, rounded up; None means the job's wall time.
+        cpu_seconds: Processor time of each process, rounded up; None means the job's wall time and a second more.
         memory_mb: Memory beyond the libraries loaded beforehand, in MiB. For each process, and for all
             of them together where there are cgroups.
         processes: Processes at once, itself included. 1 forbids starting any, and running programs.

@@ -193,7 +193,7 @@ class Worker:
     async def _run(self, job: Job, inputs: Sequence[bytes], files: Path, work: Path, started: float) -> Result:
         caps = job.caps
         total = caps.job_seconds or caps.seconds * (len(inputs) + 1)
-        cpu = caps.cpu_seconds or total
+        cpu = caps.cpu_seconds or total + 1  # else a busy program might meet either limit first
         program = not isinstance(job.entry, str)
         if self._group:
             self._group.limit(caps.memory_mb, caps.processes + program)

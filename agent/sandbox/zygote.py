@@ -218,7 +218,7 @@ def become_candidate(jobs: socket.socket, lockdown: Lockdown) -> None:
         null = os.open(os.devnull, os.O_RDWR)
         for descriptor in (0, 1, 2):
             os.dup2(null, descriptor)
-        kept = [jobs.fileno(), *([] if lockdown.rules is None else [lockdown.rules])]
+        kept = [jobs.fileno(), *lockdown.rules]
         for low, high in zip([2, *sorted(kept)], [*sorted(kept), 4096], strict=True):
             if low + 1 < high:  # given an empty range, it closes everything
                 os.closerange(low + 1, high)
@@ -236,7 +236,7 @@ def become_candidate(jobs: socket.socket, lockdown: Lockdown) -> None:
         if trouble:
             raise OSError(trouble)
         lockdown.after(job)
-        serve(channel, bytes.fromhex(job["nonce"]))
+        serve(channel, bytes.fromhex(job["nonce"]), lockdown.program)
     except BaseException as error:
         with contextlib.suppress(BaseException):
             os.write(2, f"the sandbox cannot be put on: {error}\n".encode())

@@ -254,18 +254,34 @@ def test_what_was_not_measured_cannot_be_compared() -> None:
 
 # In the real sandbox.
 
+FORGED = """
+import os
+import agent.sandbox.candidate as ours
+
+def solve(x):
+    send = ours._send
+    def twice(channel, nonce, kind, data):
+        send(channel, nonce, kind, data)
+        send(channel, nonce, kind, data)
+    ours._send = twice
+    return x * x
+"""
+
 
 def test_hostile_programs_in_the_sandbox(tmp_path: Path) -> None:
     task = made(tmp_path, TASK, sandbox={"caps": {"seconds": 1.0, "memory_mb": 200}, "unsafe": True})
     try:
         honest = "def solve(x): return x * x"
         first = produce(task, honest, seed=3)
-        assert values(first) == {"score": 1.0} and "process" in first.value["layers"], "a record says what protected it"
+        assert values(first) == {"score": 1.0} and list(first.layers) == task.guard()["layers"]
         assert task.score(first).values == {"score": 1.0}
         assert "took longer" in failed(produce(task, "def solve(x):\n    while True: pass"), "timeout")
         failed(produce(task, "def solve(x): return len(bytearray(10**10))"), "memory")
         failed(produce(task, "import os\ndef solve(x): os._exit(0)"), "error")
         failed(produce(task, "def solve(x): return float('nan')"), "invalid")
+        denied = produce(task, "def solve(x): raise PermissionError(1, 'no')")
+        assert "PermissionError" in failed(denied, "forbidden") and denied.layers == first.layers
+        failed(produce(task, FORGED), "forged")
         peek = "import sys\ndef solve(x): return [name for name in sys.modules if name.startswith('task_')] or 'none'"
         assert 'found "none"' in failed(produce(task, peek), "invalid"), "the scorer is in the candidate's process"
         told = failed(produce(task, "def solve(x):\n    y = 0\n    return x / y"), "error")

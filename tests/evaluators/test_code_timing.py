@@ -12,9 +12,9 @@ import pytest
 from agent.errors import ConfigError, PrerequisiteError
 from agent.evaluators import timing
 from agent.evaluators.code_task import Measured
-from agent.evaluators.timing import FINEST, Counter, Timing, counter
+from agent.evaluators.timing import FINEST, Counter, Timing, counters
 from agent.sandbox.types import Caps, Job, Result, Usage
-from tests.evaluators.code_helpers import evaluator, produce
+from tests.evaluators.code_helpers import PLAIN, evaluator, produce
 
 CANDIDATE, INITIAL = Job({}, "new:f", [1, 2]), Job({}, "old:f", [1, 2])
 
@@ -88,13 +88,15 @@ def test_settings_that_mean_nothing_are_refused(given: dict[str, Any], words: st
 
 # Instructions.
 
+PERF = Counter("perf", ("perf",), timing.PERF)
+VALGRIND = Counter("valgrind", ("valgrind",), timing.CALLGRIND)
+
 
 def test_the_last_count_is_the_counters_own() -> None:
-    valgrind = Counter("valgrind", ("valgrind",), timing.CALLGRIND)
-    assert valgrind.read("==1== Collected : 7\n==1== Events\n==9== Collected : 1234\n") == 1234
-    assert valgrind.read("nothing") is None
-    assert Counter("perf", ("perf",), timing.PERF).read("noise\n81234,,instructions:u,1,100.00,,\n") == 81234
-    assert Counter("perf", ("perf",), timing.PERF).read("<not supported>,,instructions:u,0,100.00,,") is None
+    assert VALGRIND.read("==1== Collected : 7\n==1== Events\n==9== Collected : 1234\n") == 1234
+    assert VALGRIND.read("nothing") is None
+    assert PERF.read("noise\n81234,,instructions:u,1,100.00,,\n") == 81234
+    assert PERF.read("<not supported>,,instructions:u,0,100.00,,") is None
 
 
 def counts(answers: dict[str, tuple[float, str]], job: Job, outputs: list[Any] | None) -> list[float]:
@@ -102,7 +104,7 @@ def counts(answers: dict[str, tuple[float, str]], job: Job, outputs: list[Any] |
         count, said = answers["empty" if asked.entry[-1].startswith(timing.EMPTY) else "program"]
         return Result("ok", outputs=({"exit": 0, "stdout": said},), log=f"Collected : {count:.0f}\n")
 
-    return Counter("valgrind", ("valgrind",), timing.CALLGRIND).counts(Clock(run), job, outputs)  # type: ignore[arg-type]
+    return VALGRIND.counts(Clock(run), job, outputs)  # type: ignore[arg-type]
 
 
 def test_starting_an_interpreter_is_not_the_programs_cost() -> None:
@@ -114,28 +116,38 @@ def test_starting_an_interpreter_is_not_the_programs_cost() -> None:
 
 
 def test_where_nothing_counts_the_fix_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    counter.cache_clear()
+    counters.cache_clear()
     monkeypatch.setattr(shutil, "which", lambda name: None)
     try:
         with pytest.raises(PrerequisiteError) as caught:
-            counter()
+            counters()
         assert "apt-get install valgrind" in caught.value.fix and 'cost = "seconds"' in caught.value.fix
     finally:
-        counter.cache_clear()
+        counters.cache_clear()
 
 
-def test_a_sandbox_that_keeps_the_counter_out_says_which_layers_to_leave(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(timing, "counter", lambda: Counter("valgrind", ("valgrind",), timing.CALLGRIND))
-    clock = Clock(lambda job, n: Result("ok", outputs=({"exit": 1, "stdout": ""},), log="can't open /proc/self/maps"))
-    with pytest.raises(PrerequisiteError, match="can't open /proc/self/maps") as caught:
-        Timing(cost="instructions").prepare(clock, CANDIDATE)  # type: ignore[arg-type]
-    assert 'layers = ["seccomp"]' in caught.value.fix
+def test_a_counter_that_the_sandbox_keeps_out_makes_way_for_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(timing, "counters", lambda: (PERF, VALGRIND))
+
+    def answer(job: Job, n: int) -> Result:
+        log = "Collected : 7" if job.entry[0] == "valgrind" else "not permitted"
+        return Result("ok", outputs=({"exit": 0, "stdout": ""},), log=log)
+
+    made = Timing(cost="instructions")
+    made.prepare(Clock(answer), CANDIDATE)  # type: ignore[arg-type]
+    assert made._counter is VALGRIND
+    monkeypatch.setattr(timing, "counters", lambda: (PERF,))
+    with pytest.raises(PrerequisiteError, match="not permitted") as caught:
+        Timing(cost="instructions").prepare(Clock(answer), CANDIDATE)  # type: ignore[arg-type]
+    assert "apt-get install valgrind" in caught.value.fix
 
 
 @pytest.mark.skipif(shutil.which("valgrind") is None, reason="valgrind is not installed")
 @pytest.mark.timeout(280)
-def test_instructions_of_a_real_program(tmp_path: Path) -> None:
-    (tmp_path / "counted.py").write_text(
+@pytest.mark.parametrize("how", [{"kind": PLAIN}, {}], ids=["plain", "sandbox"])
+def test_instructions_of_a_real_program(tmp_path: Path, how: dict[str, str]) -> None:
+    name = "counted_plain" if how else "counted"  # this process imports both
+    (tmp_path / f"{name}.py").write_text(
         "class Task:\n"
         "    def inputs(self, seed, stage): return [300]\n"
         "    def score(self, given, output, usage): return usage.reference / usage.cost\n"
@@ -143,9 +155,12 @@ def test_instructions_of_a_real_program(tmp_path: Path) -> None:
     slow = "def solve(x):\n    total = 0\n    for i in range(x * 200):\n        total += i % 3\n    return x"
     made = evaluator(
         tmp_path,
-        "counted:Task",
+        f"{name}:Task",
         timing={"cost": "instructions", "against": "initial"},
         initial={"program": slow},
+        sandbox={"caps": {"seconds": 60}, "unsafe": True, **how},
     )
     first = produce(made, slow.replace("200", "100"))
-    assert first.failure is None and first.value["values"]["score"] == pytest.approx(2.0, rel=0.1)
+    made.runner.close()
+    assert first.failure is None, first
+    assert first.value["values"]["score"] == pytest.approx(2.0, rel=0.1)
