@@ -182,6 +182,7 @@ class GateConfig(_Strict):
     sequential: bool = False
     smallest_gain: float = Field(default=0.08, gt=0, le=1)
     report: bool = True
+    suspicion: float = Field(default=6.0, ge=0, allow_inf_nan=False)
     claim: Literal["primary", "sum", "dominance"] = "primary"
     checks: list[str] = []
 

@@ -7,13 +7,16 @@ which those arrive; a replay that delivers them in the recorded order gives the 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from agent import decide_gate
 from agent.curves import hopeless
 from agent.events import (
     CandidateAdmitted,
+    CandidateCleared,
+    CandidateConvicted,
     CandidateRejected,
+    CandidateSuspected,
     CheckStarted,
     EvaluationStarted,
     Event,
@@ -24,7 +27,9 @@ from agent.events import (
     StopRequested,
 )
 from agent.gate import race
+from agent.gate.quarantine import signs
 from agent.halving import Step
+from agent.history import SUSPICIOUS
 from agent.space import digest
 from agent.state import State
 
@@ -102,20 +107,57 @@ def _decided(state: State, candidate: str, ruling: race.Ruling) -> Event:
 
 def _look(state: State) -> Event:
     trial = state.history[state.looks[0]]
+    if trial.suspicion == "convicted":
+        return _decided(state, trial.id, race.Ruling("drop", trial.failure))
     if trial.values is None and trial.stopped and not trial.failure:
         return _decided(state, trial.id, race.Ruling("drop", hopeless(trial.stopped), dict(trial.stopped)))
     if trial.values is None:
-        return _decided(state, trial.id, race.Ruling("drop", f"failed: {trial.failure}"))
-    return _decided(state, trial.id, race.look(state.problem, trial.values, _champion(state)))
+        # Where there are rungs, a failure may be one with less effort, and its repetition would be no fresh start.
+        suspected = None if state.halving is not None else _suspected(state, trial.id)
+        return suspected or _decided(state, trial.id, race.Ruling("drop", f"failed: {trial.failure}"))
+    ruling = race.look(state.problem, trial.values, _champion(state))
+    suspected = _suspected(state, trial.id) if ruling.decision != "drop" else None
+    return suspected or _decided(state, trial.id, ruling)
+
+
+def _suspected(state: State, candidate: str, rows: Sequence[str] = ()) -> Event | None:
+    """That a candidate which would win is to be measured again first, where something about it is suspicious."""
+    if not state.watched:
+        return None
+    trial = state.history[candidate]
+    found = signs(state.problem, state.history, trial, state.settings.suspicion)
+    if found is None:
+        return None
+    beside = state.history.champion if trial.values is not None else ""
+    return CandidateSuspected(candidate, beside, found.reason, found.evidence, list(rows))
+
+
+def _quarantined(state: State) -> Event | None:
+    """The word on the suspect, where there is one by now."""
+    suspect, arena = state.quarantine, state.arena
+    assert suspect is not None
+    test, scale = (arena.race, arena.scale) if arena is not None else (None, 1.0)
+    found = suspect.ruling(state.problem, test, scale)
+    if found.decision == "promote":
+        return CandidateCleared(suspect.suspect, found.reason, found.evidence)
+    if found.decision == "drop":
+        return CandidateConvicted(suspect.suspect, found.reason, found.evidence)
+    if state.stop is not None and not state.evaluations:
+        return CandidateConvicted(suspect.suspect, "the search ended before it was measured again")
+    return None
 
 
 def _ruling(state: State) -> Event | None:
     """The race's next word, where it has one."""
-    if state.arena is not None:
+    if state.quarantine is not None:
+        found = _quarantined(state)
+        if found is not None or state.arena is not None:
+            return found
+    elif state.arena is not None:
         return _row_ruling(state)
     if state.halving is not None and state.halving.rulings:
         return _rung(state, state.halving.rulings[0])
-    if state.looks:
+    if state.looks and state.quarantine is None:
         return _look(state)
     if state.race is None:
         return None
@@ -136,7 +178,8 @@ def _row_ruling(state: State) -> Event | None:
     assert arena is not None
     for candidate, failure in state.broken.items():
         if candidate in arena.lanes:
-            return _decided(state, candidate, race.Ruling("drop", f"failed: {failure}"))
+            reason = failure if failure.startswith(SUSPICIOUS) else f"failed: {failure}"
+            return _decided(state, candidate, race.Ruling("drop", reason))
     found = arena.ruling()
     if found is None:
         return None
@@ -147,6 +190,10 @@ def _row_ruling(state: State) -> Event | None:
         ruling = race.Ruling("drop", f"infeasible: {broken} does not hold", ruling.evidence)
     elif ruling.decision == "drop" and trial.feasible and trial.values and not champion.feasible:
         ruling = race.Ruling("promote", "first to keep every constraint", ruling.evidence)
+    if ruling.decision == "promote":
+        suspected = _suspected(state, challenger, arena.raced(challenger))
+        if suspected is not None:
+            return suspected
     return _decided(state, challenger, ruling)
 
 
@@ -210,7 +257,7 @@ def _searching(state: State) -> list[Event]:
     if not spent:
         return _propose(state)
     racing = state.race is not None or bool(state.arena is not None and state.arena.lanes)
-    if state.idle and not state.asks and not racing:
+    if state.idle and not state.asks and not racing and state.quarantine is None:
         left = state.halving.spare() if state.halving is not None else None  # the best of them, while it can be paid
         return [_rung(state, left)] if left is not None else [StopRequested("exhausted", spent)]
     return []

@@ -320,6 +320,58 @@ class CandidateRejected(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class CandidateSuspected(Event):
+    """A candidate's score may come from a trick: it is kept aside, and measured again before it counts.
+
+    Args:
+        candidate: Its id.
+        champion: What it is measured against on fresh seeds; "" where it had no score and is measured alone.
+        reason: "jump", "internals", "bound" or "variant"; see `agent.gate.suspicion`.
+        evidence: What was seen, one sentence for people.
+        rows: Rows of data on which both are measured; empty where a candidate is measured as a whole.
+    """
+
+    candidate: str
+    champion: str
+    reason: str
+    evidence: str
+    rows: list[str] = field(default_factory=list)
+    type: ClassVar[str] = "candidate.suspected"
+
+
+@dataclass(frozen=True, slots=True)
+class CandidateCleared(Event):
+    """What was suspicious held when it was measured again; from here on it counts as any other.
+
+    Args:
+        candidate: Its id.
+        reason: What the repeated measurements say.
+        evidence: Summary of them, as in a race.
+    """
+
+    candidate: str
+    reason: str
+    evidence: JSON = field(default_factory=dict)
+    type: ClassVar[str] = "candidate.cleared"
+
+
+@dataclass(frozen=True, slots=True)
+class CandidateConvicted(Event):
+    """What was suspicious did not hold, or could not be measured again: the candidate has no score any more.
+
+    Args:
+        candidate: Its id.
+        reason: Why.
+        evidence: Summary of the repeated measurements, as in a race.
+    """
+
+    candidate: str
+    reason: str
+    evidence: JSON = field(default_factory=dict)
+    type: ClassVar[str] = "candidate.convicted"
+
+
+@dataclass(frozen=True, slots=True)
 class EvaluationStarted(Event):
     """One request is about to be measured.
 

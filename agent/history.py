@@ -11,7 +11,10 @@ from typing import Any, Literal, overload
 
 from agent.events import (
     CandidateAdmitted,
+    CandidateCleared,
+    CandidateConvicted,
     CandidateRejected,
+    CandidateSuspected,
     EvaluationEnded,
     EvaluationStarted,
     Event,
@@ -21,13 +24,17 @@ from agent.events import (
 from agent.goals import Objective
 from agent.space import Candidate
 
-TrialState = Literal["queued", "measured", "racing", "champion", "dropped", "failed"]
-"""queued: not measured yet. measured: waits for the race's word. racing: measured in pairs, or with more of the
-effort. champion: what the search builds on. dropped: was not better, was replaced, or was stopped before it had
-been measured in full (then it has no values). failed: has no value."""
+TrialState = Literal["queued", "measured", "suspected", "racing", "champion", "dropped", "failed"]
+"""queued: not measured yet. measured: waits for the race's word. suspected: its score may come from a trick, so it has
+none until it was measured again. racing: measured in pairs, or with more of the effort. champion: what the search
+builds on. dropped: was not better, was replaced, or was stopped before it had been measured in full (then it has no
+values). failed: has no value."""
 
 BLOCK = 128
 """Trials that are copied together when one of them changes while somebody holds an older view."""
+
+SUSPICIOUS = "suspicious: "
+"""How the failure of a candidate begins that is more likely a trick than a mistake."""
 
 REMEMBERED = 20
 """Rejections that proposers are told about; older ones are in the journal only."""
@@ -71,6 +78,10 @@ class Trial:
     """Costs (smaller is better) by the share of the effort, in (0, 1), that they were measured with."""
     stopped: Mapping[str, float] | None = None
     """Of one whose learning curve left too little hope: `agent.evaluation.Output.stopped`."""
+    suspicion: str = ""
+    """"" where nothing was ever suspicious, else suspected, cleared or convicted."""
+    held: dict[str, float] | None = None
+    """Of one that is suspected: the means that it has if it is cleared. Nothing but its quarantine reads them."""
 
     @property
     def id(self) -> str:
@@ -326,6 +337,20 @@ class History:
                 self._reject(rejection)
         elif isinstance(event, RaceDecided):
             self._decided(event)
+        elif isinstance(event, CandidateSuspected):
+            trial = self[event.candidate]
+            words = f"{SUSPICIOUS}{event.evidence}"
+            self._put(
+                replace(trial, state="suspected", suspicion="suspected", values=None, held=trial.values, failure=words)
+            )
+        elif isinstance(event, CandidateCleared):
+            trial = self[event.candidate]
+            state: TrialState = "queued" if trial.held is None else "measured"
+            self._put(replace(trial, state=state, suspicion="cleared", values=trial.held, held=None, failure=""))
+        elif isinstance(event, CandidateConvicted):
+            trial = self[event.candidate]
+            words = f"{trial.failure}; {event.reason}"
+            self._put(replace(trial, state="failed", suspicion="convicted", held=None, count=0, rows={}, failure=words))
 
     def _reject(self, rejection: dict[str, Any]) -> None:
         self.rejections.append(rejection)
@@ -335,6 +360,13 @@ class History:
     def measured(self, unit: Unit, feasible: bool) -> None:
         """Fold a search measurement. `feasible` says whether the constraints hold on the new mean."""
         trial = self[unit.candidate]
+        if trial.suspicion == "convicted":
+            return
+        if trial.state == "suspected":  # of a race on rows, which goes on meanwhile
+            if unit.values is not None:
+                held = self.mean_with(trial, unit.values)
+                self._put(replace(trial, held=held, count=trial.count + 1, feasible=feasible))
+            return
         if unit.example is not None:
             value = unit.values[self.objective.name] if unit.values is not None else None
             trial = replace(trial, rows={**trial.rows, unit.example: (value, unit.feedback or unit.failure)})
@@ -377,10 +409,11 @@ class History:
     @staticmethod
     def mean_with(trial: Trial, values: dict[str, float] | None) -> dict[str, float] | None:
         """The trial's means after one more measurement, which may have failed."""
-        if trial.values is None or values is None:
-            return trial.values if values is None else values
+        known = trial.held if trial.state == "suspected" else trial.values
+        if known is None or values is None:
+            return known if values is None else values
         n = trial.count
-        return {name: (trial.values[name] * n + value) / (n + 1) for name, value in values.items()}
+        return {name: (known[name] * n + value) / (n + 1) for name, value in values.items()}
 
     def _decided(self, event: RaceDecided) -> None:
         trial = self[event.candidate]

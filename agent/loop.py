@@ -33,6 +33,7 @@ from agent.events import (
     StopRequested,
     VerdictReached,
 )
+from agent.gate.quarantine import CONFIRM
 from agent.journal import Journal
 from agent.ledger import Ledger
 from agent.moments import Moment, fold, replies
@@ -356,7 +357,7 @@ class Run:
     def _stage(self, started: EvaluationStarted) -> str:
         """An evaluator with stages of its own says which one a purpose gets; it is never told the purpose itself."""
         stage_for = getattr(self.problem.evaluator, "stage_for", None)
-        return started.stage if stage_for is None else str(stage_for(started.purpose))
+        return started.stage if stage_for is None or started.stage == CONFIRM else str(stage_for(started.purpose))
 
     async def row(self, proposal: int, example: str) -> Any:
         """The content of a row of train; a replay has what was recorded for the proposal."""

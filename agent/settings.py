@@ -11,6 +11,7 @@ from agent.errors import ConfigError
 from agent.gate.evidence import pairs_needed
 from agent.gate.exam import GAIN, LEVEL, PAIRS
 from agent.gate.levels import weight
+from agent.gate.suspicion import JUMP
 
 ROLES = ("propose", "task", "judge", "critic")
 BATCHED = ("openai", "anthropic")
@@ -39,6 +40,8 @@ class Settings:
         sequential: Whether the last exam on rows stops as soon as the gain is shown.
         smallest_gain: Gain, as a share of a score's range, that the race on rows looks for.
         report: Whether test rows are opened at the end.
+        suspicion: Usual deviations beyond which a program's gain is a jump, and is measured again before it counts;
+            0 for no quarantine at all. It has no effect where no parameter is a program.
         base_url: Another server for OpenAI-compatible models.
         batch: Roles whose calls go through the provider's Batch API, for half the price and within a day; True means
             every role that has a model.
@@ -61,6 +64,7 @@ class Settings:
     sequential: bool = False
     smallest_gain: float = 0.08
     report: bool = True
+    suspicion: float = JUMP
     base_url: str | None = None
     batch: bool | Sequence[str] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -79,6 +83,11 @@ class Settings:
             raise ConfigError(
                 f"smallest_gain: found {self.smallest_gain!r}, allowed is a number above 0 and at most 1",
                 hint="it is a share of a score's range, such as 0.08",
+            )
+        if not 0 <= self.suspicion < float("inf"):
+            raise ConfigError(
+                f"suspicion: found {self.suspicion!r}, allowed is a number of at least 0",
+                hint="such as 6.0, or 0 for no quarantine",
             )
         try:
             json.dumps(dict(self.options), allow_nan=False)

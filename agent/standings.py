@@ -351,6 +351,10 @@ def _proposer(state: State, tally: Tally) -> dict[str, Any]:
         "failed": sum(trial.state == "failed" and trial.id not in promoted for trial in trials),
         "rejected": refused,
     }
+    suspicious = {
+        "suspected": sum(bool(trial.suspicion) for trial in trials),
+        "convicted": sum(trial.suspicion == "convicted" for trial in trials),
+    }
     total = len(trials) + refused
     unfinished = total - sum(counts.values())
     best, path = state.ended.best, tally.path
@@ -359,6 +363,7 @@ def _proposer(state: State, tally: Tally) -> dict[str, Any]:
     return {
         "proposals": total,
         **counts,
+        **suspicious,
         "unfinished": unfinished,
         "repeats": tally.repeats,
         "shares": {name: count / total if total else 0.0 for name, count in counts.items()},

@@ -13,7 +13,10 @@ from agent.events import (
     CallEnded,
     CallStarted,
     CandidateAdmitted,
+    CandidateCleared,
+    CandidateConvicted,
     CandidateRejected,
+    CandidateSuspected,
     CheckEnded,
     CheckStarted,
     EpochStarted,
@@ -44,6 +47,7 @@ from agent.events import (
 from agent.examination import Examination
 from agent.gate.arena import Arena
 from agent.gate.pairs import Pairs
+from agent.gate.quarantine import CONFIRM, Quarantine, watches
 from agent.gate.race import Race
 from agent.halving import Halving
 from agent.history import History, Measuring, Unit, Warm
@@ -122,6 +126,11 @@ class State:
         """The newest learning curves that came to their end, where hopeless ones are stopped."""
         self.broken: dict[str, str] = {}
         """Candidates in the arena that cannot be scored, and why."""
+        self.watched = watches(problem, self.settings.suspicion)
+        """Whether suspicious candidates are measured again before they count."""
+        self.quarantine: Quarantine | None = None
+        self.confirmed = 0
+        """Replicates and pairs that were in quarantine, all in all, up to the one that is open."""
         self.gate = Examination(initial.id)
         self.noise: dict[str | None, list[float | None]] = {}
         """The compared number of the initial candidate, measured again and again, by row."""
@@ -243,6 +252,9 @@ class State:
 
     def next_ask(self) -> Ask | None:
         """The request to start next; None when nothing is wanted."""
+        if self.quarantine is not None and self.quarantine.wanted and not self.gate.open and self.stop is None:
+            again = self.quarantine.wanted[0]
+            return Ask(again.candidate, again.row, again.replicate, again.pair, "search", CONFIRM)
         if self.asks:
             return self.asks.first
         if self.arena is not None and not self.gate.open and self.stop is None and self.ready:
@@ -332,7 +344,10 @@ class State:
     def _evaluation_started(self, event: EvaluationStarted) -> None:
         self.evaluations[event.id] = event
         self.next_evaluation = event.id + 1
-        if self.asks:
+        if event.stage == CONFIRM:
+            if self.quarantine is not None:
+                self.quarantine.wanted.popleft()
+        elif self.asks:
             self.asks.started()
         elif self.arena is not None and event.example is not None:
             self.arena.begin(event.candidate, event.example)
@@ -348,15 +363,16 @@ class State:
         unit = self._measuring.add(started, event)
         if unit is None:
             return
+        if started.stage == CONFIRM:
+            self._confirmed(unit, event)
+            return
         if unit.fidelity < 1:
             self._partly_measured(unit)
             return
         if self.problem.fidelity is not None and self.problem.fidelity.stop:
             self._keep_curve(unit, event)
         if unit.purpose == "search" and not unit.stopped:
-            self.units += 1
-            self.unit_seconds += unit.seconds
-            self.unit_usd += event.output.get("usd", 0.0)
+            self._count(unit, event)
         if unit.purpose == "gate":
             self.gate.usd += event.output.get("usd", 0.0)
             self.gate.measured(unit)
@@ -366,6 +382,40 @@ class State:
             self._row_measured(self.arena, unit)
         else:
             self._search_measured(unit)
+
+    def _count(self, unit: Unit, event: EvaluationEnded) -> None:
+        self.units += 1
+        self.unit_seconds += unit.seconds
+        self.unit_usd += event.output.get("usd", 0.0)
+
+    def _confirmed(self, unit: Unit, event: EvaluationEnded) -> None:
+        self._count(unit, event)
+        if self.quarantine is not None and unit.replicate in self.quarantine.replicates:
+            self.quarantine.add(unit.candidate, unit.pair, unit.values)
+
+    def _suspected(self, event: CandidateSuspected) -> None:
+        jumped, problem = 0.0, self.problem
+        held, champion = self.history[event.candidate].held, self.history[self.history.champion].values
+        if held is not None and champion is not None:
+            jumped = problem.objective.gain(problem.compared(held), problem.compared(champion))
+        shortest, longest = (1, 1) if problem.exact else (self.settings.race_shortest, self.settings.race_longest)
+        self.quarantine = Quarantine(event, jumped, self.rows, self.confirmed, shortest, longest)
+
+    def _quarantine_over(self) -> None:
+        if self.quarantine is not None:
+            self.confirmed += len(self.quarantine.replicates)
+        self.quarantine = None
+
+    def _cleared(self, event: CandidateCleared) -> None:
+        self._quarantine_over()
+        if self.looks and self.looks[0] == event.candidate and self.history[event.candidate].values is None:
+            self.looks.popleft()
+            self.asks.candidate(event.candidate)  # it had no score: it is measured as if for the first time
+
+    def _convicted(self, event: CandidateConvicted) -> None:
+        self._quarantine_over()
+        if self.arena is not None:
+            self.broken[event.candidate] = self.history[event.candidate].failure
 
     def _search_measured(self, unit: Unit) -> None:
         self._tell(unit)
@@ -497,6 +547,9 @@ _HANDLERS: dict[type[Event], Any] = {
     ProposalEnded: State._proposal_ended,
     CandidateAdmitted: State._admitted,
     CandidateRejected: State._rejected,
+    CandidateSuspected: State._suspected,
+    CandidateCleared: State._cleared,
+    CandidateConvicted: State._convicted,
     EvaluationStarted: State._evaluation_started,
     EvaluationEnded: State._evaluation_ended,
     RaceStarted: State._race_started,

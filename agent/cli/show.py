@@ -146,6 +146,7 @@ def _json(trial: Trial) -> dict[str, Any]:
         "parents": list(trial.parents),
         "rationale": trial.rationale,
         "failure": trial.failure,
+        "suspicion": trial.suspicion,
         "partial": {f"{share:g}": cost for share, cost in trial.partial.items()},
         "stopped": trial.stopped,
         "feedback": trial.feedback,
@@ -164,7 +165,12 @@ def _run(result: Result, everything: bool) -> None:
         click.echo(plain(line[0].upper() + line[1:]) + ".")
     click.echo("")
     shown = [
-        t for t in result.trials if everything or t.state == "champion" or t.reason.startswith(("better", "first"))
+        t
+        for t in result.trials
+        if everything
+        or t.state == "champion"
+        or t.reason.startswith(("better", "first"))
+        or t.suspicion in ("suspected", "convicted")
     ]
     rows = []
     for trial in [result.trials[0], *(t for t in shown if t.number)]:
@@ -229,6 +235,7 @@ def _candidate(result: Result, trial: Trial, as_json: bool) -> None:
         ("rationale", trial.rationale),
         ("why", trial.reason),
         ("failure", trial.failure),
+        ("suspicion", trial.suspicion),
         ("parents", ", ".join(parent[:8] for parent in trial.parents)),
         ("at an end of its range", ", ".join(space.at_bounds(trial.candidate))),
     ):

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, NamedTuple
 from agent.cli.common import amount, brief
 from agent.events import (
     CallRetried,
+    CandidateCleared,
     CandidateRejected,
+    CandidateSuspected,
     EvaluationEnded,
     Event,
     ExamDecided,
@@ -23,6 +25,7 @@ from agent.events import (
     RunStarted,
     StopRequested,
 )
+from agent.history import SUSPICIOUS
 from agent.ledger import counted
 from agent.proposers.base import load, talks
 from agent.warm import sentence
@@ -89,8 +92,14 @@ class Words:
             if event.decision == "climb" and not self._few:
                 return f"  ↑ #{trial.number} [{trial.source}] {what}: {event.reason}", "dim"
             telling = event.evidence.get("pairs") or event.evidence.get("step")  # measured in pairs, or hopeless
+            telling = telling or event.reason.startswith(SUSPICIOUS)
             if event.decision == "drop" and (telling or not self._few):
                 return f"  ✗ dropped #{trial.number} [{trial.source}] {what}: {event.reason}", "dim"
+        if isinstance(event, CandidateSuspected):
+            trial = history[event.candidate]
+            return f"  ? suspicious #{trial.number} [{trial.source}], measured again: {event.evidence}", "yellow"
+        if isinstance(event, CandidateCleared):
+            return f"  · not suspicious any more #{history[event.candidate].number}: {event.reason}", ""
         if isinstance(event, ProposalEnded):
             notes = [f"  ! {item['source']}: {item['reason']}" for item in event.rejections]
             notes += [f"  ! the proposer failed: {event.error}"] if event.error else []

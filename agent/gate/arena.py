@@ -248,6 +248,11 @@ class Arena:
         shared = [row for row in (self.rows if rows is None else rows) if row in after and row in before]
         return [min(1.0, max(-1.0, self.sign * (after[row] - before[row]) / scale)) for row in shared]
 
+    def raced(self, challenger: str) -> list[str]:
+        """The rows of its race that both a challenger and the champion were measured on."""
+        new, old = self.scores[challenger], self.scores[self.champion]
+        return [row for row in self.lanes[challenger].order if row in new and row in old]
+
     @property
     def ends(self) -> bool:
         """Whether every single measurement was at one end of the scores' range."""

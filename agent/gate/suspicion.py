@@ -14,10 +14,12 @@ from fractions import Fraction
 from typing import Any
 
 from agent import programs
+from agent.parameters import Parameter
+from agent.texts import Code
 
-JUMP = 8.0
-"""Deviations of the earlier gains beyond which a gain is a jump."""
-FEWEST = 5
+JUMP = 6.0
+"""Deviations of the earlier scores beyond which a gain is a jump."""
+FEWEST = 8
 """Scores needed to say what is usual."""
 
 INTERNALS = frozenset(
@@ -90,7 +92,7 @@ def jump(earlier: Sequence[float], value: float, sign: float, k: float = JUMP) -
     Croux, Alternatives to the median absolute deviation, JASA 1993, section 1).
 
     Args:
-        earlier: Scores so far; fewer than five say nothing.
+        earlier: Scores so far; fewer than eight say nothing.
         value: The new one.
         sign: 1.0 where more is better, -1.0 where less is.
         k: Deviations.
@@ -117,6 +119,14 @@ def internals(text: str, names: Iterable[str] = ()) -> Suspicion | None:
         text: A Python program.
         names: Further names, such as the modules of the task.
     """
+    found = _named(text, names)
+    if not found:
+        return None
+    return Suspicion("internals", "it names " + ", ".join(f"{name} (line {line})" for name, line in found.items()))
+
+
+def _named(text: str, names: Iterable[str]) -> dict[str, int]:
+    """The names of internals in a program, with the first line of each."""
     wanted = INTERNALS | set(names)
     found: dict[str, int] = {}
     for node in ast.walk(programs.parse(text)):
@@ -134,9 +144,40 @@ def internals(text: str, names: Iterable[str] = ()) -> Suspicion | None:
         for name in said:
             if name in wanted:
                 found.setdefault(name, getattr(node, "lineno", 0))
+    return found
+
+
+def programs_of(space: Mapping[str, Parameter], values: Mapping[str, Any]) -> list[str]:
+    """The Python programs among a candidate's values, each file for itself."""
+    out = []
+    for name, item in space.items():
+        if isinstance(item, Code) and item.language == "python":
+            value = values[name]
+            out += [value] if isinstance(value, str) else [text for path, text in value.items() if path.endswith(".py")]
+    return out
+
+
+def newly_internal(texts: Iterable[str], before: Iterable[str], names: Iterable[str] = ()) -> Suspicion | None:
+    """Internals that programs name and the ones they are compared with do not.
+
+    Args:
+        texts: The programs of a candidate.
+        before: Those of the initial candidate: what its author wrote is no trick.
+        names: As for `internals`.
+    """
+    names = list(names)
+    known = {name for text in before for name in _readable(text, names)}
+    found = {name: line for text in texts for name, line in _readable(text, names).items() if name not in known}
     if not found:
         return None
     return Suspicion("internals", "it names " + ", ".join(f"{name} (line {line})" for name, line in found.items()))
+
+
+def _readable(text: str, names: Iterable[str]) -> dict[str, int]:
+    try:
+        return _named(text, names)
+    except ValueError:  # it does not parse, so it does nothing either
+        return {}
 
 
 def unsteady(

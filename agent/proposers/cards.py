@@ -133,7 +133,7 @@ def anonymous(reason: str) -> str:
 def unusable(context: Context) -> list[Trial]:
     """The trials that failed or break a constraint, in the order of admission."""
     trials = context.history.trials
-    return [t for t in trials if t.state == "failed" or (t.values is not None and not t.feasible)]
+    return [t for t in trials if t.state in ("failed", "suspected") or (t.values is not None and not t.feasible)]
 
 
 def broken(problem: Problem, trial: Trial) -> str:
@@ -191,10 +191,26 @@ def told(parameter: Parameter) -> str:
         keep = ", ".join(f"{{{name}}}" for name in parameter.placeholders)
         return f"text{most}" + (f" that keeps {keep}" if keep else "")
     if isinstance(parameter, Code):
-        return f"program in {parameter.language}" + (f" that defines {parameter.entry}" if parameter.entry else "")
+        return _program(parameter)
     if isinstance(parameter, Demos):
         return f"list of at most {parameter.k} different whole numbers from 0 to {len(parameter.pool) - 1}"
     return f"{parameter.type}, default {clip(start, WORDS)}"
+
+
+def _program(parameter: Code) -> str:
+    """A program in words: its files, what may be added, how it is called, what it may import, its size."""
+    call = f"{parameter.entry}{parameter.signature or ''}" if parameter.entry else ""
+    if parameter.tree:
+        paths = sorted(parameter.initial())
+        out = f"program in {parameter.language} of {len(paths)} files: {clip(', '.join(paths), 4 * WORDS)}"
+        out += f"; files that fit {' or '.join(parameter.files)} may be added"
+        out += f", but not {' or '.join(parameter.protected)}" if parameter.protected else ""
+        out += f"; it is entered at {call}" if call else ""
+    else:
+        out = f"program in {parameter.language}" + (f" that defines {call}" if call else "")
+    if parameter.imports is not None:
+        out += f"; it may import {', '.join(parameter.imports) or 'nothing'}"
+    return out + (f"; at most {parameter.max_chars} characters" if parameter.max_chars is not None else "")
 
 
 def properties(space: Space, names: Sequence[str], champion: Candidate) -> dict[str, Any]:
@@ -211,10 +227,15 @@ def _schema(parameter: Parameter, now: Any) -> dict[str, Any]:
     if isinstance(parameter, Demos):
         items = {"type": "integer", "minimum": 0, "maximum": len(parameter.pool) - 1}
         return {"type": "array", "items": items, "maxItems": parameter.k}
-    most = max(400, min(LONGEST, 2 * len(str(now))), len(str(now)))
-    if isinstance(parameter, Text) and parameter.max_chars is not None:
-        most = min(most, parameter.max_chars)
-    return {"type": "string", "maxLength": most}
+    limit = parameter.max_chars if isinstance(parameter, (Text, Code)) else None
+    if isinstance(parameter, Code) and parameter.tree:
+        return closed({path: _text(text, limit) for path, text in now.items()})
+    return _text(str(now), limit)
+
+
+def _text(now: str, limit: int | None) -> dict[str, Any]:
+    most = max(400, min(LONGEST, 2 * len(now)), len(now))
+    return {"type": "string", "maxLength": most if limit is None else min(most, limit)}
 
 
 def closed(fields: dict[str, Any]) -> dict[str, Any]:
@@ -231,6 +252,8 @@ def reply_tokens(fields: dict[str, Any]) -> int:
 def _tokens(item: dict[str, Any]) -> int:
     if "enum" in item:
         return max(len(json.dumps(choice, ensure_ascii=False)) for choice in item["enum"]) // 2
+    if "properties" in item:
+        return reply_tokens(item["properties"])
     return int(item.get("maxLength", 0)) // 2 + 6 * int(item.get("maxItems", 0))
 
 

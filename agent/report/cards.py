@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from agent.gate.quarantine import CONFIRM
 from agent.report.tape import Measured, Tape
 
 TEXT = 4000
@@ -104,7 +105,7 @@ class Card:
 
     Args:
         number: Order of admission.
-        state: As in `agent.history.Trial`.
+        state: As in `agent.history.Trial`; "suspicious" of one that is suspected, or was convicted.
         kept: Whether the race ever made it the champion.
         value: Its search score now; no result.
         measured: Full measurements behind it.
@@ -168,7 +169,7 @@ def _card(tape: Tape, number: int, allowance: Allowance) -> Card:
     return Card(
         number=number,
         id=trial.id,
-        state=trial.state,
+        state="suspicious" if trial.suspicion in ("suspected", "convicted") else trial.state,
         kept=number == 0 or any(step.number == number and step.decision == "promote" for step in tape.steps),
         source=trial.source,
         rationale=allowance.text(trial.rationale),
@@ -202,7 +203,10 @@ def _scores(tape: Tape, seen: Iterable[Measured]) -> dict[str, float | None]:
     return {
         item.started.example: _compared(tape, item)
         for item in seen
-        if item.started.example is not None and item.started.purpose == "search" and item.started.fidelity == 1
+        if item.started.example is not None
+        and item.started.purpose == "search"
+        and item.started.fidelity == 1
+        and item.started.stage != CONFIRM
     }
 
 

@@ -34,6 +34,7 @@ def warnings(result: Result, tape: Tape, gate: Mapping[str, Any]) -> list[str]:
     if state.ended is not None and tried < SMALL:
         out.append(f"{tried} candidates were tried: a larger budget would search more")
     out += _failing(result, tape)
+    out += _suspicious(result)
     if state.leaks:
         out.append(f"{state.leaks} proposals were refused because they repeat held-out answers")
     if state.epoch:
@@ -62,6 +63,18 @@ def _failing(result: Result, tape: Tape) -> list[str]:
     if refused > tried:
         out.append(f"{refused} proposals were refused and {tried} measured: see the reasons")
     return out
+
+
+def _suspicious(result: Result) -> list[str]:
+    found = [trial for trial in result.trials if trial.suspicion]
+    if not found:
+        return []
+    held = sum(trial.suspicion == "cleared" for trial in found)
+    gone = [f"#{trial.number}" for trial in found if trial.suspicion == "convicted"]
+    out = f"{len(found)} candidates were suspicious; measured again on fresh inputs, {held} held"
+    if gone:
+        out += f" and {len(gone)} did not ({', '.join(gone[:5])}{', …' if len(gone) > 5 else ''}): read what they do"
+    return [out]
 
 
 def _gate(gate: Mapping[str, Any]) -> list[str]:

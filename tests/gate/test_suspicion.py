@@ -22,13 +22,13 @@ def test_what_cannot_be_is_suspicious() -> None:
 
 
 def test_a_gain_out_of_all_proportion() -> None:
-    usual = [1.0, 1.1, 0.9, 1.2, 1.0, 1.1]
+    usual = [1.0, 1.1, 0.9, 1.2, 1.0, 1.1, 0.9, 1.0]
     assert jump(usual, 1.4, 1.0) is None and jump(usual, 0.2, 1.0) is None
     found = jump(usual, 9.0, 1.0)
-    assert found is not None and found.reason == "jump" and "gains 7.8 over the best of 6" in found.evidence
+    assert found is not None and found.reason == "jump" and "gains 7.8 over the best of 8" in found.evidence
     assert jump(usual, -9.0, -1.0) is not None, "where less is better"
-    assert jump(usual[:4], 9.0, 1.0) is None, "four scores say nothing about what is usual"
-    assert jump([5.0] * 6, 5.0, 1.0) is None and jump([5.0] * 6, 5.1, 1.0) is not None
+    assert jump(usual[:7], 9.0, 1.0) is None, "seven scores say nothing about what is usual"
+    assert jump([5.0] * 8, 5.0, 1.0) is None and jump([5.0] * 8, 5.1, 1.0) is not None
 
 
 @pytest.mark.parametrize(
