@@ -238,9 +238,10 @@ def _short(value: Any) -> str:
 class Evaluator(Protocol):
     """Produces outputs and judges them.
 
-    It may have two methods more: `load()`, which a worker calls before its first request and outside its
-    time limit, and `guard()`, which is called before anything is measured or written. That one returns what a
-    run's record says of the sandbox, {} for nothing, and raises PrerequisiteError where this machine is too weak.
+    It may have an attribute `layers` (see `Output`), and two methods more: `load()`, which a worker calls
+    before its first request and outside its time limit, and `guard()`, which is called before anything is
+    measured or written. That one returns what a run's record says of the sandbox, {} for nothing, and
+    raises PrerequisiteError where this machine is too weak.
 
     Attributes:
         exclusive: While it measures, nothing else of ours computes: no other evaluation, no local model.

@@ -91,6 +91,21 @@ def test_who_asks_for_it_gets_it_and_the_records_say_so(tmp_path: Path) -> None:
     assert "sandbox" not in resumed.changes, "it is the one that the run began with"
 
 
+def test_a_measurement_that_is_killed_tells_its_layers_too(tmp_path: Path) -> None:
+    place = problem(tmp_path)
+    (place / "evaluate.py").write_text(TASK.replace("return float", "while given == 2: pass\n        return float"))
+    ran = call(
+        *("run", place, "--runs", tmp_path / "runs", "--unsafe", "--json", "--set", "evaluator.timeout=2"),
+        cwd=tmp_path,
+    )
+    assert ran.code == 3, ran.err
+    outputs = [event.output for event in events(tmp_path, "evaluation.ended")]
+    assert [(output["failure"]["kind"], output["layers"]) for output in outputs][-1] == (
+        "timeout",
+        ["process", "rlimits"],
+    )
+
+
 def test_the_problem_file_may_ask_for_it_too(tmp_path: Path) -> None:
     place = problem(tmp_path, WEAK + "\nunsafe = true")
     estimate = call("estimate", place, "--runs", tmp_path / "runs", "--json", cwd=tmp_path)

@@ -13,6 +13,8 @@ EXAMPLES = {
     "starter": "two numbers and one function, to be replaced by your own",
     "sqlite": "twelve indexes and four settings of a real SQLite database, timed",
     "relax": "a solver's setting for each of 600 related systems, with held-out ones",
+    "speedup": "rewrites that make a program faster, tested and timed in the sandbox",
+    "spans": "regular expressions, run in the sandbox and scored by span F1 on held-out rows",
     "autolrs": "a learning rate's schedule for a small network (needs scikit-learn)",
     "sklearn-forest": "a random forest's six settings, by cross-validation (needs scikit-learn)",
     "sklearn-digits": "a digit reader's settings on 600 rows, with held-out rows (needs scikit-learn)",

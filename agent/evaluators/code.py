@@ -135,6 +135,11 @@ class CodeEvaluator:
             self._task = task
         return self._task
 
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """Names of the sandbox's layers that are on; () until it is loaded."""
+        return tuple(self.runner.layers) if self._task is not None else ()
+
     def guard(self) -> dict[str, Any]:
         """The sandbox's layers here; where they are too weak what they do not stop, and that it was asked for.
 
@@ -156,8 +161,7 @@ class CodeEvaluator:
 
     async def produce(self, request: Request, partial: Callable[[Any], None]) -> Output:
         """The output's value is `{"values": {name: number}, "feedback": words}`; its layers are the sandbox's."""
-        output = self._produced(request)
-        return output if self._task is None else replace(output, layers=tuple(self.runner.layers))
+        return replace(self._produced(request), layers=self.layers)
 
     def _produced(self, request: Request) -> Output:
         try:

@@ -32,6 +32,8 @@ class WorkerConnection(asyncio.Protocol):
 
     def __init__(self, env: Mapping[str, str], log_chars: int) -> None:
         self.number = 0
+        self.layers: tuple[str, ...] = ()
+        """Of the evaluator's sandbox, once it has said so: what is killed cannot say it any more."""
         self._loop = asyncio.get_running_loop()
         self._buffer = bytearray()
         self._scanned = 0

@@ -102,6 +102,7 @@ class SubprocessExecutor:
             async with asyncio.timeout(self._start_seconds):
                 reply = await worker.ask({"spec": self._spec, "path": _path()}, lambda _: None)
             ready = "ready" in reply
+            worker.layers = tuple(reply.get("layers", ()))
             if not ready:
                 failure = Failure(**reply["failure"])
         except TimeoutError:
@@ -148,7 +149,8 @@ class SubprocessExecutor:
         text = worker.log(limits.log_chars)
         if keep and not self._closed:
             self._idle.append(worker)
-        return replace(output, log=text, partials=kept, seconds=output.seconds or loop.time() - started)
+        seconds = output.seconds or loop.time() - started
+        return replace(output, log=text, partials=kept, seconds=seconds, layers=output.layers or worker.layers)
 
     async def _retire(self, worker: WorkerConnection) -> None:
         await worker.end()

@@ -72,7 +72,7 @@ def _load(hello: Mapping[str, Any], channel: _Channel) -> Evaluator | None:
         channel.send({"failure": asdict(failure_of(error))})
         return None
     _flush()
-    channel.send({"ready": True})
+    channel.send({"ready": True, "layers": list(getattr(evaluator, "layers", ()))})
     return evaluator
 
 
