@@ -257,7 +257,7 @@ def _searching(state: State) -> list[Event]:
     if not spent:
         return _propose(state)
     racing = state.race is not None or bool(state.arena is not None and state.arena.lanes)
-    if state.idle and not state.asks and not racing and state.quarantine is None:
+    if state.idle and not state.asks and not racing:
         left = state.halving.spare() if state.halving is not None else None  # the best of them, while it can be paid
         return [_rung(state, left)] if left is not None else [StopRequested("exhausted", spent)]
     return []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import asyncio
 import json
 import random
 from collections.abc import Callable, Mapping, Sequence
@@ -14,12 +15,21 @@ import pytest
 from agent.cli.run import session_of
 from agent.config import load
 from agent.errors import ConfigError
-from agent.evaluation import Request
+from agent.evaluation import Output, Request
 from agent.evaluators.function import FunctionEvaluator
-from agent.events import EvaluationEnded, EvaluationStarted, Event
+from agent.events import (
+    CandidateAdmitted,
+    CandidateCleared,
+    CandidateConvicted,
+    CandidateSuspected,
+    EvaluationEnded,
+    EvaluationStarted,
+    Event,
+)
 from agent.gate.quarantine import CONFIRM
 from agent.gate.suspicion import newly_internal
 from agent.goals import Objective
+from agent.history import History, Unit
 from agent.journal import Journal
 from agent.ledger import Budget
 from agent.problem import Example, Problem
@@ -300,6 +310,50 @@ async def test_with_four_at_a_time_no_suspect_is_ever_champion(tmp_path: Path, k
         elif event.type in ("exam.started", "exam.planned"):
             assert event.champion not in under  # type: ignore[attr-defined]
     assert result.best.id not in under
+
+
+class Late(Direct):
+    """Measures at once, but for second looks: the initial candidate's are late, and those of a trick later still."""
+
+    async def submit(self, request: Request) -> Output:
+        if request.stage == CONFIRM:
+            text = str(request.candidate["program"])
+            await asyncio.sleep(0.2 if text == program(0.5) else 0.8 if "odd" in text else 0.0)
+        return await super().submit(request)
+
+
+async def test_what_comes_too_late_for_one_suspect_says_nothing_of_the_next(tmp_path: Path) -> None:
+    chosen = problem(exclusive=False)
+    programs = [program(0.9, "it breaks", "import gc\n"), program("suspicious: odd")]
+    result, found = await events(tmp_path / "run", world(programs, 60, chosen, workers=2, executor=Late(chosen)))
+    ends = [e.id for e in found if isinstance(e, EvaluationEnded)]
+    broke, late, odd = sorted((e.id for e in again(found)), key=ends.index)
+    assert {broke, late, odd} == {e.id for e in again(found)} and found[-1].type == "run.ended"
+    initial = next(e.id for e in again(found) if e.candidate == result.initial.id)
+    assert initial == late, "it came between the end of the first suspect and that of the second"
+    assert told(found) == ["suspected", "convicted", "suspected", "convicted"]
+
+
+def test_the_convicted_have_no_score_whatever_comes_in_late() -> None:
+    chosen = problem()
+    history = History(chosen.initial(), chosen.objective)
+    other = chosen.space.candidate({"program": program(0.9)})
+    history.apply(CandidateAdmitted(1, other.id, other.values_json, "listed"))
+    history.measured(Unit(other.id, 0, -1, "search", {"value": 0.9}), feasible=True)
+    history.apply(CandidateSuspected(other.id, chosen.initial().id, "jump", "it gains much"))
+    assert history[other.id].values is None and history.ranked() == []
+    history.measured(Unit(other.id, 1, -1, "search", {"value": 0.7}), feasible=True)
+    assert history[other.id].values is None and history[other.id].held == {"value": pytest.approx(0.8)}
+    view = history.freeze()
+    history.apply(CandidateCleared(other.id, "better in 3 of 3 pairs"))
+    cleared = history[other.id]
+    assert cleared.values == {"value": pytest.approx(0.8)} and cleared.count == 2 and cleared.state == "measured"
+    assert view[other.id].state == "suspected", "an older view is what it was"
+    history = view
+    history.apply(CandidateConvicted(other.id, "not better"))
+    history.measured(Unit(other.id, 2, -1, "search", {"value": 0.9}), feasible=True)
+    assert history[other.id].values is None and history[other.id].state == "failed"
+    assert history[other.id].failure == "suspicious: it gains much; not better"
 
 
 TASK = """
