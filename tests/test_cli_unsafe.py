@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from agent.journal import read_all
+from agent.sandbox import layers
 from tests.cli_helpers import Ran, call, folder
 
 TOML = """
@@ -48,8 +49,8 @@ WEAK = '["rlimits"]'
 REFUSED = "this machine does not keep candidate code from reading and changing your files, using the network"
 
 
-def problem(place: Path, layers: str = WEAK) -> Path:
-    return folder(place / "p", TOML.format(layers=layers), TASK)
+def problem(place: Path, wanted: str = WEAK) -> Path:
+    return folder(place / "p", TOML.format(layers=wanted), TASK)
 
 
 def events(place: Path, kind: str) -> list[Any]:
@@ -118,6 +119,22 @@ def test_the_problem_file_may_ask_for_it_too(tmp_path: Path) -> None:
     assert REFUSED in rows["problem"]["found"] and "--unsafe" in rows["problem"]["fix"] and "evaluator" not in rows
 
 
+@pytest.mark.skipif(layers.require(layers.chosen(None)) is not None, reason="a sandbox layer is missing here")
+def test_a_run_that_goes_on_where_less_protects_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = problem(tmp_path)
+    (place / "problem.toml").write_text((place / "problem.toml").read_text().replace(f"layers = {WEAK}", ""))
+    assert call("run", place, "--runs", tmp_path / "runs", "--json", cwd=tmp_path).code == 0
+    (started,) = events(tmp_path, "run.started")
+    assert "unsafe" not in started.origin["sandbox"] and "process" in started.origin["sandbox"]["layers"]
+    monkeypatch.setattr(layers, "chosen", lambda wanted: ("process",))  # as on another machine
+    (run,) = (tmp_path / "runs").glob("*-*")
+    again = ("resume", run, "--runs", tmp_path / "runs", "--evaluations", "9", "--json")
+    refused(call(*again, cwd=tmp_path))
+    assert call(*again, "--unsafe", cwd=tmp_path).code == 0, "the answers are no others for that"
+    (resumed,) = events(tmp_path, "run.resumed")
+    assert resumed.changes["sandbox"]["layers"] == ["process"] and resumed.changes["sandbox"]["unsafe"] is True
+
+
 def test_a_layer_that_does_not_exist_is_named(tmp_path: Path) -> None:
     ran = call("run", problem(tmp_path, '["wall"]'), "--runs", tmp_path / "runs", "--json", cwd=tmp_path)
     assert ran.code == 2 and "no layer 'wall'" in ran.json["error"]["message"]
@@ -128,6 +145,10 @@ def test_what_runs_no_programs_has_nothing_to_tell(tmp_path: Path) -> None:
     ran = call("run", place, "--runs", tmp_path / "runs", "--unsafe", "--json", cwd=tmp_path)
     assert ran.code == 2 and "is for programs" in ran.json["error"]["message"]
     assert call("run", place, "--runs", tmp_path / "runs", cwd=tmp_path).code == 0
+    (run,) = (tmp_path / "runs").glob("*-*")
+    assert call("resume", run, "--runs", tmp_path / "runs", "--evaluations", "14", cwd=tmp_path).code == 0
+    (resumed,) = events(tmp_path, "run.resumed")
+    assert set(resumed.changes) == {"budget"}
     (started,) = events(tmp_path, "run.started")
     assert "sandbox" not in started.origin
     assert not any("layers" in event.output for event in events(tmp_path, "evaluation.ended"))
