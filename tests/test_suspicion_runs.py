@@ -429,7 +429,7 @@ def test_people_are_told(place: Path, tmp_path: Path) -> None:
     folder = next((tmp_path / "runs").glob("*/journal.sqlite")).parent
     result = load_result(folder)
     told_by_report = warnings(result, Tape.of(entries(folder)), result.gate)
-    assert any("1 candidates were suspicious" in line and "1 did not (#1)" in line for line in told_by_report)
+    assert any("1 candidate was suspicious" in line and "1 did not (#1)" in line for line in told_by_report)
     gate = call("show", "last", "--gate", "--json", "--runs", tmp_path / "runs", cwd=tmp_path).json
     assert gate["proposer"]["suspected"] == gate["proposer"]["convicted"] == 1
 

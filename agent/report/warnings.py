@@ -71,7 +71,8 @@ def _suspicious(result: Result) -> list[str]:
         return []
     held = sum(trial.suspicion == "cleared" for trial in found)
     gone = [f"#{trial.number}" for trial in found if trial.suspicion == "convicted"]
-    out = f"{len(found)} candidates were suspicious; measured again on fresh inputs, {held} held"
+    many = "1 candidate was" if len(found) == 1 else f"{len(found)} candidates were"
+    out = f"{many} suspicious; measured again on fresh inputs, {held} held"
     if gone:
         out += f" and {len(gone)} did not ({', '.join(gone[:5])}{', …' if len(gone) > 5 else ''}): read what they do"
     return [out]
