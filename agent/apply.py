@@ -13,15 +13,17 @@ import stat
 import tempfile
 import textwrap
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from agent.errors import ConfigError, GateError, StoreError
+from agent.journal import FILE
 from agent.parameters import Value
-from agent.result import Result, spent_line
+from agent.result import Result, load_result, spent_line
 from agent.space import Candidate, Space
+from agent.space import Change as Diff
 from agent.texts import Code, Text
 from agent.tomlfile import decoded, encoded, with_defaults
 
@@ -98,7 +100,20 @@ def patch(result: Result, *, unproven: bool = False, problem: Path | None = None
     folder, name = _place(result, problem, given)
     target = _Target(folder, name, given, result)
     files, more = target.changes(chosen)
-    return Patch(files, _message(result, chosen, status, sentence), folder, result.run, status, notes + more)
+    if _measured_otherwise(folder / name, result):
+        more += ("the evaluator is not what the run measured with, so the numbers may not hold any more",)
+    message = _message(result, target.differing(chosen), status, sentence)
+    return Patch(files, message, folder, result.run, status, notes + more)
+
+
+def _measured_otherwise(file: Path, result: Result) -> bool:
+    """Whether the evaluator has changed since the run; a problem that cannot be read says so elsewhere."""
+    from agent.config import load
+
+    try:
+        return load(file).problem.evaluator.fingerprint != result._state.fingerprints.get("evaluator")
+    except ConfigError:
+        return False
 
 
 def _chosen(result: Result, unproven: bool) -> tuple[Candidate | None, str, str, tuple[str, ...]]:
@@ -195,6 +210,10 @@ class _Target:
         self._verify(contents, full)
         made = [Change(self._path(name), self._read(name), content) for name, content in contents.items()]
         return tuple(made), notes
+
+    def differing(self, wanted: Candidate) -> list[Diff]:
+        """What a candidate that fits changes in the files; that may be the work of several runs."""
+        return self.space.diff(self._bare(self.now), self._bare({**self.now, **wanted}))
 
     def _bare(self, candidate: Mapping[str, Value]) -> dict[str, Value]:
         """The values as files hold them: a byte order mark in front is the file's, not the text's."""
@@ -342,20 +361,33 @@ def clean(text: str, width: int = 500) -> str:
     return line if len(line) <= width else line[: width - 1] + "…"
 
 
-def _message(result: Result, chosen: Candidate, status: str, sentence: str) -> str:
+def _message(result: Result, differing: Sequence[Diff], status: str, sentence: str) -> str:
     """What was gained, in numbers. Texts and programs are in the diff; none of their words come in here."""
     state = result._state
     subject = clean(f"{result.problem.name}: {status} gain in {result.problem.spoken.name}", 72)
-    changes = [f"- {c.name}: {_told(result, c.name, c.before, c.after)}" for c in _differing(result, chosen)]
+    changes = [f"- {c.name}: {_told(result, c.name, c.before, c.after)}" for c in differing]
     models = ", ".join(f"{clean(role)} {clean(name)}" for role, name in sorted(state.settings.models.items()))
     about = f"Spent: {spent_line(result.spent)}. Models: {models or 'none'}."
-    body = [*textwrap.wrap(clean(sentence, 2000), 72), "", *changes, "", *textwrap.wrap(about, 72)]
+    body = [*textwrap.wrap(clean(sentence, 2000), 72), ""]
+    for earlier in _before(result):
+        said = f"Released before, by {earlier.run} ({earlier.status}): {earlier.sentence}"
+        body += [*textwrap.wrap(clean(said, 2000), 72), ""]
+    body += [*changes, "", *textwrap.wrap(about, 72)]
     trailers = [f"TrueGain-Run: {clean(result.run)}", f"TrueGain-Status: {status}"]
     return "\n".join([subject, "", *body, "", *trailers, ""])
 
 
-def _differing(result: Result, chosen: Candidate) -> list[Any]:
-    return result.problem.space.diff(result.initial, chosen)
+def _before(result: Result) -> Iterator[Result]:
+    """The runs whose released candidates this one built on, newest first, as far as they are there."""
+    seen = {result.run}
+    while True:
+        name = str(result._state.origin.get("initial_from") or "")
+        if not name or name in seen or not (result.folder.parent / name / FILE).is_file():
+            return
+        seen.add(name)
+        result = load_result(result.folder.parent / name)
+        if result.status in ("exact", "proven"):
+            yield result
 
 
 def _told(result: Result, name: str, before: Value, after: Value) -> str:

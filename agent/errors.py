@@ -113,8 +113,9 @@ class BudgetExceeded(AgentError):
     kind = "budget"
     exit_code = 2
 
-    def __init__(self, limit_kind: str, limit: float, spent: float, *, hint: str = "") -> None:
-        super().__init__(f"the limit of {limit:g} {limit_kind} is reached ({spent:g} spent or reserved)", hint=hint)
+    def __init__(self, limit_kind: str, limit: float, spent: float, *, message: str = "", hint: str = "") -> None:
+        said = f"the limit of {limit:g} {limit_kind} is reached ({spent:g} spent or reserved)"
+        super().__init__(message or said, hint=hint)
         self.limit_kind = limit_kind
         self.limit = limit
         self.spent = spent

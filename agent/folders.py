@@ -51,6 +51,13 @@ def new_run(runs: Path, name: str, now: float | None = None) -> Path:
     return runs / f"{plain}-{stamp}-{os.urandom(2).hex()}"
 
 
+def ignored(runs: Path) -> None:
+    """Tell git to leave a new folder of runs alone: what is held out from a search lies there too."""
+    with contextlib.suppress(OSError):  # whoever writes the run says what is wrong
+        runs.mkdir(mode=0o700, parents=True, exist_ok=True)
+        (runs / ".gitignore").write_text("*\n", encoding="utf-8")
+
+
 def find(runs: Path, name: str) -> Path:
     """The run that a name, a unique part of its beginning, a path, or "last" stands for.
 

@@ -389,16 +389,21 @@ def _read(path: Path, after: int, place: str, only: str = "") -> Iterator[Entry]
         yield from _entries(db, after, folder, place, only)
 
 
-def last(folder: Path) -> Entry | None:
+def last(folder: Path, *types: str) -> Entry | None:
     """The newest event of a run, without reading the others; None before the first.
+
+    Args:
+        folder: Of the run.
+        types: Only events of these types; without any, all.
 
     Raises:
         StoreError: As for `read`.
     """
+    only = f" WHERE type IN ({', '.join('?' * len(types))})" if types else ""
     try:
         with contextlib.closing(connect(folder / FILE, read_only=True)) as db:
-            newest = db.execute("SELECT coalesce(max(seq), 0) FROM events").fetchone()[0]
-            return next(_entries(db, newest - 1, folder), None)
+            newest = db.execute(f"SELECT coalesce(max(seq), 0) FROM events{only}", types).fetchone()[0]
+            return next(_entries(db, newest - 1, folder), None) if newest else None
     except sqlite3.Error as error:
         if _being_made(error, folder):
             return None

@@ -7,6 +7,8 @@ import fcntl
 import hashlib
 import os
 import re
+import time
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +17,9 @@ from agent.errors import RunLocked, StoreError
 LOCK = "lock"
 LOCKS = ".locks"
 """Folder of the problems' locks, in the folder of runs."""
+
+TRIES, PAUSE = 20, 0.01
+"""How often, and after how many seconds each, a lock is tried before it counts as held."""
 
 NETWORK = {"nfs", "nfs4", "cifs", "smb2", "smb3", "9p", "afs", "ceph", "glusterfs", "lustre", "fuse.sshfs", "fuse.s3fs"}
 
@@ -67,12 +72,13 @@ class Lock:
         self, folder: Path, name: str = LOCK, refusal: Callable[[int | None], RunLocked] | None = None
     ) -> None:
         self._file = os.open(folder / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        if not _taken(self._file):
             pid = holder(folder, name)
             os.close(self._file)
             raise (refusal(pid) if refusal is not None else RunLocked(str(folder), pid)) from None
+        # A child that is forked, and not started anew, would hold the lock for as long as it lives.
+        own = weakref.ref(self)
+        os.register_at_fork(after_in_child=lambda: _forget(own()))
         with contextlib.suppress(OSError):  # a full disk must not keep a run from being resumed; the text is a courtesy
             os.ftruncate(self._file, 0)
             os.pwrite(self._file, str(os.getpid()).encode(), 0)
@@ -82,6 +88,23 @@ class Lock:
         if self._file >= 0:
             os.close(self._file)
             self._file = -1
+
+
+def _taken(file: int) -> bool:
+    """Take a lock. Whoever looks whether it is held (`is_locked`) holds it himself, for a moment."""
+    for _ in range(TRIES):
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except OSError:
+            time.sleep(PAUSE)
+    return False
+
+
+def _forget(lock: Lock | None) -> None:
+    """In a forked child: close its copy, which frees nothing for the parent, and leaves the lock's file alone."""
+    if lock is not None:
+        Lock.release(lock)
 
 
 def problem_lock(runs: Path, problem: Path) -> Lock:

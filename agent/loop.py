@@ -55,6 +55,16 @@ QUIET = 0.005
 """Seconds after which what was recorded is made durable although nothing waits for it."""
 
 
+LEAVE = 3.0
+"""Seconds that the reply of a model call under way is waited for after the end; it is paid, and nobody needs it."""
+
+
+def steady() -> Callable[[], float]:
+    """A clock of seconds since 1970 that goes evenly from now on: a step of the machine's own spends nothing."""
+    began = time.time() - time.monotonic()
+    return lambda: began + time.monotonic()
+
+
 class Run:
     """One optimization in its folder, from the first event or from where it was cut off.
 
@@ -64,7 +74,7 @@ class Run:
         executor: Where evaluations run.
         proposer: Who proposes.
         llm: Model calls; None when the proposer needs none. Given the run, it journals and pays through it.
-        clock: Seconds since 1970.
+        clock: Seconds since 1970; None for `steady`.
         observers: Told of every event.
         custody: The accounts of held-out rows, where there are any.
         checks: What a candidate must pass beyond the space's own rules, and
@@ -78,7 +88,7 @@ class Run:
         executor: Executor,
         proposer: Proposer,
         llm: Callable[[Run], Llm] | None = None,
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] | None = None,
         observers: Iterable[Observer] = (),
         custody: Custody | None = None,
         checks: Iterable[Check] = (),
@@ -91,7 +101,7 @@ class Run:
         self.problem = problem
         self.executor = executor
         self.proposer = proposer
-        self.clock = clock
+        self.clock = clock or steady()
         self.observers = tuple(observers)
         self.state: State
         self._rows = {example.id: example.row for example in problem.data}
@@ -103,6 +113,7 @@ class Run:
         self._tasks: set[asyncio.Task[None]] = set()
         self._wake = asyncio.Event()
         self._error: BaseException | None = None
+        self._leaving = False
 
     @property
     def ledger(self) -> Ledger:
@@ -286,15 +297,25 @@ class Run:
                 self.record(StopRequested("seconds", "the time for the search is up"))
 
     def _let_go(self) -> None:
-        """A batch of model calls may take a day: a run that rests, or whose search is over, does not wait for it."""
-        if self.llm is None or not self.llm.batched:
+        """A run that is over waits for no proposal; and one that rests, or searches no more, for no batch of calls.
+
+        A batch may take a day.
+        """
+        if self.llm is None:
             return
-        if self.state.halt is not None:  # a resume takes the results
-            for task in self._tasks:
-                if task.get_name().startswith(ProposalStarted.type):
-                    task.cancel()
-        elif self.state.stop is not None:
+        if self.state.ended is not None:
+            if not self._leaving:
+                self._leaving = True
+                asyncio.get_running_loop().call_later(LEAVE, self._cancel_proposals)
+        elif self.llm.batched and self.state.halt is not None:  # a resume takes the results
+            self._cancel_proposals()
+        elif self.llm.batched and self.state.stop is not None:
             self.llm.give_up()
+
+    def _cancel_proposals(self) -> None:
+        for task in self._tasks:
+            if task.get_name().startswith(ProposalStarted.type):
+                task.cancel()
 
     def _until_deadline(self) -> float | None:
         """Seconds until the search must end so that the exam still fits; None without such a limit."""

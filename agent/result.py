@@ -65,6 +65,8 @@ class Result:
     def of(cls, state: State, folder: Path) -> Result:
         """The result of a folded run."""
         history, over = state.history, state.ended
+        if over:
+            state.ledger.lose_calls()
         best, released = (over.best, over.released) if over else (history.champion, state.released)
         halt = state.halt
         codes = {"provider": 69, "interrupted": 130, "terminated": 143}
@@ -214,8 +216,8 @@ class Result:
         """
         try:
             write_best(self.folder / "best", self)
-            (self.folder / "summary.md").write_text(self.markdown(), encoding="utf-8", errors="replace")
-            (self.folder / SUMMARY).write_text(self._summary(), encoding="utf-8")  # last: see `saved`
+            _put(self.folder / "summary.md", self.markdown())
+            _put(self.folder / SUMMARY, self._summary())  # last: see `saved`
         except OSError as error:
             raise StoreError(
                 f"cannot write the summary of {self.folder.name}: {error}",
@@ -243,6 +245,13 @@ class Result:
             lines.append("")
         lines += [f"Spent: {spent_line(self.spent)}.", "", f"Run: `{self.run}`", ""]
         return "\n".join(lines)
+
+
+def _put(path: Path, text: str) -> None:
+    """Write a file at once, so that nobody reads half of it."""
+    young = path.with_name(f".{path.name}.new")
+    young.write_text(text, encoding="utf-8", errors="replace")
+    young.replace(path)
 
 
 def _document(value: Any) -> str:

@@ -19,6 +19,7 @@ from agent.control.server import Steering, obeying, serving
 from agent.errors import AgentError, ConfigError, RunChanged
 from agent.evaluation import Executor
 from agent.events import EpochStarted, Event, RunResumed, RunStarted
+from agent.folders import ignored
 from agent.gate import exam, planning
 from agent.gate.arena import FEWEST
 from agent.journal import Journal, explain
@@ -28,7 +29,7 @@ from agent.loop import Observer, Run
 from agent.problem import Problem
 from agent.proposers.base import TABLE, load, talks
 from agent.redact import redact
-from agent.result import Result, load_state
+from agent.result import Result, load_result, load_state
 from agent.settings import Settings
 from agent.warm import START, Earlier, chosen, starting_points, take
 
@@ -288,6 +289,7 @@ class Session:
         Raises:
             ConfigError, PrerequisiteError, StoreError, RunLocked: See there.
         """
+        young = not folder.parent.exists()
         with self._alone(folder.parent):
             new = not folder.exists()
             self.divide(folder)
@@ -302,6 +304,8 @@ class Session:
                     if new:  # nothing was measured: there is no run to keep
                         shutil.rmtree(folder, ignore_errors=True)
                     raise
+                if young:
+                    ignored(folder.parent)
                 return await self._drive(run, folder, hold)
 
     async def resume(
@@ -436,7 +440,8 @@ class Session:
                     await run.drive()
                 finally:
                     await run.close()
-        result = Result.of(run.state, folder)
+        # What an open run has spent on an exam is nobody's business: it is told what the search may know.
+        result = Result.of(run.state, folder) if run.state.ended is not None else load_result(folder)
         result.save()
         return result
 

@@ -135,7 +135,13 @@ class Space(Mapping[str, Parameter]):
 
     def bound(self, folder: Path) -> Space:
         """The space with every `file` read from the problem's folder."""
-        return Space({name: item.bound(folder) for name, item in self._parameters.items()})
+        out = {}
+        for name, item in self._parameters.items():
+            try:
+                out[name] = item.bound(folder)
+            except ConfigError as error:
+                raise ConfigError(f"space.{name}: {error.message}", hint=error.hint) from None
+        return Space(out)
 
     def starting(self, values: Mapping[str, Value]) -> Space:
         """The same space with other defaults; what `values` leaves out keeps its own.

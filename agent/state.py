@@ -275,6 +275,7 @@ class State:
             self.ledger.budget = Budget(**event.changes["budget"])
             if self.gate.accepted is not None or not self.gate.open:
                 self.stop = self.ended = None
+                self.ledger.closed = False
                 self.gate.go_on()
         if "workers" in event.changes:
             self.settings = replace(self.settings, workers=event.changes["workers"])
@@ -537,6 +538,7 @@ class State:
 
     def _ended(self, event: RunEnded) -> None:
         self.ended = event
+        self.ledger.closed = True
 
 
 _HANDLERS: dict[type[Event], Any] = {

@@ -294,7 +294,8 @@ def _read(folder: Path, name: str | None) -> str:
     try:
         return path.read_text(encoding="utf-8-sig")  # the mark that some editors put first is no part of a text
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read {path}: {error}", hint="the file must exist and be UTF-8") from None
+        why = error.strerror if isinstance(error, OSError) else error
+        raise ConfigError(f"cannot read {path}: {why}", hint="the file must exist and be UTF-8") from None
 
 
 KINDS: dict[str, Callable[..., Parameter]] = {kind.type: kind for kind in (Float, Int, Categorical, Text, Code, Demos)}

@@ -13,7 +13,7 @@ import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
-from agent.events import EvaluationEnded, EvaluationStarted, HoldoutFixed, RunEnded
+from agent.events import EvaluationEnded, EvaluationStarted, HoldoutFixed, RunEnded, RunResumed, RunStarted
 from agent.journal import GATE, Entry, Journal, connect, explain, last, read, read_all
 
 ROWS = (EvaluationStarted, EvaluationEnded, HoldoutFixed)
@@ -22,7 +22,8 @@ ROWS = (EvaluationStarted, EvaluationEnded, HoldoutFixed)
 
 def ended(folder: Path) -> bool:
     """Whether the run is over, so that its verdicts may be read."""
-    newest = last(folder)
+    # A reply that was under way may come in behind the end.
+    newest = last(folder, RunStarted.type, RunResumed.type, RunEnded.type)
     return newest is not None and isinstance(newest.event, RunEnded)
 
 

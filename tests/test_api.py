@@ -184,7 +184,7 @@ def test_no_model_means_no_call_and_a_named_one_needs_its_key(quick: Callable[..
         quick(bowl, model="openai:gpt-5-mini")
     with pytest.raises(PrerequisiteError, match="ANTHROPIC_API_KEY"):
         quick(bowl, model={"propose": "anthropic:claude-sonnet-4-5"})
-    assert len(list((tmp_path / "runs").iterdir())) == 1, "what could not begin leaves no run"
+    assert len(list((tmp_path / "runs").glob("[!.]*"))) == 1, "what could not begin leaves no run"
 
 
 @pytest.fixture
@@ -377,7 +377,7 @@ def test_closing_before_the_end_keeps_what_was_told(study: Callable[..., Study],
     running.close()
     running.close()
     assert running.ask() is None
-    (folder,) = tmp_path.iterdir()
+    (folder,) = tmp_path.glob("[!.]*")
     open_run = load_result(folder)
     assert open_run.status == "open" and sum(trial.count for trial in open_run.trials) == 4, (
         "the first was measured twice"
@@ -391,7 +391,7 @@ def test_a_closed_study_goes_on(study: Callable[..., Study], tmp_path: Path) -> 
             assert request is not None
             running.tell(request, bowl(request.candidate))
         running.ask()
-    (folder,) = tmp_path.iterdir()
+    (folder,) = tmp_path.glob("[!.]*")
     asked = 0
     with study(resume=folder.name) as again:
         while (request := again.ask()) is not None:

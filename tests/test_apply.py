@@ -19,7 +19,7 @@ from agent.errors import AgentError, ConfigError, GateError, StoreError
 from agent.gitbranch import Branch, Repository
 from agent.ledger import Budget, Ledger
 from agent.problem import Problem
-from agent.result import Result
+from agent.result import Result, load_result
 from tests.cli_helpers import Ran, begin, call, environment, finish, only_run
 from tests.cli_helpers import folder as bowl
 
@@ -92,6 +92,7 @@ def found(place: Path, values: dict[str, Any] | None = None, status: str = "prov
     state = SimpleNamespace(
         origin=more.pop("origin", setup.origin),
         settings=setup.settings,
+        fingerprints=setup.problem.fingerprints,
         gate=SimpleNamespace(proof=proof, verdict=verdict, report=None),
     )
     parts: dict[str, Any] = {
@@ -286,8 +287,32 @@ def test_a_run_that_began_with_another_runs_candidate_compares_the_files_bytes(t
     setup = load(place).starting({"x": 0.5, "n": 3}, "words-0")
     later = setup.problem.space.candidate({**setup.problem.initial(), "x": 0.25})
     result = found(place, origin=setup.origin, initial=setup.problem.initial(), released=later, best=later)
-    write(patch(result))
+    change = patch(result)
+    assert "- x: 0.9 → 0.25" in change.message and "- n: " in change.message, "all that the commit changes"
+    write(change)
     assert load(place).problem.initial() == later, "what the earlier run had found is applied too"
+
+
+def test_the_commit_of_a_later_night_tells_of_the_nights_before(tmp_path: Path) -> None:
+    place = bowl(tmp_path / "p")
+    first = call("run", place, "--evaluations", 12, "--proposer", "random", "--seed", 1, "--json", cwd=tmp_path).json
+    more = ("--initial-from", first["run"], "--evaluations", 40, "--seed", 2, "--json")
+    second = call("run", place, *more, cwd=tmp_path).json
+    assert first["status"] == second["status"] == "exact"
+    message = patch(load_result(Path(second["folder"]))).message.replace("\n", " ")
+    assert (
+        second["sentence"] in message and f"Released before, by {first['run']} (exact): {first['sentence']}" in message
+    )
+
+
+def test_a_changed_evaluator_is_pointed_out(tmp_path: Path) -> None:
+    place = bowl(tmp_path / "p")
+    ran = call("run", place, "--evaluations", 12, "--json", cwd=tmp_path).json
+    result = load_result(Path(ran["folder"]))
+    assert not patch(result).notes
+    (place / "evaluate.py").write_text((place / "evaluate.py").read_text() + "\n# another way to measure\n")
+    (note,) = patch(result).notes
+    assert "evaluator" in note
 
 
 def test_only_what_is_released_is_applied_unless_asked(tmp_path: Path) -> None:

@@ -140,8 +140,19 @@ async def test_resting_again_and_again_pays_once(provider: FakeProvider, tmp_pat
 
 async def test_the_end_of_the_search_gives_up_what_waits(provider: FakeProvider, name: str, tmp_path: Path) -> None:
     provider.batches.script(Plan(polls=None))
+
+    def hurry(run: Run) -> None:
+        """When a batch is made, little time is left."""
+        real, clock = provider.batches._make, run.clock
+
+        def make(*given: Any) -> Any:
+            run.clock = lambda: clock() + 999.7
+            return real(*given)
+
+        provider.batches._make = make  # type: ignore[method-assign]
+
     async with asyncio.timeout(LONG):
-        result = await session(name, budget=Budget(evaluations=16, seconds=2)).run(tmp_path / "run")
+        result = await session(name, budget=Budget(evaluations=16, seconds=1000)).run(tmp_path / "run", hurry)
     assert result.status != "open" and provider.batches.all[0].stopped, "what nobody needs is cancelled"
     assert all(call.reply is None for call in events(tmp_path / "run", CallEnded))
     assert result.spent["possibly_spent"]["tokens"] >= provider.batches.tokens > 0

@@ -10,7 +10,7 @@ import pytest
 
 from agent.cli.init import EXAMPLES
 from agent.cli.main import COMMANDS, main
-from tests.cli_helpers import BOWL, TOML, Ran, begin, call, cli, folder
+from tests.cli_helpers import BOWL, TOML, Ran, begin, call, cli, folder, only_run
 
 ESCAPE = "\x1b[31m\x1b]0;owned\x07\r\x9b2J\u202e"
 CONTROL = [chr(code) for code in (*range(9), *range(11, 32), *range(127, 160))] + ["\u202e"]
@@ -37,8 +37,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def name_of(place: Path) -> str:
-    (run,) = (place / "runs").iterdir()
-    return run.name
+    return only_run(place / "runs").name
 
 
 # Help, version, wrong words.
@@ -174,7 +173,7 @@ def test_a_wrong_problem_file_is_refused_before_anything_is_spent(tmp_path: Path
     assert done.code == 2 and done.err == ""
     assert error["kind"] == "config"
     assert words in f"{error['message']} {error['hint']}"
-    assert not (tmp_path / "runs").exists() or not list((tmp_path / "runs").iterdir())
+    assert not list((tmp_path / "runs").glob("[!.]*"))
 
 
 def test_a_folder_without_a_problem_says_how_to_begin(tmp_path: Path) -> None:
@@ -363,11 +362,11 @@ def test_prune_removes_what_is_old_and_says_so_first_with_dry_run(finished: Path
     (tmp_path / "runs" / "notes").mkdir()
     dry = call("prune", "--days", 5, "--keep", 2, "--dry-run", "--json", cwd=tmp_path)
     assert dry.json == {"removed": [], "would_remove": ["older"]}
-    assert len(list((tmp_path / "runs").iterdir())) == 4
+    assert len(list((tmp_path / "runs").glob("[!.]*"))) == 4
     assert call("prune", "--days", 5, cwd=tmp_path).out == "removed old\nremoved older\n"
     assert call("prune", "--days", 5, cwd=tmp_path).out == "Nothing to remove.\n"
     assert call("prune", "--keep", 0, "--json", cwd=tmp_path).json["removed"] == ["new"]
-    assert [path.name for path in (tmp_path / "runs").iterdir()] == ["notes"], "what is no run is left alone"
+    assert [path.name for path in (tmp_path / "runs").glob("[!.]*")] == ["notes"], "what is no run is left alone"
 
 
 # Where runs are.

@@ -33,6 +33,7 @@ from tests.cli_helpers import (
     environment,
     finish,
     folder,
+    only_run,
     until,
 )
 from tests.support import entries
@@ -220,7 +221,7 @@ def test_status_of_hostile_names_stays_small_and_plain(tmp_path: Path) -> None:
 
 def test_a_damaged_run_has_a_status_too(tmp_path: Path) -> None:
     call("run", folder(tmp_path / "bowl"), cwd=tmp_path)
-    (run,) = (tmp_path / "runs").iterdir()
+    run = only_run(tmp_path / "runs")
     (run / FILE).write_bytes(b"notes" * 1000)
     found = call("status", "--json", cwd=tmp_path)
     assert found.code == 0 and found.json["state"] == "damaged" and "cannot be read" in found.json["detail"]

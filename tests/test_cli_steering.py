@@ -22,6 +22,7 @@ from tests.cli_helpers import (
     finish,
     folder,
     kill,
+    only_run,
     until,
 )
 from tests.support import bodies, entries
@@ -76,7 +77,7 @@ def test_a_paused_run_that_is_killed_is_lost_and_goes_on(tmp_path: Path, launche
     undisturbed = folder(tmp_path / "undisturbed" / "bowl", evaluate=GATED)
     (undisturbed / "go").touch()
     call("run", undisturbed, cwd=tmp_path)
-    (other,) = (tmp_path / "undisturbed" / "runs").iterdir()
+    other = only_run(tmp_path / "undisturbed" / "runs")
     skip = ("run.paused", "run.continued", "run.resumed", "run.started")
     assert bodies(entries(run), skip) == bodies(entries(other), skip)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import time
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from agent.errors import ConfigError
 from agent.events import RunEnded, RunStarted
 from agent.folders import find, folders, listing, new_run, prune, remove, runs_folder
 from agent.journal import FILE, Journal
+from tests.cli_helpers import call
+from tests.cli_helpers import folder as problem_folder
 
 
 @pytest.fixture(autouse=True)
@@ -132,3 +135,14 @@ def test_pruning_spares_what_is_new_what_is_kept_and_what_runs(tmp_path: Path) -
     live.close()
     remove(ages["b"])
     assert [folder.name for folder in folders(tmp_path)] == ["a", "c", "d"]
+
+
+def test_git_leaves_a_new_folder_of_runs_alone_and_an_old_one_as_it_is(tmp_path: Path) -> None:
+    place = problem_folder(tmp_path / "p")
+    subprocess.run(["git", "init", "-q", tmp_path], check=True)
+    assert call("run", place, "--evaluations", 6, cwd=tmp_path).code == 0
+    said = subprocess.run(["git", "status", "--short"], cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+    assert "runs" not in said and "p/" in said
+    (tmp_path / "runs" / ".gitignore").unlink()
+    assert call("run", place, "--evaluations", 6, cwd=tmp_path).code == 0
+    assert not (tmp_path / "runs" / ".gitignore").exists()

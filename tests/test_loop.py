@@ -11,16 +11,17 @@ import pytest
 
 from agent.errors import ConfigError, ProviderError, RunChanged, RunLocked
 from agent.evaluation import Output, Request
-from agent.events import EvaluationEnded, EvaluationStarted, RunResumed, StopRequested
+from agent.events import EvaluationEnded, EvaluationStarted, Event, RunResumed, StopRequested
 from agent.goals import Constraint, Objective
 from agent.journal import Journal
 from agent.ledger import Budget
 from agent.llm.scripted import Scripted
-from agent.loop import Run
+from agent.loop import Run, steady
 from agent.problem import Problem
 from agent.replay import Replay, compare, replay
 from agent.result import load_result, load_state
 from agent.session import Session
+from agent.state import State
 from tests.support import SPACE, Direct, bare, bodies, entries, loss, noisy, problem, session, thinker
 
 
@@ -395,3 +396,26 @@ async def test_what_an_executor_says_is_kept_word_for_word(tmp_path: Path) -> No
     ended = [e.event for e in entries(tmp_path / "run") if isinstance(e.event, EvaluationEnded)]
     assert ended[0].output["log"] == "printed" and ended[0].output["partials"] == [0.5]
     assert json.loads((tmp_path / "run" / "summary.json").read_text())["spent"]["evaluations"] == 3
+
+
+def test_a_step_of_the_machines_clock_is_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = steady()
+    before = clock()
+    monkeypatch.setattr("time.time", lambda: 4e9)
+    assert 0 <= clock() - before < 60
+
+
+def test_what_an_interrupted_run_saves_tells_nothing_of_what_its_exam_took(tmp_path: Path) -> None:
+    chosen = session(problem=problem(noisy, deterministic=False), budget=Budget(evaluations=60), exam_pairs=8)
+
+    def watch(event: Event, state: State) -> None:
+        if isinstance(event, EvaluationEnded) and event.purpose == "gate" and state.halt is None and state.gate.open:
+            runs[0].record(StopRequested("interrupted"))
+
+    runs: list[Run] = []
+    chosen.observers = (watch,)
+    result = asyncio.run(chosen.run(tmp_path / "run", runs.append))
+    everything = load_state(result.folder, everything=True).ledger.evaluations
+    assert result.status == "open" and result.spent["evaluations"] < everything
+    saved = json.loads((result.folder / "summary.json").read_text())
+    assert saved["spent"] == load_result(result.folder).spent == result.spent

@@ -563,7 +563,7 @@ def test_a_person_sees_a_table_may_err_stop_and_go_on(place: Path, monkeypatch: 
 def test_when_the_input_ends_what_was_told_is_kept(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ran = person(place, "p", says="1 2 3 4\n", monkeypatch=monkeypatch)
     assert ran.code == 130 and "rank --resume" in ran.err
-    (folder,) = (place / "runs").iterdir()
+    (folder,) = (place / "runs").glob("[!.]*")
     assert RankedStudy.load(folder).rounds == 1
 
 

@@ -31,6 +31,11 @@ class Stream(Protocol):
     def flush(self) -> Any: ...
 
 
+def _ascii(stream: Stream) -> bool:
+    """Whether a stream's encoding cannot hold all text; surrogates are escaped by whoever opened it."""
+    return not str(getattr(stream, "encoding", None) or "utf-8").lower().replace("_", "-").startswith("utf")
+
+
 class JsonLines:
     """Writes what matters as it happens. An observer of the run, as `agent.cli.display.Display` is.
 
@@ -58,7 +63,8 @@ class JsonLines:
         """
         stamp = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         line = {"ts": stamp, "level": level, "run": self.run, "event": event, "text": plain(text)}
-        self.stream.write(json.dumps(redact({**fields, **line} if fields else line)) + "\n")
+        whole = redact({**line, **{name: value for name, value in fields.items() if name not in line}})
+        self.stream.write(json.dumps(whole, ensure_ascii=_ascii(self.stream)) + "\n")
         self.stream.flush()
 
     def __call__(self, event: Event, state: State) -> None:

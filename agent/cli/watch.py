@@ -97,3 +97,9 @@ def _lines(folder: Path, after: int, wait: bool) -> None:
         said = words(entry.event, state)
         if said.text and entry.seq > after:
             click.echo(plain(said.text))
+    from agent.cli.status import standing
+
+    found = standing(folder)
+    if found["state"] in ("stopped", "lost"):
+        click.echo(plain(f"{found['run']} is {found['state']}{': ' + found['detail'] if found['detail'] else ''}."))
+        click.echo(f"Next: {found['next'][0]}")

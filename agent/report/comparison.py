@@ -74,9 +74,15 @@ def comparison(views: Sequence[View]) -> Comparison:
     """The comparison of these runs."""
     groups: dict[tuple[Any, ...], str] = {}
     for view in views:
-        groups.setdefault(_key(view), chr(ord("A") + len(groups) % 26))
+        groups.setdefault(_key(view), _letters(len(groups)))
     rows = [_row(view, groups[_key(view)]) for view in views]
     return Comparison(rows, _differing(views), _sentences(views, rows), list(views))
+
+
+def _letters(number: int) -> str:
+    """A, B … Z, AA, AB …"""
+    rest, last = divmod(number, 26)
+    return (_letters(rest - 1) if rest else "") + chr(ord("A") + last)
 
 
 def _key(view: View) -> tuple[Any, ...]:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
 import subprocess
+import sys
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from agent.errors import RunLocked
-from agent.lock import LOCKS, Lock, holder, is_locked, problem_lock
-from tests.cli_helpers import GATED, begin, call, cli, finish, folder, kill, until
+from agent.lock import LOCK, LOCKS, Lock, holder, is_locked, problem_lock
+from tests.cli_helpers import GATED, begin, call, cli, environment, finish, folder, kill, until
 from tests.support import entries
 
 
@@ -180,3 +184,48 @@ def test_sigkill_frees_the_lock_and_the_list_knows_at_once(tmp_path: Path, measu
     measuring.communicate(timeout=60)
     (run,) = json.loads(cli("list", "--json", cwd=tmp_path).out)["runs"]
     assert (run["state"], run["pid"]) == ("lost", None)
+
+
+def test_who_only_looks_keeps_nobody_from_a_lock(tmp_path: Path) -> None:
+    """`list`, `status` and `watch` hold the lock for an instant to see whether it is free."""
+    Lock(tmp_path).release()
+    looking, done = os.open(tmp_path / LOCK, os.O_RDONLY), threading.Event()
+    fcntl.flock(looking, fcntl.LOCK_SH)
+
+    def look() -> None:
+        time.sleep(0.05)
+        os.close(looking)
+        done.set()
+
+    threading.Thread(target=look).start()
+    lock = Lock(tmp_path)
+    assert done.wait(5) and is_locked(tmp_path)
+    lock.release()
+    assert not is_locked(tmp_path)
+
+
+def test_a_forked_child_does_not_keep_the_lock_of_a_parent_that_is_gone(tmp_path: Path) -> None:
+    script = (
+        "import os, sys, time; from pathlib import Path; from agent.lock import Lock\n"
+        "lock = Lock(Path(sys.argv[1]))\n"
+        "if os.fork() == 0: time.sleep(60)\n"
+        "print('ready', flush=True); time.sleep(60)"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-P", "-c", script, str(tmp_path)],
+        env=environment(),
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert process.stdout is not None and process.stdout.readline() == "ready\n" and is_locked(tmp_path)
+    try:
+        process.kill()
+        process.wait()
+        end = time.monotonic() + 20
+        while is_locked(tmp_path):
+            assert time.monotonic() < end, "the child keeps the lock"
+            time.sleep(0.01)
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.stdout.close()
