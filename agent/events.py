@@ -207,12 +207,21 @@ class CallRefused(Event):
 
 @dataclass(frozen=True, slots=True)
 class CallRetried(Event):
-    """An attempt of a call failed and will be made again after `wait` seconds."""
+    """An attempt of a call failed and will be made again after `wait` seconds.
+
+    Args:
+        id: The call.
+        attempt: Number of the failed attempt, from 1; a process that takes over counts anew.
+        error: Why it failed.
+        wait: Seconds until the next one.
+        ambiguous: Whether it may have been billed all the same. Where an older journal does not say, it may have been.
+    """
 
     id: int
     attempt: int
     error: str
     wait: float
+    ambiguous: bool = True
     type: ClassVar[str] = "call.retried"
 
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from agent.errors import BudgetExceeded, ConfigError
 from agent.events import (
+    BatchEnded,
     BatchStarted,
     BatchSubmitted,
     CallEnded,
@@ -104,12 +105,16 @@ class Ledger:
         self.possibly = {"tokens": 0.0, "usd": 0.0}
         """Worst case of the attempts that broke off inside of calls which have ended."""
         self._held: dict[int, dict[str, float]] = {}
-        self._retries: dict[int, int] = {}
+        self._doubtful: dict[int, int] = {}
+        self.closed = False
+        """Whether the run is over, so that nothing may be spent any more."""
         self.batches: dict[int, BatchStarted] = {}
         """Every batch of calls, by its number."""
         self.batch_names: dict[int, str] = {}
         """The provider's ids of the batches that it has taken."""
         self._in_batch: dict[int, int] = {}
+        self._read: set[int] = set()
+        """Batches whose results were read to the end."""
 
     def apply(self, event: Event) -> None:
         """Fold one event."""
@@ -124,11 +129,14 @@ class Ledger:
             self._open_calls[event.id] = event
         elif isinstance(event, CallRetried):
             self.retries += 1
-            self._retries[event.id] = self._retries.get(event.id, 0) + 1
+            if event.ambiguous:
+                self._doubtful[event.id] = self.doubtful(event.id) + 1
+                if event.id in self.lost_calls:  # whose attempts count there
+                    self._held.pop(event.id, None)
         elif isinstance(event, CallEnded):
             started = self._open_calls.pop(event.id, None) or self.lost_calls.pop(event.id)
             self._held.pop(event.id, None)
-            self._retries.pop(event.id, None)
+            self._doubtful.pop(event.id, None)
             self._in_batch.pop(event.id, None)
             self._settle(started, event.spent)
         elif isinstance(event, BatchStarted):
@@ -136,6 +144,8 @@ class Ledger:
             self._in_batch.update(dict.fromkeys(event.calls, event.id))
         elif isinstance(event, BatchSubmitted):
             self.batch_names[event.id] = event.name
+        elif isinstance(event, BatchEnded):
+            self._read.add(event.id)
 
     def _settle(self, started: CallStarted, spent: Mapping[str, Any]) -> None:
         for kind in self.possibly:
@@ -159,6 +169,16 @@ class Ledger:
         number = self._in_batch.get(call)
         return None if number is None else self.batches[number]
 
+    def doubtful(self, call: int) -> int:
+        """How many attempts of a call without an answer broke off before the one that is under way now."""
+        return self._doubtful.get(call, 0)
+
+    def given_up(self, model: str) -> list[BatchStarted]:
+        """Batches of a model that were taken, that no call waits for, and whose results were not read to the end."""
+        done = self._read.union(self._in_batch.values())
+        taken = (batch for number, batch in self.batches.items() if number in self.batch_names and number not in done)
+        return [batch for batch in taken if batch.model == model]
+
     def waiting(self) -> list[dict[str, Any]]:
         """Batches with calls that have no answer yet: the provider's id ("" when it is not known), model, calls."""
         return [
@@ -179,15 +199,20 @@ class Ledger:
 
     def cut(self) -> None:
         """A process died and another takes over: what is open now has no answer coming."""
+        self.lose_calls()
+        self.lost_evaluations += len(self._open_evaluations)
+
+    def lose_calls(self) -> None:
+        """What is asked has no answer coming: nobody listens any more."""
         self.lost_calls.update(self._open_calls)
         self._open_calls.clear()
         self._held.clear()
-        self.lost_evaluations += len(self._open_evaluations)
 
     def hold(self, call: int, **amounts: float | None) -> None:
         """Hold back more for a call under way, one of whose attempts may have been billed before it broke off.
 
-        This is known to this process alone. After a crash, each of the lost call's attempts counts in full.
+        This is known to this process alone. After a crash, each of the lost call's attempts that broke off counts in
+        full, as its `call.retried` says.
 
         Args:
             call: Number of a call that has started and not ended.
@@ -211,7 +236,7 @@ class Ledger:
         """Worst case of the calls that were cut off; a retried one may have been billed for every attempt."""
         total = 0.0
         for number, call in self.lost_calls.items():
-            times = 1 if kind == "calls" else 1 + self._retries.get(number, 0)
+            times = 1 if kind == "calls" else 1 + self.doubtful(number)
             total += call.reserved.get(kind, 0) * times
         return total
 
@@ -244,9 +269,11 @@ class Ledger:
             amounts: Worst case by kind; None means unknown.
 
         Raises:
-            BudgetExceeded: A limit could be passed.
+            BudgetExceeded: A limit could be passed, or the run is over.
             ConfigError: A limit is set on something whose worst case is unknown.
         """
+        if self.closed:
+            raise BudgetExceeded("calls", 0, 0, message="the run is over")
         for kind, amount in amounts.items():
             limit = getattr(self.budget, kind)
             if limit is None:
@@ -265,6 +292,9 @@ class Ledger:
         known = self.total.unpriced == 0
         batched = self._at_provider()
         sent = {kind: sum(call.reserved.get(kind, 0) for call in batched) for kind in self.possibly}
+        for number, call in self._open_calls.items():
+            for kind in sent:
+                sent[kind] += call.reserved.get(kind, 0) * self.doubtful(number)
         return {
             "evaluations": self.evaluations,
             "evaluations_lost": self.lost_evaluations,

@@ -303,14 +303,14 @@ class Run:
         """
         if self.llm is None:
             return
+        if self.llm.batched and self.state.stop is not None and self.state.halt is None:
+            self.llm.give_up()
         if self.state.ended is not None:
             if not self._leaving:
                 self._leaving = True
                 asyncio.get_running_loop().call_later(LEAVE, self._cancel_proposals)
         elif self.llm.batched and self.state.halt is not None:  # a resume takes the results
             self._cancel_proposals()
-        elif self.llm.batched and self.state.stop is not None:
-            self.llm.give_up()
 
     def _cancel_proposals(self) -> None:
         for task in self._tasks:

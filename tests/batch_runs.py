@@ -1,20 +1,19 @@
-"""A run whose proposer asks in batches, in this process or in one of its own that is killed.
-
-python -m tests.batch_runs FOLDER MODEL
-"""
+"""A run whose proposer asks in batches, in this process or in one of its own that is killed."""
 
 from __future__ import annotations
 
 import asyncio
 import json
+import os
 import random
+import sys
 from pathlib import Path
 from typing import Any
 
 from agent.evaluators.function import FunctionEvaluator
 from agent.goals import Objective
 from agent.ledger import Budget
-from agent.llm import bulk, gateway
+from agent.llm import bulk, gateway, out_of_sight
 from agent.parameters import Float
 from agent.problem import Problem
 from agent.session import Session
@@ -31,7 +30,7 @@ def bowl(candidate: Any) -> float:
 
 def session(model: str, **given: Any) -> Session:
     """A search of two numbers by a model that is asked in batches, without the pauses of a real one."""
-    gateway.WINDOW, bulk.FIRST = 0.05, 0.02
+    gateway.WINDOW, bulk.FIRST, out_of_sight.FIRST = 0.02, 0.01, 0.01
     problem = Problem(
         name="bowl",
         space=Space({"a": Float(0, 1), "b": Float(0, 1)}),
@@ -54,6 +53,23 @@ def model(body: Any) -> Behaviour:
     return structured(instance(held["format"]["schema"], random.Random(said)))
 
 
-def main(folder: str, name: str) -> None:
-    """The run in a process of its own."""
-    asyncio.run(session(name).run(Path(folder)))
+def nursery() -> None:
+    """Runs in processes of their own, which are forked from this one: what they import takes seconds.
+
+    For each line of the input (folder, model, environment) it tells the number of a process, which begins after the
+    next line, and how it ended.
+    """
+    import anthropic  # noqa: F401
+    import openai  # noqa: F401
+
+    for line in sys.stdin:
+        folder, name, environment = json.loads(line)
+        pid = os.fork()
+        if not pid:
+            sys.stdin.readline()
+            os.dup2(2, 1)
+            os.environ.update(environment)
+            asyncio.run(session(name).run(Path(folder)))
+            os._exit(0)
+        print(pid, flush=True)
+        print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)

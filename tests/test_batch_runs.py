@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
+from subprocess import PIPE, Popen
 from typing import Any
 
 import pytest
@@ -195,6 +197,47 @@ def moments(provider: FakeProvider, pid: list[int]) -> dict[str, Callable[[Any, 
     }
 
 
+class Nursery:
+    """Makes processes: see `tests.batch_runs.nursery`."""
+
+    def __init__(self) -> None:
+        # As a module of the same name as here: the evaluator's name counts.
+        command = [sys.executable, "-c", "from tests.batch_runs import nursery; nursery()"]
+        root = Path(__file__).parents[1]
+        self._process = Popen(command, cwd=root, text=True, stdin=PIPE, stdout=PIPE, start_new_session=True)
+
+    async def _told(self, line: str = "") -> int:
+        assert self._process.stdin is not None and self._process.stdout is not None
+        if line:
+            self._process.stdin.write(line + "\n")
+            self._process.stdin.flush()
+        try:
+            return int(await asyncio.to_thread(self._process.stdout.readline))
+        except asyncio.CancelledError:
+            self.close()  # or the thread would wait for ever
+            raise
+
+    async def born(self, folder: Path, name: str) -> int:
+        """The number of a process with a run in `folder`, which has not begun yet."""
+        environment = {key: os.environ[key] for key in os.environ if key.startswith(("OPENAI_", "ANTHROPIC_"))}
+        return await self._told(json.dumps([str(folder), name, environment]))
+
+    async def lived(self) -> int:
+        """Let it begin, and wait for its end: the exit code."""
+        return await self._told("go")
+
+    def close(self) -> None:
+        os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.communicate()
+
+
+@pytest.fixture(scope="module")
+def nursery() -> Iterator[Nursery]:
+    made = Nursery()
+    yield made
+    made.close()
+
+
 @pytest.mark.parametrize(
     ("moment", "name"),
     [
@@ -205,17 +248,15 @@ def moments(provider: FakeProvider, pid: list[int]) -> dict[str, Callable[[Any, 
         ("some of the file read", NAMES[0]),
     ],
 )
-async def test_a_killed_run_takes_up_its_batch(provider: FakeProvider, tmp_path: Path, moment: str, name: str) -> None:
+async def test_a_killed_run_takes_up_its_batch(
+    provider: FakeProvider, nursery: Nursery, tmp_path: Path, moment: str, name: str
+) -> None:
     pid: list[int] = []
     provider.batches.do = moments(provider, pid)[moment]  # type: ignore[method-assign]
     provider.batches.script(Plan(polls=1, cut=1 if moment.startswith("some") else None))
-    root = Path(__file__).parents[1]
-    words = f"from tests.batch_runs import main; main({str(tmp_path / 'run')!r}, {name!r})"
-    command = [sys.executable, "-c", words]  # as a module of the same name as here: the evaluator's name counts
-    child = await asyncio.create_subprocess_exec(*command, cwd=root)
-    pid.append(child.pid)
     async with asyncio.timeout(LONG):
-        assert await child.wait() == -signal.SIGKILL
+        pid.append(await nursery.born(tmp_path / "run", name))
+        assert await nursery.lived() == -signal.SIGKILL
     held = load_state(tmp_path / "run", everything=True).ledger
     assert provider.batches.tokens <= held.committed("tokens"), "what is not known is held"
     before = len(list(read_all(tmp_path / "run")))

@@ -7,7 +7,7 @@ the names of the models that answered.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -20,7 +20,9 @@ from agent.journal import read
 from agent.problem import Example
 from agent.space import digest
 
-Kind = Literal["score", "data", "evaluator", "model"]
+Kind = Literal["score", "failure", "data", "evaluator", "model"]
+MISSING = math.nan
+"""Stands for a night in which a row was not measured."""
 NAMED = 5
 """Rows that are named in the evidence."""
 FEWEST = 10
@@ -35,8 +37,8 @@ class Drift:
 
     Args:
         kind: "score": same rows, same evaluator, other scores, so the model behind the evaluator or the machine
-            changed. "data": rows came, went or changed. "evaluator": its source changed. "model": a provider
-            answered with another model than before.
+            changed. "failure": rows fail that did not, or no longer do. "data": rows came, went or changed.
+            "evaluator": its source changed. "model": a provider answered with another model than before.
         night: In which it was found.
         sentence: For people.
         evidence: The numbers behind it, as plain JSON.
@@ -60,12 +62,51 @@ class Row:
         tonight: The compared score; None when it failed.
         earlier: Those of the nights before, oldest first.
         failure: What tonight's failure said.
+        scored_from: Place in `earlier` of the first score that tonight's is compared with.
+        failed_from: The same of the first result that says whether the row used to fail.
     """
 
     name: str
     tonight: float | None
     earlier: tuple[float | None, ...] = ()
     failure: str = ""
+    scored_from: int = 0
+    failed_from: int = 0
+
+    @classmethod
+    def of(
+        cls, name: str, tonight: float | None, past: Sequence[tuple[float | None, Collection[str]]], failure: str = ""
+    ) -> Row:
+        """A row with what was found in the nights before.
+
+        A night with a drift of the scores begins a new reference, for the rows that have a score since then; the
+        others still have the old one. A drift of the failures begins one for the failures alone.
+
+        Args:
+            past: By night: what was measured of the row, or `MISSING`, and the kinds of drift that were found then.
+        """
+        earlier: list[float | None] = []
+        scored = begins = failed = 0
+        for value, kinds in past:
+            if "score" in kinds:
+                begins = len(earlier)
+            if not {"score", "failure"}.isdisjoint(kinds):
+                failed = len(earlier)
+            if value is None or not math.isnan(value):
+                earlier.append(value)
+            if value is not None and not math.isnan(value):
+                scored = begins
+        return cls(name, tonight, tuple(earlier), failure, scored, failed)
+
+    @property
+    def known(self) -> list[float]:
+        """The scores that tonight's is compared with."""
+        return [value for value in self.earlier[self.scored_from :] if value is not None]
+
+    @property
+    def failures(self) -> list[float]:
+        """Of each earlier night: 1 for a failure, 0 for a score."""
+        return [float(value is None) for value in self.earlier[self.failed_from :]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +118,7 @@ class Scores:
         failed: Rows that failed tonight.
         mean: Of tonight's scores: on the compared rows, or on all while there is nothing to compare with.
         before: Of the earlier scores on the compared rows.
-        nights: Earlier nights that they come from, at most.
+        nights: Earlier nights with a score of a compared row, at most.
         found: The comparison of a noisy problem.
         drift: What changed, or None.
     """
@@ -112,38 +153,35 @@ def scores(
         level: Chance of a false alarm on a noisy problem.
         seed: Of the test's random draws.
     """
-    both = [(row.name, row.tonight, known) for row in rows if row.tonight is not None and (known := _known(row))]
+    both = [(row.name, row.tonight, known) for row in rows if row.tonight is not None and (known := row.known)]
     before = _mean([_mean(known) for _, _, known in both])
     there = [now for _, now, _ in both] or [row.tonight for row in rows if row.tonight is not None]
     failed = sum(row.tonight is None for row in rows)
-    nights = max((len(row.earlier) for row in rows), default=0)
+    nights = max((len(row.known) for row in rows), default=0)
     base = Scores(len(both), failed, _mean(there), before, nights)
     if deterministic:
         unlike = _unlike(rows, goal, night) if repeats else None
         return _with(base, unlike or _exact(rows, goal, night, base, "repeats" if repeats else "rows"))
     # Where something failed there are two tests, which share the level. That depends on how often a row failed
     # and not on when, so it takes nothing from either.
-    fails = [row for row in rows if row.earlier]
-    some = any(value is None for row in fails for value in (row.tonight, *row.earlier))
+    fails = [row for row in rows if row.failures]
+    some = any(row.tonight is None or any(row.failures) for row in fails)
     level = level / 2 if some else level
     found = compare([now for _, now, _ in both], [known for _, _, known in both], level=level, seed=seed)
     base = _with(base, None, found)
     if found.p <= level:
         return _with(base, _shifted(goal, night, base, found, rows))
     if some:
-        flags = [[float(value is None) for value in row.earlier] for row in fails]
-        lost = compare([float(row.tonight is None) for row in fails], flags, level=level, seed=seed)
+        lost = compare(
+            [float(row.tonight is None) for row in fails], [row.failures for row in fails], level=level, seed=seed
+        )
         if lost.p <= level:
-            return _with(base, _failing(goal, night, rows, lost))
+            return _with(base, _failing(goal, night, fails, lost))
     return base
 
 
 def _with(base: Scores, drift: Drift | None, found: Compared | None = None) -> Scores:
     return replace(base, drift=drift, found=found or base.found)
-
-
-def _known(row: Row) -> list[float]:
-    return [value for value in row.earlier if value is not None]
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
@@ -167,15 +205,15 @@ def _unlike(rows: Sequence[Row], goal: Objective, night: str) -> Drift | None:
 
 
 def _exact(rows: Sequence[Row], goal: Objective, night: str, base: Scores, what: str) -> Drift | None:
-    """Any difference from the last night is drift."""
-    known = [(row.name, row.tonight, row.earlier[-1], row.failure) for row in rows if row.earlier]
+    """Any difference from a row's last score is drift, and so is a failure that was none in the last night."""
+    known = [row for row in rows if row.earlier]
     changed = [
-        (name, old, now)
-        for name, now, old, _ in known
-        if now is not None and old is not None and not math.isclose(now, old, rel_tol=SAME)
+        (row.name, row.known[-1], row.tonight)
+        for row in known
+        if row.tonight is not None and row.known and not math.isclose(row.tonight, row.known[-1], rel_tol=SAME)
     ]
-    lost = [(name, why) for name, now, old, why in known if now is None and old is not None]
-    back = [name for name, now, old, _ in known if now is not None and old is None]
+    lost = [(row.name, row.failure) for row in known if row.tonight is None and row.earlier[-1] is not None]
+    back = [row.name for row in known if row.tonight is not None and row.earlier[-1] is None]
     if not (changed or lost or back):
         return None
     parts = []
@@ -200,7 +238,7 @@ def _exact(rows: Sequence[Row], goal: Objective, night: str, base: Scores, what:
         "before": base.before,
         "examples": [{"row": name, "before": old, "now": now} for name, old, now in changed[:NAMED]],
     }
-    return Drift("score", night, sentence, evidence)
+    return Drift("score" if changed else "failure", night, sentence, evidence)
 
 
 def _shifted(goal: Objective, night: str, base: Scores, found: Compared, rows: Sequence[Row]) -> Drift:
@@ -216,7 +254,7 @@ def _shifted(goal: Objective, night: str, base: Scores, found: Compared, rows: S
         " or the machine changed"
     )
     apart = sorted(
-        ((row.name, _mean(_known(row)), row.tonight) for row in rows if row.tonight is not None and _known(row)),
+        ((row.name, _mean(row.known), row.tonight) for row in rows if row.tonight is not None and row.known),
         key=lambda item: -abs((item[2] or 0.0) - (item[1] or 0.0)),
     )
     evidence = {
@@ -237,14 +275,14 @@ def _shifted(goal: Objective, night: str, base: Scores, found: Compared, rows: S
 
 def _failing(goal: Objective, night: str, rows: Sequence[Row], found: Compared) -> Drift:
     lost = [row for row in rows if row.tonight is None]
-    share = sum(row.tonight is None for row in rows if row.earlier) / found.rows - found.effect
+    share = math.fsum(math.fsum(row.failures) / len(row.failures) for row in rows) / len(rows)
     word = "more" if found.effect > 0 else "less"
     why = f" ({lost[0].name}: {lost[0].failure})" if lost else ""
     sentence = (
         f"{goal.name} fails {word} often: on {len(lost)} of {len(rows)} rows now{why}, on {share:.0%} before"
         f" (p = {found.p:.2g}). The source is the same, so what the evaluator rests on changed"
     )
-    return Drift("score", night, sentence, {"rows": found.rows, "failed": len(lost), "before": share, "p": found.p})
+    return Drift("failure", night, sentence, {"rows": found.rows, "failed": len(lost), "before": share, "p": found.p})
 
 
 def _nights(count: int) -> str:

@@ -8,6 +8,7 @@ numbers and the first line of a failure.
 from __future__ import annotations
 
 import json
+import math
 import sqlite3
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -76,7 +77,7 @@ class Spent:
         evaluations: That ended.
         possibly: That were begun and never ended: possibly spent.
         usd: Dollars that the evaluator told.
-        seconds: Of all evaluations together.
+        seconds: In which any of those that ended ran, as a clock on the wall tells them.
     """
 
     evaluations: int = 0
@@ -190,16 +191,24 @@ class Measurements:
         )
         return (str(found[0][0]), json.loads(found[0][1])) if found else None
 
-    def earlier(self, number: int) -> list[int]:
-        """The nights that one is compared with: of the same candidate and evaluator, from the last drift on."""
+    def earlier(self, number: int) -> list[tuple[int, frozenset[str]]]:
+        """The nights before one, of the same candidate and evaluator, and the kinds of drift found in each."""
         found = self._all(
-            "SELECT other.id, EXISTS (SELECT 1 FROM drifts WHERE drifts.night = other.id AND kind = 'score')"
+            "SELECT other.id, (SELECT group_concat(kind) FROM drifts WHERE drifts.night = other.id)"
             " FROM nights AS this JOIN nights AS other USING (problem, candidate, evaluator)"
             " WHERE this.id = ? AND other.id < this.id AND other.night != this.night ORDER BY other.id",
             (number,),
         )
-        start = max((place for place, (_, drifted) in enumerate(found) if drifted), default=0)
-        return [night for night, _ in found[start:]]
+        return [(night, frozenset((kinds or "").split(","))) for night, kinds in found]
+
+    def ago(self, problem: str, night: str) -> int:
+        """How many nights of the problem were before this one, whatever was measured in them."""
+        found = self._all(
+            "SELECT COUNT(DISTINCT night) FROM nights WHERE problem = ?"
+            " AND id < (SELECT MIN(id) FROM nights WHERE problem = ? AND night = ?)",
+            (problem, problem, night),
+        )
+        return int(found[0][0])
 
     # Measurements
 
@@ -229,13 +238,26 @@ class Measurements:
 
     def spent(self, problem: str, night: str) -> Spent:
         """What a problem's measurements of one night took, over all calls."""
-        begun, ended, usd, seconds = self._all(
-            "SELECT COUNT(*), COUNT(begun), COALESCE(SUM(usd), 0), COALESCE(SUM(seconds), 0) FROM begun"
-            " LEFT JOIN ended ON begun = begun.id JOIN nights ON nights.id = begun.night"
-            " WHERE problem = ? AND nights.night = ?",
+        found = self._all(
+            "SELECT begun.time, ended.time, usd FROM begun LEFT JOIN ended ON begun = begun.id"
+            " JOIN nights ON nights.id = begun.night WHERE problem = ? AND nights.night = ? ORDER BY begun.time",
             (problem, night),
+        )
+        over = [(begun, ended, usd) for begun, ended, usd in found if ended is not None]
+        seconds, until = 0.0, -math.inf
+        for begun, ended, _ in over:  # those that ran side by side took their time once
+            seconds += max(0.0, ended - max(begun, until))
+            until = max(until, ended)
+        return Spent(len(over), len(found) - len(over), math.fsum(usd for *_, usd in over), seconds)
+
+    def taken(self, problem: str) -> Spent:
+        """What the problem's measurements of all nights took; the seconds are of each by itself."""
+        ended, usd, seconds = self._all(
+            "SELECT COUNT(*), COALESCE(SUM(usd), 0), COALESCE(SUM(seconds), 0) FROM ended"
+            " JOIN begun ON begun.id = begun JOIN nights ON nights.id = begun.night WHERE problem = ?",
+            (problem,),
         )[0]
-        return Spent(ended, begun - ended, usd, seconds)
+        return Spent(ended, 0, usd, seconds)
 
     # What was found
 

@@ -3,30 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from agent.batch import drift
-from agent.batch.drift import Drift, Row, Scores
+from agent.batch.drift import MISSING, Drift, Row, Scores
 from agent.batch.measured import Measured, Measurements, Spent
+from agent.batch.measuring import Allowance, Interrupted, Unit, measure, units
 from agent.batch.permutation import LEVEL
-from agent.errors import ConfigError
-from agent.evaluation import Executor, Output, Request
+from agent.errors import AgentError, ConfigError
+from agent.evaluation import Executor
 from agent.gate.preview import copied
-from agent.problem import Example, Problem, Split
+from agent.problem import Problem, Split
 from agent.session import Session
 from agent.setup import Setup
 from agent.space import Candidate, digest
-
-REPEATS = 12
-"""Measurements of a noisy problem without rows. Fewer could not show anything in the second night: 12 signs that
-all agree have a chance of 1 in 2048."""
-LONGEST = 200
-"""Characters of a failure that are kept."""
 
 Observe = Callable[[str], Any]
 
@@ -43,10 +37,13 @@ class Rescore:
         evaluations: That ended, over all calls of this night.
         possibly: That were begun and never ended: possibly spent, and counted against `most`.
         usd: Dollars that the evaluator told.
-        seconds: Of all its evaluations together.
+        seconds: In which any of its evaluations ran.
         rows: Rows (or repeats) with a score tonight and before.
         wanted: Rows that should have been measured.
+        scored: Rows with a score tonight. None, where some failed: the evaluator is broken, or what it rests on is out.
         failed: Rows that failed tonight.
+        unreached: Rows that were not measured tonight, for what may be spent was spent.
+        failure: What the first row that failed said: "error: …", "timeout: …"; "" when none did.
         mean: Tonight's mean; over the compared rows, or over all while there is nothing to compare with.
         before: Mean of the earlier nights over the same rows.
         interval: About 95 % for the difference; None where the comparison is exact.
@@ -66,7 +63,10 @@ class Rescore:
     seconds: float
     rows: int
     wanted: int
+    scored: int
     failed: int
+    unreached: int
+    failure: str
     mean: float | None
     before: float | None
     interval: tuple[float, float] | None
@@ -82,21 +82,6 @@ class Rescore:
         return out
 
 
-@dataclass(frozen=True, slots=True)
-class Unit:
-    """One thing to measure each night.
-
-    Args:
-        name: Id of the row, or a repeat.
-        content: Hash of the row: a row that changed is another one.
-        example: The row, or None for a repeat.
-    """
-
-    name: str
-    content: str
-    example: Example | None
-
-
 async def rescore(
     setup: Setup,
     candidate: Candidate,
@@ -104,6 +89,9 @@ async def rescore(
     store: Path,
     night: str,
     most: float,
+    seconds: float | None = None,
+    usd: float | None = None,
+    rest: asyncio.Event | None = None,
     executor: Executor | None = None,
     observe: Observe | None = None,
     rows: int = 40,
@@ -122,6 +110,9 @@ async def rescore(
         store: The file of all nights; made when it is not there.
         night: Tonight's name; nights are ordered by when they were first seen here.
         most: Evaluations that this night may spend here, those of earlier calls included.
+        seconds: That this call may take. An evaluation begins only when it should end in time, by those before it.
+        usd: Dollars that this call's evaluations may tell; one begins only when it should fit.
+        rest: Once it is set nothing more begins. What is in flight is finished, and then it ends with `Interrupted`.
         executor: Instead of what fits the evaluator; it is left open.
         observe: Is told what happens, in sentences.
         rows: At most so many rows; of a noisy problem without rows at most so many repeats.
@@ -131,6 +122,7 @@ async def rescore(
 
     Raises:
         ConfigError: The val rows are asked for, or a split without rows.
+        Interrupted: `rest` was set. What was measured is kept, and nothing is compared before the rest is measured.
         StoreError: The store cannot be read or written.
     """
     if split != "train" and split != "test":
@@ -145,7 +137,7 @@ async def rescore(
     session = _session(setup, executor, runs)
     problem = session.problem
     part: Split = "test" if split == "test" else "train"
-    units = _units(problem, rows, part)
+    wanted = units(problem, rows, part)
     described = drift.described(setup.problem.data, {item.id: item for item in problem.split(part)})
     source = problem.evaluator.fingerprint
     with Measurements(store) as known:
@@ -154,19 +146,27 @@ async def rescore(
         there = known.of(number)
         spent = known.spent(problem.name, night)
         used = spent.evaluations + spent.possibly
-        missing = [unit for unit in units if (unit.name, unit.content) not in there]
+        missing = [unit for unit in wanted if (unit.name, unit.content) not in there]
         missing = missing[: int(max(0, min(most - used, len(missing))))]
         earlier = known.earlier(number)
         if missing:
             say(f"measuring {candidate.id[:8]} again, {len(missing)} evaluations")
-            await _measure(session, candidate, missing, known, number, len(earlier))
-        found = _found(known, number, earlier, units, problem, night, level)
+            allowance = Allowance(seconds, usd, rest, known.taken(problem.name))
+            await measure(session, candidate, missing, known, number, known.ago(problem.name, night), allowance)
+            there = known.of(number)
+            if allowance.interrupted and any((unit.name, unit.content) not in there for unit in missing):
+                raise Interrupted(
+                    "the night ended before all of it was measured", hint="it goes on when the night does"
+                )
+        found = _found(known, number, earlier, wanted, problem, night, level)
         drifts = [item for item in _of_source(last, source, described, night, level) if item is not None]
         if found.drift is not None:
             drifts.append(found.drift)
         known.add(number, drifts)
-        first = not earlier or (bool(known.of(number)) and found.nights == 0)
-        out = _result(problem, candidate, night, found, drifts, known.spent(problem.name, night), len(units), first)
+        there = known.of(number)
+        tonight = [there.get((unit.name, unit.content)) for unit in wanted]
+        first = not earlier or (bool(there) and found.nights == 0)
+        out = _result(problem, candidate, night, found, drifts, known.spent(problem.name, night), tonight, first)
     for item in drifts:
         say(f"drift: {item.sentence}")
     return out
@@ -182,6 +182,23 @@ def spent(store: Path, problem: str, night: str) -> Spent:
         return Spent()
     with Measurements(store) as known:
         return known.spent(problem, night)
+
+
+def fix_splits(setups: Sequence[Setup], runs: Path, who: str) -> None:
+    """Give the rows of all problems of a night their splits, before any of them is measured.
+
+    A row that is train for one problem may be val for the next one, and no val row is measured. A problem whose rows
+    cannot be divided is left to its own run, which says why.
+
+    Args:
+        setups: In the order in which they are searched.
+        runs: The folder of runs, whose accounts keep the splits.
+        who: Remembered with rows that are new.
+    """
+    for setup in setups:
+        session = Session(setup.problem, setup.settings, setup.budget, shares=setup.shares)
+        with suppress(AgentError):
+            session.divide(runs / who)
 
 
 def note_models(store: Path, problem: str, night: str, folder: Path) -> list[Drift]:
@@ -216,85 +233,23 @@ def _session(setup: Setup, executor: Executor | None, runs: Path | None) -> Sess
     return session
 
 
-def _units(problem: Problem, rows: int, split: Split) -> list[Unit]:
-    if problem.data:
-        there = problem.split(split)
-        if not there:
-            raise ConfigError(f"drift.split: the problem has no {split} rows", hint="take train, or give test rows")
-        chosen = sorted(there, key=lambda example: digest(["drift", example.id]))[:rows]
-        return [Unit(example.id, digest(example.row), example) for example in chosen]
-    count = 2 if problem.deterministic else min(rows, REPEATS)
-    return [Unit(f"repeat {place}", "", None) for place in range(1, count + 1)]
-
-
-async def _measure(
-    session: Session, candidate: Candidate, units: Sequence[Unit], known: Measurements, number: int, nights: int
-) -> None:
-    problem = session.problem
-    executor = session.make_executor(session.settings)
-    slots = asyncio.Semaphore(1 if problem.evaluator.exclusive else max(1, session.settings.workers))
-
-    async def one(unit: Unit) -> None:
-        row = unit.example
-        request = Request(
-            candidate,
-            example=row.id if row is not None else None,
-            row=row.row if row is not None else None,
-            # The same each night: what an evaluator draws from its seed is no drift.
-            seed=int(digest([unit.name, "drift"], 8), 16),
-            # Another one each night, so that no cache of the evaluator's answers for it; of a deterministic
-            # problem without rows the two differ for the same reason.
-            replicate=nights if row is not None else nights * 100 + int(unit.name.split()[1]),
-            purpose="search" if row is None or row.split == "train" else "report",
-            limits=problem.limits,
-        )
-        async with slots:
-            begun = known.begin(number, unit.name, unit.content)
-            started = time.monotonic()
-            output = await executor.submit(request)
-            if output.failure is not None and output.failure.kind == "cancelled":
-                return  # by us, so it says nothing of the row
-            seconds = output.seconds or time.monotonic() - started
-            known.end(begun, _judged(problem, unit, output), output.usd, seconds)
-
-    try:
-        async with asyncio.TaskGroup() as group:
-            for unit in units:
-                group.create_task(one(unit))
-    except BaseExceptionGroup as errors:
-        raise errors.exceptions[0] from None
-    finally:
-        if session.executor is None:
-            await executor.close()
-
-
-def _judged(problem: Problem, unit: Unit, output: Output) -> Measured:
-    try:
-        if output.failure is not None:
-            raise ValueError(f"{output.failure.kind}: {output.failure.message}")
-        return Measured(unit.name, dict(problem.evaluator.score(output).values))
-    except (ValueError, TypeError, KeyError) as error:
-        lines = str(error).splitlines() or [type(error).__name__]
-        return Measured(unit.name, None, lines[0][:LONGEST])
-
-
 def _found(
     known: Measurements,
     number: int,
-    earlier: Sequence[int],
-    units: Sequence[Unit],
+    earlier: Sequence[tuple[int, frozenset[str]]],
+    wanted: Sequence[Unit],
     problem: Problem,
     night: str,
     level: float,
 ) -> Scores:
-    past = [known.of(other) for other in earlier]
+    past = [(known.of(other), kinds) for other, kinds in earlier]
     tonight = known.of(number)
     rows = []
-    for unit in units:
+    for unit in wanted:
         key = (unit.name, unit.content)
         if key in tonight:
-            series = tuple(_compared(problem, measured[key]) for measured in past if key in measured)
-            rows.append(Row(unit.name, _compared(problem, tonight[key]), series, tonight[key].failure))
+            series = [(_compared(problem, measured[key]) if key in measured else MISSING, k) for measured, k in past]
+            rows.append(Row.of(unit.name, _compared(problem, tonight[key]), series, tonight[key].failure))
     goal = problem.spoken
     return drift.scores(
         rows,
@@ -329,10 +284,14 @@ def _result(
     found: Scores,
     drifts: list[Drift],
     spent: Spent,
-    wanted: int,
+    tonight: Sequence[Measured | None],
     first: bool,
 ) -> Rescore:
     test = found.found if found.found is not None and found.rows else None
+    scores = [_compared(problem, one) for one in tonight if one is not None]
+    scored = sum(score is not None for score in scores)
+    unreached = len(tonight) - len(scores)
+    failure = next((one.failure for one in tonight if one is not None and one.failure), "")
     return Rescore(
         problem=problem.name,
         candidate=candidate.id,
@@ -343,24 +302,28 @@ def _result(
         usd=spent.usd,
         seconds=spent.seconds,
         rows=found.rows,
-        wanted=wanted,
+        wanted=len(tonight),
+        scored=scored,
         failed=found.failed,
+        unreached=unreached,
+        failure=failure,
         mean=found.mean,
         before=found.before,
         interval=test.interval if test else None,
         p=test.p if test else None,
         smallest=test.smallest if test else None,
         drifts=tuple(drifts),
-        sentence=_sentence(problem, found, drifts, wanted),
+        sentence=_sentence(problem, found, drifts, len(tonight), unreached, failure),
     )
 
 
-def _sentence(problem: Problem, found: Scores, drifts: list[Drift], wanted: int) -> str:
+def _sentence(problem: Problem, found: Scores, drifts: list[Drift], wanted: int, unreached: int, failure: str) -> str:
     goal = problem.spoken
     unit = f" {goal.unit}" if goal.unit else ""
     parts = [item.sentence for item in drifts]
     if found.mean is None:
-        parts.append(f"no score of tonight: {found.failed} rows failed" if found.failed else "nothing was measured")
+        why = f" ({failure})" if failure else ""
+        parts.append(f"nothing has a score: {found.failed} failed{why}" if found.failed else "nothing was measured")
     elif found.drift is None and found.before is None:
         parts.append(f"{goal.name} is {found.mean:.4g}{unit}; there is no earlier night to compare with")
     elif found.drift is None:
@@ -377,7 +340,8 @@ def _sentence(problem: Problem, found: Scores, drifts: list[Drift], wanted: int)
         parts.append(
             f"no drift of {goal.name}: {found.mean:.4g}{unit} now, {found.before:.4g}{unit} in {nights}{least}"
         )
-    measured = found.rows + found.failed
-    if found.mean is not None and measured < wanted and found.nights:
+    if unreached:
+        parts.append(f"{unreached} of {wanted} {'rows' if problem.data else 'repeats'} were not reached")
+    elif found.mean is not None and found.rows + found.failed < wanted and found.nights:
         parts.append(f"{found.rows} of {wanted} rows could be compared")
     return "; ".join(parts)

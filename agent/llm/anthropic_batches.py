@@ -16,8 +16,10 @@ from agent.llm.wire import answer, count, mapping, pieces
 if TYPE_CHECKING:
     from anthropic import AsyncAnthropic
 
-EARLIER = 3600.0
-"""Seconds by which the provider's clock may be behind ours."""
+SLACK = 600.0
+"""Seconds by which the provider's clock and ours may differ."""
+SENDING = 1800.0
+"""Seconds in which a batch is sent: attempts begin for a quarter of an hour, and the last one may be a long upload."""
 KINDS = ("processing", "succeeded", "errored", "canceled", "expired")
 
 
@@ -72,16 +74,19 @@ class AnthropicBatches:
     async def find(self, started: BatchStarted, others: frozenset[str]) -> tuple[str | None, bool]:
         """See `agent.llm.batches.BatchWire`.
 
-        A batch has no words of ours in its description here. One of the right size that was made since is ours or
-        not, and the names of its results tell, as soon as it is done.
+        A batch has no words of ours in its description here. One of the right size that was made at about that time is
+        ours or not, and the names of its results tell, as soon as it is done.
         """
         unclear = False
         try:
             async for batch in self._client.messages.batches.list(limit=100):
                 data = answer(batch)
                 name = str(data.get("id"))
-                if _created(data) < started.created - EARLIER:  # the newest come first
+                late = _created(data, started.created) - started.created
+                if late < -SLACK:  # the newest come first
                     break
+                if late > SENDING + SLACK:
+                    continue
                 size = sum(count(data, "request_counts", kind) for kind in KINDS)
                 if name in others or size != len(started.calls):
                     continue
@@ -147,8 +152,8 @@ class AnthropicBatches:
             raise failure(error, self._model) from error
 
 
-def _created(data: Mapping[str, Any]) -> float:
+def _created(data: Mapping[str, Any], otherwise: float) -> float:
     try:
         return datetime.fromisoformat(str(data.get("created_at"))).timestamp()
     except ValueError:
-        return float("inf")
+        return otherwise

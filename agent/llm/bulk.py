@@ -9,7 +9,6 @@ to calls by their names and never by their order.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import random
 import secrets
@@ -22,6 +21,7 @@ from agent.errors import AgentError, ProviderError
 from agent.events import BatchEnded, BatchStarted, BatchSubmitted
 from agent.llm.batches import BatchWire, Outcome, Results, Standing, named
 from agent.llm.failures import BatchWaits, CallFailed, failure, unpaid
+from agent.llm.out_of_sight import GONE, OutOfSight
 from agent.llm.retry import Patience, with_retries
 from agent.llm.types import Completion, ModelRequest, Recorder
 
@@ -33,9 +33,8 @@ FIRST, LONGEST = 5.0, 60.0
 """Seconds between two questions whether a batch is done: at first, and at most."""
 OBEYED = 3600.0
 """The longest pause between two such questions that a server may ask for."""
-GONE = frozenset({404, 410})
 GRACE = 10.0
-"""Seconds that a batch which is being sent is given when the run rests, so that its id is known."""
+"""Seconds that a batch which is being sent, or cancelled, is given when the run rests."""
 AGAIN = 3
 """Attempts of a call: what expired or failed at the provider goes into a new batch this often at most."""
 
@@ -85,6 +84,7 @@ class Bulk:
         self._sleep = sleep
         self._window = window
         self._told = told or (lambda words: None)
+        self._out_of_sight = OutOfSight(recorder, model, wire, rng=rng, patience=patience, sleep=sleep, told=self._told)
         self._asked: dict[int, _Asked] = {}
         self._early: dict[int, Outcome] = {}
         """Results of calls that a proposal which was begun again has not asked for yet."""
@@ -138,8 +138,14 @@ class Bulk:
         self._given_up = True
         for call in list(self._asked):
             self._give_up(call)
-        for task in self._followed.values():
+        for number, task in self._followed.items():
             task.cancel()
+            if number not in self._over:
+                self._out_of_sight.withdraw(self._recorder.ledger.batches[number])
+
+    def call_off(self) -> None:
+        """Cancel at the provider what an earlier process gave up, and may have died before it could say so."""
+        self._out_of_sight.call_off()
 
     def _give_up(self, call: int) -> None:
         batch = self._recorder.ledger.batch_of(call)
@@ -149,7 +155,7 @@ class Bulk:
             self._asked[call].outcome.set_result(error)
 
     async def close(self) -> None:
-        """Stop waiting. A batch that is being sent is given a moment, so that a resume knows its id."""
+        """Stop waiting. A batch that is being sent is given a moment, so that a resume knows its id; so is a cancel."""
         self._closed = True
         if self._sender is not None and self._sending:
             await asyncio.wait({self._sender}, timeout=GRACE)
@@ -157,14 +163,8 @@ class Bulk:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        if self._given_up:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(GRACE):
-                    for number in self._followed.keys() - self._over:
-                        if number in self._recorder.ledger.batch_names:
-                            with contextlib.suppress(AgentError):
-                                await self._wire.cancel(self._recorder.ledger.batch_names[number])
         self._followed.clear()
+        await self._out_of_sight.close(GRACE)
 
     # Sending.
 
@@ -211,7 +211,7 @@ class Bulk:
             await self._recorder.flush()
             name = await self._create(started, part)
             if self._given_up:
-                await self._wire.cancel(name)
+                self._out_of_sight.withdraw(started, name)
                 return
             await self._taken(started, name)
         except Exception as error:
@@ -229,13 +229,15 @@ class Bulk:
 
         async def attempt() -> str | CallFailed:
             self._allowed()
+            if self._given_up:
+                raise CallFailed(f"{self._model}: the search ended before the batch was sent")
             try:
                 return await self._wire.send(started.tag, bodies)
             except CallFailed as error:
                 if not error.ambiguous:
                     raise
                 try:
-                    found = await self._found(started)
+                    found = await self._out_of_sight.find(started)
                 except CallFailed as doubt:
                     return doubt  # whether it is sent again is for each call to say, which counts it as possibly spent
                 if found is not None:
@@ -255,49 +257,19 @@ class Bulk:
     def _resent(self, attempt: int, error: ProviderError, wait: float) -> None:
         self._told(f"{self._model}: a batch could not be sent ({error.message}); again in {wait:.0f} s")
 
-    async def _found(self, started: BatchStarted) -> str | None:
-        """The provider's id of a batch that may have been taken; None when it was not."""
-        names = self._recorder.ledger.batch_names
-        interval, looks = FIRST, 0
-        while True:
-            others = frozenset(name for number, name in names.items() if number != started.id)
-            try:
-                name, unclear = await with_retries(
-                    lambda: self._wire.find(started, others),  # noqa: B023
-                    rng=self._rng,
-                    on_retry=lambda *_: None,
-                    patience=self._patience,
-                    sleep=self._sleep,
-                )
-            except ProviderError as error:
-                if error.retryable or (error.fatal and error.status not in GONE):
-                    raise BatchWaits(
-                        f"{error.message}; a batch may be at the provider, and it cannot be looked for",
-                        status=error.status,
-                        hint=error.hint or "resume the run when the provider can be reached",
-                    ) from error
-                raise CallFailed(
-                    f"{error.message}; nobody can tell whether the batch was taken", retryable=True, ambiguous=True
-                ) from error
-            looks += not unclear
-            if name is not None or looks > 1:  # a list may be a moment behind
-                return name
-            if unclear:
-                self._told(f"{self._model}: one of the provider's batches may be ours, which shows when it is done")
-            await self._sleep(interval)
-            interval = min(LONGEST, 1.5 * interval)
-
     # Waiting and reading.
 
     def _follow(self, batch: BatchStarted) -> None:
-        if batch.id not in self._followed:
+        if self._given_up:  # while its id was written down
+            self._out_of_sight.withdraw(batch)
+        elif batch.id not in self._followed:
             self._followed[batch.id] = asyncio.create_task(self._until_done(batch), name=f"batch {batch.id}")
 
     async def _until_done(self, batch: BatchStarted) -> None:
         try:
             name = self._recorder.ledger.batch_names.get(batch.id)
             if name is None:
-                name = await self._found(batch)
+                name = await self._out_of_sight.find(batch)
                 if name is None:
                     self._over.add(batch.id)
                     for call in batch.calls:

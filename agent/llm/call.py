@@ -98,8 +98,8 @@ class Call:
             self._usd = prices.worst(
                 identity.model, heard, request.max_output_tokens, base_url=self._base_url, batch=bulk is not None
             )
-        self._doubtful = 0  # attempts that broke off after they were sent
         self._number = begun.id if begun is not None else 0
+        self._doubtful = recorder.ledger.doubtful(self._number)  # attempts that broke off after they were sent
         self._began = 0.0
 
     async def run(self) -> Completion:
@@ -173,6 +173,8 @@ class Call:
             else:
                 async with self._limiter.slot():
                     self._allowed()
+                    if self._doubtful:  # known to the next process too, before more is spent
+                        await self._recorder.flush()
                     began = time.monotonic()
                     try:
                         # The adapter's own limit is on silence; a stream that trickles for ever is never silent.
@@ -197,7 +199,8 @@ class Call:
         return True
 
     def _retried(self, attempt: int, error: ProviderError, wait: float) -> None:
-        self._recorder.record(CallRetried(self._number, attempt, self._clean(error.message), round(wait, 3)))
+        doubtful = bool(getattr(error, "ambiguous", False))
+        self._recorder.record(CallRetried(self._number, attempt, self._clean(error.message), round(wait, 3), doubtful))
 
     def _succeeded(self, reply: Completion) -> Completion:
         known = reply.usage.input > 0 or reply.usage.output > 0

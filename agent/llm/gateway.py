@@ -139,6 +139,7 @@ class Llm:
         for name in {self.model(role) for role in self._batch}:
             if getattr(self._adapter(name), "base_url", None) is not None:
                 await self._probe(name)
+            self._bulk(name).call_off()
         for name in dict.fromkeys(self._models.values()):
             start = getattr(self._adapter(name), "start", None)
             if start is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import random
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,33 @@ def test_two_answers_in_one_night_of_a_deterministic_problem_are_told_in_the_fir
 def test_a_first_night_compares_with_nothing() -> None:
     found = night(Row("a", 1.0), Row("b", 0.0))
     assert found.drift is None and found.before is None and (found.mean, found.rows) == (0.5, 0)
+
+
+def test_a_row_that_failed_when_the_others_drifted_keeps_its_last_score() -> None:
+    """Three nights, and in the last one one row changed while the other was out."""
+    changed = Row.of("a", 0.2, [(0.9, ()), (0.9, ()), (0.2, {"score"})])
+    came_back = Row.of("b", 0.1, [(0.8, ()), (0.8, ()), (None, {"score"})])
+    found = night(changed, came_back)
+    assert found.drift is not None and found.drift.kind == "score"
+    assert "accuracy differs on 1 of 2 rows" in found.drift.sentence and "b: 0.8 → 0.1" in found.drift.sentence
+    same = night(changed, Row.of("b", 0.8, [(0.8, ()), (None, {"score"})]))
+    assert same.drift is not None and same.drift.kind == "failure"
+    assert same.mean == same.before == 0.5
+
+
+def test_a_night_with_drift_begins_a_reference_for_what_drifted() -> None:
+    past: list[tuple[float | None, set[str]]] = [
+        (1.0, set()),
+        (2.0, {"score", "data"}),
+        (None, {"failure"}),
+        (math.nan, {"score"}),  # not measured in that night
+        (None, {""}),
+    ]
+    row = Row.of("a", 3.0, past)
+    assert row.earlier == (1.0, 2.0, None, None)
+    assert (row.known, row.failures) == ([2.0], [1.0])
+    assert Row.of("a", 3.0, [*past, (4.0, set()), (5.0, set())]).known == [4.0, 5.0]
+    assert Row.of("a", 3.0, past[:3]).failures == [1.0] and Row.of("a", 3.0, past[:2]).failures == [0.0]
 
 
 # A noisy one

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from agent.batch.rescore import note_models, rescore
+from agent.batch.rescore import Rescore, fix_splits, note_models, rescore
 from agent.config import load
 from agent.errors import ConfigError
 from agent.evaluators.function import FunctionEvaluator
@@ -18,9 +19,11 @@ from agent.gate.accounts import Accounts
 from agent.goals import Objective
 from agent.parameters import Float
 from agent.problem import Example, Problem
+from agent.session import Session
 from agent.setup import Setup
 from agent.space import Candidate, Space
 from tests.batch.rescore_support import ON_ROWS, again, data_folder, measured, setup
+from tests.batch.support import batch, one_night, problems
 from tests.fake_provider import FakeProvider, ok
 from tests.fake_provider import Request as Asked
 from tests.row_support import problem as on_rows
@@ -84,13 +87,42 @@ def test_rows_that_a_run_took_for_its_gate_are_not_measured_whatever_a_new_divis
     given = load(place)
 
     def other(data: Sequence[Example]) -> list[Example]:
-        from dataclasses import replace
-
         return [replace(item, split="train" if int(item.id[4:]) < 30 else "val") for item in data]
 
     Accounts(runs).assign(given.problem.data, "earlier", splitter=other)
     found = again(given, tmp_path / "drift.sqlite", 1, rows=1000, runs=runs)
     assert sorted(measured(place)) == list(range(30)) and found.wanted == 30
+
+
+@pytest.mark.parametrize("shares", [(0.3, 0.5), (0.5, 0.3)])
+def test_what_is_val_for_one_problem_of_a_night_is_measured_for_none(
+    tmp_path: Path, shares: tuple[float, float]
+) -> None:
+    """Two problems on the same rows, on the first night: before any run could say whose rows are whose."""
+    for name, share in zip("ab", shares, strict=True):
+        toml = data_folder(tmp_path / name) / "problem.toml"
+        toml.write_text(toml.read_text().replace("[[objectives]]", f"val_share = {share}\n\n[[objectives]]"))
+    file = batch(tmp_path, "[drift]\nrows = 1000\n", "a\npriority = 2", "b\npriority = 1")
+    done = one_night(file, search=False)
+    assert all(problem["drift"]["unreached"] == 0 for problem in problems(done).values())
+    for name in "ab":
+        given = load(tmp_path / name)
+        session = Session(given.problem, given.settings, given.budget, shares=given.shares)
+        session.divide(tmp_path / "runs" / "a-run")
+        val = {item.row["number"] for item in session.problem.data if item.split == "val"}
+        assert len(val) == 120 * shares[0]  # the first one in the night's order has fixed them
+        assert not val & {number for each in "ab" for number in measured(tmp_path / each)}
+
+
+def test_rows_that_a_later_problem_takes_for_its_val_are_not_measured_for_an_earlier_one(tmp_path: Path) -> None:
+    mine, runs = questions(30), tmp_path / "runs"
+    runs.mkdir()
+    theirs = [*(replace(item, split="val") for item in mine[:10]), *questions(10, 50)]
+    first, broken, second = setup(on_rows(data=mine)), setup(on_rows(data=theirs[:10])), setup(on_rows(data=theirs))
+    fix_splits([first, broken, second], runs, "night 1")
+    executor = Direct(first.problem)
+    again(first, tmp_path / "drift.sqlite", 1, rows=100, runs=runs, executor=executor)
+    assert sorted(str(request.example) for request in executor.requests) == sorted(item.id for item in mine[10:])
 
 
 def test_test_rows_are_measured_for_who_asks_and_must_exist(tmp_path: Path) -> None:
@@ -102,6 +134,49 @@ def test_test_rows_are_measured_for_who_asks_and_must_exist(tmp_path: Path) -> N
         again(setup(on_rows(data=questions(30))), tmp_path / "drift.sqlite", 2, split="test")
     with pytest.raises(ConfigError, match=r"drift\.rows: found 0"):
         again(given, tmp_path / "drift.sqlite", 2, rows=0)
+
+
+# Nights between
+
+
+def nights(tmp_path: Path, shifts: Sequence[float | None], *, deterministic: bool = False) -> list[Rescore]:
+    """A night with each shift of all scores; in one with None nothing can be measured."""
+    rng, tonight = random.Random(3), 0
+
+    def measure(candidate: Any, row: Any) -> float:
+        shift = shifts[tonight]
+        if shift is None:
+            raise RuntimeError("503")
+        return 0.6 + shift + (0 if deterministic else rng.gauss(0, 0.02))
+
+    given = setup(on_rows(measure, questions(30), deterministic=deterministic))
+    executor, out = Direct(given.problem), []
+    for tonight in range(len(shifts)):
+        executor.requests.clear()
+        out.append(again(given, tmp_path / "drift.sqlite", tonight, rows=20, executor=executor))
+        assert {request.replicate for request in executor.requests} == {tonight}  # drift or not: none is repeated
+    return out
+
+
+@pytest.mark.parametrize("deterministic", [False, True])
+def test_an_outage_hides_no_change_that_comes_with_its_end(tmp_path: Path, deterministic: bool) -> None:
+    found = nights(tmp_path, [0, 0, 0, None, None, -0.3, -0.3], deterministic=deterministic)
+    assert [[item.kind for item in one.drifts] for one in found] == [[], [], [], ["failure"], [], ["score"], []]
+    out, still, after, quiet = found[3:]
+    assert (out.scored, out.failed, out.failure) == (0, 20, "error: RuntimeError: 503")
+    assert "nothing has a score: 20 failed (error: RuntimeError: 503)" in still.sentence
+    assert after.before == pytest.approx(0.6, abs=0.02) and after.mean == pytest.approx(0.3, abs=0.02)
+    assert quiet.before == after.mean and "0.3" in quiet.sentence
+    if not deterministic:
+        assert "fails more often: on 20 of 20 rows now" in out.sentence and ", on 0% before" in out.sentence
+        assert "3 earlier nights, p" in after.sentence
+
+
+def test_after_an_outage_the_scores_of_before_are_still_there_to_compare_with(tmp_path: Path) -> None:
+    found = nights(tmp_path, [0, 0, 0, None, 0, 0, -0.3, -0.3])
+    assert [[item.kind for item in one.drifts] for one in found[3:]] == [["failure"], ["failure"], [], ["score"], []]
+    assert "fails less often: on 0 of 20 rows now, on 100% before" in found[4].sentence
+    assert "5 earlier nights, p" in found[6].sentence
 
 
 # What else may change

@@ -7,17 +7,24 @@ import os
 import sqlite3
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from agent.batch.measured import Measurements
-from agent.batch.rescore import rescore, spent
+from agent.batch import measured as measured_module
+from agent.batch import measuring
+from agent.batch.measured import Measured, Measurements, Spent
+from agent.batch.measuring import Interrupted
+from agent.batch.rescore import Rescore, rescore, spent
 from agent.config import load
 from agent.errors import StoreError
 from agent.evaluation import Output, Request
+from agent.setup import Setup
 from tests.batch.rescore_support import ON_ROWS, again, data_folder, measured, setup
+from tests.batch.support import Clock
 from tests.cli_helpers import environment, kill, until
 from tests.row_support import problem as on_rows
 from tests.row_support import rows as questions
@@ -37,8 +44,91 @@ def test_no_more_than_allowed_is_measured_and_a_second_call_measures_the_rest(tm
     assert whole.evaluations == 40 and sorted(measured(place)) == sorted(set(measured(place)))
     assert again(load(place), store, 1, most=float("inf")) == whole
     few = again(load(place), store, 2, most=15)
-    assert few.rows == 15 and not few.first and "15 of 40 rows could be compared" in few.sentence
-    assert "nothing was measured" in again(load(place), store, 3, most=0).sentence
+    assert few.rows == 15 and not few.first and "25 of 40 rows were not reached" in few.sentence
+    none = again(load(place), store, 3, most=0)
+    assert "nothing was measured" in none.sentence and (few.unreached, none.unreached, whole.unreached) == (25, 40, 0)
+
+
+class Costs(Direct):
+    """Each evaluation costs a dollar, or takes so many seconds of a clock that the test turns."""
+
+    def __init__(self, given: Setup, clock: Clock, usd: float = 0.0, seconds: float = 0.0) -> None:
+        super().__init__(given.problem)
+        self.clock, self.usd, self.took = clock, usd, seconds
+
+    async def submit(self, request: Request, partial: Any = None) -> Output:
+        self.clock.now += self.took
+        if self.usd:
+            await asyncio.sleep(0)  # others may begin meanwhile
+        return replace(await super().submit(request), usd=self.usd)
+
+
+def test_dollars_and_seconds_end_it_in_time_and_what_was_not_reached_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain, clock = setup(on_rows(data=questions(30))), Clock(0.0)
+    given = replace(plain, settings=replace(plain.settings, workers=4))
+    monkeypatch.setattr(measuring, "time", SimpleNamespace(monotonic=clock))
+
+    def night(number: int, name: str = "drift.sqlite", **more: Any) -> Rescore:
+        limits = {key: more.pop(key) for key in ("seconds", "usd") if key in more}
+        cost = {"usd": more.pop("each", 0.0), "seconds": more.pop("takes", 0.0)}
+        return again(given, tmp_path / name, number, executor=Costs(given, clock, **cost), **limits)
+
+    whole = night(1, each=1.0)
+    assert (whole.usd, whole.unreached) == (30, 0)
+    for number, usd, begun in ((2, 7.0, 7), (3, 6.9, 6), (4, 0.0, 0)):  # what one costs is known from the first night
+        found = night(number, usd=usd, each=1.0)
+        assert (found.evaluations, found.unreached) == (begun, 30 - begun)
+        assert f"{30 - begun} of 30 rows were not reached" in found.sentence
+    rest = night(2, usd=100.0, each=1.0)
+    assert (rest.evaluations, rest.unreached) == (30, 0)
+    # Of a first night nobody knows what one costs, so one alone is measured to know it.
+    assert night(1, "new.sqlite", usd=0.5, each=1.0).evaluations == 1
+    assert night(1, "free.sqlite", usd=0.0).unreached == 0
+    assert night(1, "slow.sqlite", seconds=9.0, takes=2.0).evaluations == 4
+    assert night(2, "slow.sqlite", seconds=0.0, takes=2.0).evaluations == 0
+
+
+def test_the_seconds_of_evaluations_side_by_side_count_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(100.0)
+    monkeypatch.setattr(measured_module, "time", SimpleNamespace(time=clock))
+    with Measurements(tmp_path / "drift.sqlite") as known:
+        number = known.night("p", "1", "c", "e", "d", {})
+        both = [known.begin(number, name, "") for name in "ab"]
+        for one, ended in zip(both, (103.0, 104.0), strict=True):
+            clock.now = ended
+            known.end(one, Measured("a", {"x": 1.0}), 0.0, 4.0)
+        clock.now = 110.0
+        last = known.begin(number, "c", "")
+        clock.now = 111.5
+        known.end(last, Measured("c", {"x": 1.0}), 0.0, 1.5)
+        assert known.spent("p", "1") == Spent(3, 0, 0.0, 5.5)
+
+
+def test_asked_to_come_to_rest_it_finishes_what_is_in_flight_and_counts_nothing_that_never_began(
+    tmp_path: Path,
+) -> None:
+    rest = asyncio.Event()
+
+    class Heard(Direct):
+        async def submit(self, request: Request, partial: Any = None) -> Output:
+            if len(self.requests) == 5:
+                rest.set()
+            await asyncio.sleep(0)  # the others are waiting for a place by now
+            return await super().submit(request)
+
+    given, store = setup(on_rows(data=questions(30))), tmp_path / "drift.sqlite"
+    executor = Heard(given.problem)
+    with pytest.raises(Interrupted, match="the night ended before all of it was measured"):
+        again(given, store, 1, executor=executor, rest=rest)
+    kept = spent(store, "questions", "1")
+    assert (kept.evaluations, kept.possibly) == (len(executor.requests), 0) and 6 <= kept.evaluations < 30
+    more = Direct(given.problem)
+    found = again(given, store, 1, executor=more, rest=asyncio.Event())
+    assert (found.evaluations, found.unreached, found.possibly) == (30, 0, 0)
+    rest.set()
+    assert again(given, store, 1, executor=more, rest=rest) == found  # there was nothing left to do
 
 
 KILLED = """
@@ -149,7 +239,7 @@ def test_what_was_measured_cannot_be_changed_and_holds_no_row_and_no_key(tmp_pat
 
     given = setup(on_rows(leaky, questions(30)))
     found = again(given, store, 1, executor=Direct(given.problem))
-    assert found.failed == 30 and found.mean is None and "30 rows failed" in found.sentence
+    assert (found.failed, found.scored, found.mean) == (30, 0, None) and "nothing has a score: 30" in found.sentence
     with sqlite3.connect(store) as db:
         for table in ("begun", "ended", "nights"):
             with pytest.raises(sqlite3.IntegrityError, match="stays"):

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from batch_helpers import IN_BATCHES, agrees, answers, ask, echo, kinds, texts
 from fake_batches import Plan
 from fake_provider import FakeProvider
-from llm_helpers import Desk
+from llm_helpers import Desk, Sleep
 
 from agent.errors import BudgetExceeded, ProviderError
-from agent.events import BatchStarted, BatchSubmitted, CallEnded, Event
+from agent.events import BatchStarted, BatchSubmitted, CallEnded, CallRetried, CallStarted, Event
 from agent.ledger import Budget
 from agent.llm.failures import BatchWaits
 from agent.llm.gateway import Llm
@@ -62,17 +63,57 @@ async def test_a_process_that_dies_pays_nothing_twice(
     assert desk.ledger.total.calls == ASKED and not desk.ledger.waiting()
 
 
+@pytest.mark.parametrize("hours", [0, 2])
 async def test_a_batch_that_was_never_sent_is_sent_by_the_next_process(
-    provider: FakeProvider, llm: Llm, desk: Desk, make: Make
+    provider: FakeProvider, llm: Llm, desk: Desk, make: Make, sleep: Sleep, hours: int
 ) -> None:
     await ask(llm, ASKED)
-    past = upto(desk, BatchStarted)
+    *past, last = upto(desk, BatchStarted)
+    assert isinstance(last, BatchStarted)
+    past.append(replace(last, created=last.created - 3600 * hours))
     taken, provider.batches.all = provider.batches.all, []
     provider.batches.calls = provider.batches.tokens = 0
+    sleep.seconds.clear()
     desk, replies = await again(make, past)
     assert texts(replies) == answers(ASKED) and len(taken) == 1
     assert [event.id for event in desk.of(BatchStarted)] == [2]
-    assert desk.ledger.committed("tokens") == provider.batches.tokens
+    assert provider.batches.tokens > 0
+    possible = desk.ledger.to_json()["possibly_spent"]["tokens"]
+    if hours:  # a list is not hours behind
+        assert possible == 0 and sum(sleep.seconds) < 30
+    else:
+        assert possible == sum(event.reserved["tokens"] for event in past if isinstance(event, CallStarted))
+        assert 120 <= sum(sleep.seconds) < 300
+
+
+@pytest.mark.parametrize(
+    ("plan", "doubtful"), [(Plan(silent=(1,)), 1), (Plan(status="expired", left=(1,)), 0)], ids=["lost", "expired"]
+)
+async def test_an_attempt_that_may_have_been_billed_is_counted_after_a_kill_too(
+    provider: FakeProvider, llm: Llm, desk: Desk, make: Make, plan: Plan, doubtful: int
+) -> None:
+    provider.batches.script(plan)
+    await ask(llm, ASKED)
+    (retried,) = desk.retried
+    assert retried.ambiguous == bool(doubtful)
+    undisturbed = desk.ledger.to_json()["possibly_spent"]
+    assert undisturbed["tokens"] == doubtful * desk.started[1].reserved["tokens"]
+    for last in (BatchStarted, BatchSubmitted):
+        there, replies = await again(make, upto(desk, last, 2))
+        assert texts(replies) == answers(ASKED) and len(provider.batches.all) == 2
+        assert there.ledger.to_json()["possibly_spent"] == undisturbed
+        agrees(provider, there)
+
+
+async def test_a_journal_that_does_not_say_whether_it_was_billed_counts_it(
+    provider: FakeProvider, llm: Llm, desk: Desk, make: Make
+) -> None:
+    provider.batches.script(Plan(silent=(1,)))
+    await ask(llm, ASKED)
+    past = [CallRetried(e.id, e.attempt, e.error, e.wait) if isinstance(e, CallRetried) else e for e in desk.events]
+    there = Desk(past=past[: len(upto(desk, BatchSubmitted, 2))])
+    await ask(make(there, **IN_BATCHES), ASKED)
+    assert there.ledger.to_json()["possibly_spent"] == desk.ledger.to_json()["possibly_spent"]
 
 
 async def test_calls_that_no_batch_had_yet_go_into_the_next_one(
@@ -111,8 +152,46 @@ async def test_a_connection_that_breaks_while_sending(provider: FakeProvider, ll
     assert texts(await ask(llm, ASKED)) == answers(ASKED)
     assert len(provider.batches.all) == 1 and provider.batches.calls == ASKED
     assert provider.batches.lists, "it was looked for before anything was sent again"
-    assert kinds(desk).count("batch.started") == kinds(desk).count("batch.submitted") == 1
-    assert desk.ledger.committed("tokens") == provider.batches.tokens
+    assert kinds(desk).count("batch.submitted") == 1
+    agrees(provider, desk)
+    never = sum(event.reserved["tokens"] for event in desk.started) if when == "before" else 0
+    assert desk.ledger.to_json()["possibly_spent"]["tokens"] == never, "of a batch that is not listed nobody can tell"
+
+
+async def test_a_list_that_is_behind_shows_the_batch_later(
+    provider: FakeProvider, llm: Llm, desk: Desk, sleep: Sleep
+) -> None:
+    real = provider.batches._list
+
+    def behind(*given: Any) -> Any:
+        shown, provider.batches.all = provider.batches.all, []
+        try:
+            return real(*given)
+        finally:
+            provider.batches.all = shown
+            if sum(sleep.seconds) > 90:
+                provider.batches._list = real  # type: ignore[method-assign]
+
+    provider.batches._list = behind  # type: ignore[method-assign]
+    provider.batches.script(Plan(drop="after"))
+    assert texts(await ask(llm, ASKED)) == answers(ASKED)
+    assert len(provider.batches.all) == 1 and desk.ledger.committed("tokens") == provider.batches.tokens
+    looks = sleep.seconds[: provider.batches.lists]
+    assert looks == sorted(looks) and looks[0] < looks[-1], "the waits grow"
+
+
+@pytest.mark.parametrize("minutes", [-20, 45])
+async def test_a_batch_of_another_time_is_not_waited_for(
+    provider: FakeProvider, llm: Llm, make: Make, desk: Desk, minutes: int
+) -> None:
+    await ask(make(Desk(), **IN_BATCHES), ASKED)
+    foreign = provider.batches.all[0]
+    foreign.created += 60 * minutes
+    foreign.asked, foreign.plan.polls = 0, 60  # it will be done, much later
+    provider.batches.script(Plan(drop="before"))
+    assert texts(await ask(llm, ASKED)) == answers(ASKED)
+    assert not foreign.over and len(provider.batches.all) == 2
+    assert desk.of(BatchSubmitted)[0].name == "batch_2"
 
 
 async def test_somebody_elses_batch_of_the_same_size_is_not_taken_for_ours(

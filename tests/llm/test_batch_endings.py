@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from fake_provider import FakeProvider, error, ok
 from llm_helpers import WIRES, Desk, Sleep
 
 from agent.errors import ProviderError
+from agent.events import BatchEnded, BatchStarted, CallEnded
 from agent.llm import bulk
 from agent.llm.failures import BatchWaits
 from agent.llm.gateway import Llm
@@ -190,9 +192,139 @@ async def test_giving_up_ends_the_calls_and_cancels_the_batch(
             await asyncio.sleep(0.005)
         llm.give_up()
         replies = await asked
+        while not provider.batches.all[0].stopped:  # before anything is closed: the exam may take hours
+            await asyncio.sleep(0.005)
         await llm.close()
     assert all(isinstance(reply, ProviderError) and not reply.fatal for reply in replies)
-    assert provider.batches.all[0].stopped
     agrees(provider, desk)
     (late,) = await ask(llm, 1)
     assert isinstance(late, Completion), "another search is not given up"
+
+
+async def given_up(provider: FakeProvider, make: Make, monkeypatch: pytest.MonkeyPatch) -> Desk:
+    """The journal of a process that gave up a batch, and died before it had told the provider."""
+    provider.answer = echo
+    monkeypatch.setattr(bulk, "FIRST", 0.01)
+    provider.batches.script(Plan(polls=None))
+    desk = Desk()
+    llm = make(desk, **IN_BATCHES, sleep=asyncio.sleep)
+    asked = asyncio.ensure_future(ask(llm, 2))
+    async with asyncio.timeout(20):
+        while not provider.batches.polls:
+            await asyncio.sleep(0.005)
+        llm.give_up()
+        await asked
+        await llm.close()
+    provider.batches.all[0].stopped = False
+    return desk
+
+
+async def test_what_a_killed_process_gave_up_is_cancelled_by_the_next(
+    provider: FakeProvider, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    past = (await given_up(provider, make, monkeypatch)).events
+    llm = make(Desk(past=past), **IN_BATCHES, sleep=asyncio.sleep)
+    await llm.start()
+    await llm.close()
+    assert provider.batches.all[0].stopped
+
+
+async def test_what_has_ended_or_is_waited_for_is_not_cancelled(
+    provider: FakeProvider, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    past = (await given_up(provider, make, monkeypatch)).events
+    ends = [event for event in past if isinstance(event, CallEnded)]
+    start = next(event for event in past if isinstance(event, BatchStarted))
+    places = [place for place, event in enumerate(past) if event is start]
+    old = replace(start, created=start.created - 90_000)
+    for journal in (
+        [event for event in past if event is not ends[0]],  # one call still waits
+        [*past, BatchEnded(1, "completed", {})],
+        [*past[: places[0]], old, *past[places[0] + 1 :]],  # its day is over
+    ):
+        llm = make(Desk(past=journal), **IN_BATCHES, sleep=asyncio.sleep)
+        await llm.start()
+        await llm.close()
+        assert not provider.batches.all[0].stopped
+
+
+async def test_cancelling_is_tried_again_and_never_holds_the_end_up(
+    provider: FakeProvider, make: Make, monkeypatch: pytest.MonkeyPatch, sleep: Sleep
+) -> None:
+    past = (await given_up(provider, make, monkeypatch)).events
+    real, tries = provider.batches.do, []
+
+    def busy(request: Any, url: str) -> Any:
+        if request.path.endswith("/cancel"):
+            tries.append(request.path)
+            if len(tries) < 3 or stuck:
+                return 503, {"error": {"type": "busy"}}, {}
+        return real(request, url)
+
+    provider.batches.do = busy  # type: ignore[method-assign]
+    stuck = False
+    llm = make(Desk(past=past), **IN_BATCHES)
+    await llm.start()
+    await llm.close()
+    assert len(tries) == 3 and provider.batches.all[0].stopped
+    stuck = True
+    monkeypatch.setattr(bulk, "GRACE", 0.05)
+    llm = make(Desk(past=past), **IN_BATCHES, sleep=lambda seconds: asyncio.sleep(3600))
+    async with asyncio.timeout(20):
+        await llm.start()
+        await llm.close()
+
+
+async def test_nothing_is_sent_once_the_search_is_over(provider: FakeProvider, make: Make, desk: Desk) -> None:
+    provider.answer = echo
+    provider.batches.script(Plan(refuse=(503, "busy")))
+    held: list[Llm] = []
+
+    async def wait(seconds: float) -> None:
+        held[0].give_up()
+
+    held.append(make(desk, **IN_BATCHES, sleep=wait))
+    (reply,) = await ask(held[0], 1)
+    assert isinstance(reply, ProviderError)
+    await held[0].close()
+    assert not provider.batches.all
+
+
+async def test_giving_up_while_a_batch_is_being_sent_cancels_it(provider: FakeProvider, make: Make, desk: Desk) -> None:
+    provider.answer = echo
+    provider.batches.script(Plan(polls=None))
+    llm = make(desk, **IN_BATCHES, sleep=asyncio.sleep)
+    real = provider.batches.do
+
+    def taken(request: Any, url: str) -> Any:
+        answer = real(request, url)
+        if request.method == "POST" and "/batches" in request.path and not request.path.endswith("/cancel"):
+            llm.give_up()
+        return answer
+
+    provider.batches.do = taken  # type: ignore[method-assign]
+    async with asyncio.timeout(20):
+        (reply,) = await ask(llm, 1)
+        await llm.close()
+    assert isinstance(reply, ProviderError) and provider.batches.all[0].stopped
+    agrees(provider, desk)
+
+
+async def test_giving_up_while_the_id_of_a_batch_is_written_down_cancels_it(
+    provider: FakeProvider, make: Make, desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    provider.answer = echo
+    provider.batches.script(Plan(polls=None))
+    llm = make(desk, **IN_BATCHES, sleep=asyncio.sleep)
+    flush = desk.flush
+
+    async def slow() -> None:
+        await flush()
+        if kinds(desk)[-1] == "batch.submitted":
+            llm.give_up()
+
+    monkeypatch.setattr(desk, "flush", slow)
+    async with asyncio.timeout(20):
+        (reply,) = await ask(llm, 1)
+        await llm.close()
+    assert isinstance(reply, ProviderError) and provider.batches.all[0].stopped

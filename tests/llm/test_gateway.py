@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from fake_provider import (
     HANG,
+    Behaviour,
     FakeProvider,
     Request,
     drop,
@@ -26,7 +27,7 @@ from llm_helpers import KEY, PRICE, Desk, Sleep, say
 from pydantic import BaseModel
 
 from agent.errors import BudgetExceeded, ConfigError, OutputInvalid, PrerequisiteError, ProviderError
-from agent.events import CallEnded, CallStarted
+from agent.events import CallEnded, CallRetried, CallStarted
 from agent.ledger import Budget
 from agent.llm.gateway import Llm
 from agent.llm.retry import Patience
@@ -371,6 +372,21 @@ async def test_an_attempt_that_broke_off_stays_counted(provider: FakeProvider, l
     assert desk.ended[0].spent["possibly_tokens"] == 2 * worst
     assert desk.ledger.committed("tokens") == 2 * worst + 18
     assert desk.ledger.committed("tokens") >= provider.tokens
+
+
+async def test_an_attempt_that_broke_off_is_durable_before_the_next(
+    provider: FakeProvider, llm: Llm, desk: Desk
+) -> None:
+    seen: list[list[CallRetried]] = []
+
+    def look(_: Any) -> Behaviour:
+        seen.append([e for e in desk.events[: desk.durable] if isinstance(e, CallRetried)])
+        return drop() if len(seen) == 1 else rate_limited(seconds=0) if len(seen) == 2 else ok()
+
+    provider.answer = look
+    await ask(llm)
+    assert [len(retried) for retried in seen] == [0, 1, 2]
+    assert [retried.ambiguous for retried in desk.retried] == [True, False]
 
 
 async def test_there_is_no_second_attempt_without_room_for_it(provider: FakeProvider, make: Make, desk: Desk) -> None:

@@ -47,3 +47,33 @@ def test_after_a_crash_every_attempt_of_a_lost_call_counts() -> None:
     ledger.cut()
     assert (ledger.committed("tokens"), ledger.committed("usd"), ledger.committed("calls")) == (200, 1.0, 1)
     assert ledger.to_json()["possibly_spent"] == {"calls": 1, "tokens": 200, "usd": 1.0}
+
+
+def test_an_attempt_that_was_not_billed_does_not_count_after_a_crash() -> None:
+    ledger = Ledger(Budget())
+    ledger.apply(started())
+    ledger.apply(CallRetried(1, 1, "rate limit", 1.0, ambiguous=False))
+    ledger.cut()
+    assert ledger.committed("tokens") == 100 and ledger.retries == 1
+
+
+def test_a_call_that_goes_on_after_a_crash_counts_each_attempt_once() -> None:
+    ledger = Ledger(Budget(tokens=350))
+    ledger.apply(started())
+    ledger.cut()
+    ledger.hold(1, tokens=100)
+    ledger.apply(CallRetried(1, 1, "no result", 1.0))
+    assert ledger.committed("tokens") == 200
+    ledger.hold(1, tokens=100)
+    assert ledger.committed("tokens") == 300
+    with pytest.raises(BudgetExceeded):
+        ledger.hold(1, tokens=100)
+
+
+def test_an_attempt_that_broke_off_is_shown_while_the_next_one_is_under_way() -> None:
+    ledger = Ledger(Budget())
+    ledger.apply(started())
+    ledger.apply(CallRetried(1, 1, "no result", 1.0))
+    assert ledger.to_json()["possibly_spent"]["tokens"] == 100
+    ledger.apply(ended(possibly_tokens=100))
+    assert ledger.to_json()["possibly_spent"]["tokens"] == 100
