@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from agent.batch.plan import load
-from agent.batch.treasury import Spend, Treasury
+from agent.batch.spend import Spend
+from agent.batch.treasury import Treasury
 from agent.journal import FILE
 from agent.lock import problem_lock
 from agent.result import load_result, load_state
