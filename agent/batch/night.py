@@ -67,6 +67,10 @@ async def night(
         treasury.close()
 
 
+LEVELS = {0: "info", 75: "info", 130: "warning", 143: "warning"}
+"""How loudly an end is told, by its exit code; any other is an error."""
+
+
 class _Night:
     def __init__(
         self,
@@ -169,7 +173,7 @@ class _Night:
         self.treasury.outcome(self.row.id, job.name, "search", self.now(), report)
         if drift is not None:
             report["drift"] = drift
-        level = "info" if report["exit_code"] in (0, 75) else "error"
+        level = LEVELS.get(report["exit_code"], "error")
         text = report.get("sentence") or report.get("detail") or ""
         self.say(level, "problem.ended", f"{job.name}: {report['status']}: {text}", problem=job.name)
 
@@ -387,7 +391,7 @@ class _Night:
         code = self.stop.code or exit_code(self.reports, self.touched, measured)
         document = summary.document(self.plan, self.treasury, self.row, self.now(), code, self.reports, self.searching)
         folder = summary.write(self.plan.folder, self.row.name, document)
-        self.say("info" if code in (0, 75) else "error", "night.ended", document["sentence"], exit_code=code)
+        self.say(LEVELS.get(code, "error"), "night.ended", document["sentence"], exit_code=code)
         done = Night(self.row.name, folder, code, document)
         if self.tell is not None:
             try:

@@ -15,6 +15,7 @@ from agent.batch.place import Limits, deadline, folder_of, located, month_of, re
 from agent.batch.spend import Spend
 from agent.batch.treasury import NightRow, Treasury
 from agent.errors import StoreError
+from agent.folders import spoken
 from agent.ledger import KINDS
 from agent.lock import holder, is_locked
 from agent.redact import redact
@@ -102,8 +103,20 @@ def _sentence(problems: Sequence[Mapping[str, Any]]) -> str:
         counts[problem["status"]] = counts.get(problem["status"], 0) + 1
     drifts = sum(len(found) for found in map(_drifts, problems))
     parts = [f"{count} {status}" for status, count in counts.items()]
-    parts.append(f"{drifts} change{'s' * (drifts != 1)} by drift" if drifts else "no drift")
+    unseen = sum(not _looked(problem) for problem in problems)
+    if drifts:
+        parts.append(f"{drifts} change{'s' * (drifts != 1)} by drift")
+    elif unseen < len(problems):
+        parts.append("no drift")
+    if unseen:
+        parts.append(f"drift not measured for {unseen}")
     return f"{len(problems)} problem{'s' * (len(problems) != 1)}: {', '.join(parts)}"
+
+
+def _looked(problem: Mapping[str, Any]) -> bool:
+    """Whether any score of tonight could be compared, or kept to compare with."""
+    drift = problem.get("drift") or {}
+    return bool(drift.get("scored"))
 
 
 def _drifts(problem: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -125,9 +138,10 @@ def _next(plan: Plan, problems: Sequence[Mapping[str, Any]]) -> list[str]:
     for problem in problems:
         run = problem.get("run")
         if run and problem["status"] in ("proven", "exact"):
-            out += [f"truegain show {run}", f"truegain apply {run}"]
+            name = spoken(plan.runs / run)
+            out += [f"truegain show {name}", f"truegain apply {name}"]
         elif run and problem["status"] == "unproven":
-            out.append(f"truegain show {run} --gate")
+            out.append(f"truegain show {spoken(plan.runs / run)} --gate")
     return [*out, f"truegain batch {plan.file} --status"]
 
 

@@ -21,6 +21,7 @@ from agent.errors import AgentError, ConfigError, StoreError
 from agent.forecast import forecast
 from agent.journal import FILE
 from agent.ledger import KINDS, Budget
+from agent.lock import problem_lock
 from agent.proposers.base import load, talks
 from agent.result import Result, load_state
 from agent.session import Session
@@ -245,7 +246,10 @@ async def rescored(
 
     assert job.setup is not None
     setup = replace(job.setup, problem=replace(job.setup.problem, name=job.name))
+    lock = None
     try:
+        # While another process measures this problem, times would be disturbed.
+        lock = problem_lock(plan.runs, setup.problem.folder / next(iter(setup.origin["files"])))
         found = await rescore(
             setup,
             setup.problem.initial(),
@@ -264,6 +268,9 @@ async def rescored(
         return {"error": error.message, "exit_code": error.exit_code}
     except Exception as error:  # an evaluator may do anything; the other problems go on
         return {"error": f"{type(error).__name__}: {error}", "exit_code": 1}
+    finally:
+        if lock is not None:
+            lock.release()
 
 
 async def search(
@@ -330,7 +337,7 @@ def told(result: Result, job_files: Mapping[str, str]) -> dict[str, Any]:
     gains = [relative_gain(e["before"], e["after"], e["effect"]) for e in exams if e["accepted"]]
     out: dict[str, Any] = {
         "run": result.run,
-        "status": result.status,
+        "status": "failed" if result.reason == "evaluator" else result.status,
         "reason": result.reason,
         "detail": result.detail,
         "sentence": result.sentence,
