@@ -8,9 +8,10 @@ from agent.batch import work
 from agent.batch.order import Past, Place, cost, order
 from agent.batch.place import deadline
 from agent.batch.plan import Entry, Plan
-from agent.batch.treasury import Grant, NightRow, Scope, Spend, Treasury
+from agent.batch.spend import Spend
+from agent.batch.treasury import Grant, NightRow, Scope, Treasury, tally
 from agent.errors import StoreError
-from agent.result import Result
+from agent.result import Result, load_state
 
 GOES_ON = 20 * 3600.0
 """Seconds in which a night that was interrupted, and has no end of its own, goes on as the same night."""
@@ -48,7 +49,7 @@ def places(plan: Plan, treasury: Treasury, entries: Sequence[Entry], resuming: b
         for place, night in enumerate(nights):
             mine = [g for g in grants if (g.night, g.problem, g.role) == (night, entry.name, "search")]
             if mine:
-                spent = sum((grant.spend for grant in mine), Spend())
+                spent = tally(mine)
                 used = {kind: spent.counts(kind) for kind in caps}
                 paid = cost(used, caps, 1 / len(entries))
                 past.setdefault(entry.name, []).append(
@@ -67,7 +68,7 @@ def settle_leftovers(plan: Plan, treasury: Treasury, now: float) -> list[str]:
     said = []
     for grant in treasury.grants():
         if grant.settled is None:
-            treasury.settle(grant, now, found(plan, treasury, grant))
+            treasury.settle(grant, now, *found(plan, treasury, grant))
             said.append(f"{grant.problem}: the process that worked on {grant.run or 'its drift'} died; it is accounted")
     for entry in plan.entries:
         last = _last(plan, treasury, entry)
@@ -88,22 +89,36 @@ def _last(plan: Plan, treasury: Treasury, entry: Entry) -> work.Unfinished | Non
         return None
 
 
-def found(plan: Plan, treasury: Treasury, grant: Grant) -> Spend:
-    """What a grant came to, by the run's journal or the drift's file; in full where there is none to ask."""
+def standing(plan: Plan, run: str) -> tuple[Spend, Spend]:
+    """What a run has spent so far, whoever drove it: all of it, and what may be told of that while the run is open.
+
+    Raises:
+        StoreError: It cannot be read.
+    """
+    folder = plan.runs / run
+    state = work.read_state(folder) if run else None
+    if state is None:
+        return Spend(), Spend()
+    return Spend.of(state.ledger), Spend.of(load_state(folder).ledger)
+
+
+def found(plan: Plan, treasury: Treasury, grant: Grant) -> tuple[Spend, Spend | None]:
+    """What a grant came to, by the run's journal or the drift's file, and what may be told of it while the run is open.
+
+    In full where there is none to ask.
+    """
     if grant.role == "drift":
         night = next(row.name for row in treasury.nights() if row.id == grant.night)
         mine = (g for g in treasury.grants() if (g.role, g.problem, g.night) == ("drift", grant.problem, grant.night))
-        return measured(plan, grant.problem, night).less(
-            sum((g.settled for g in mine if g.settled is not None), Spend())
-        )
-    folder = plan.runs / grant.run
-    if not folder.is_dir():
-        return Spend(possibly=grant.limits)
+        used = sum((g.settled for g in mine if g.settled is not None), Spend())
+        return measured(plan, grant.problem, night).less(used), None
+    if not (plan.runs / grant.run).is_dir():
+        return Spend(possibly=grant.limits), None
     try:
-        state = work.read_state(folder)
+        now = standing(plan, grant.run)
     except StoreError:
-        return Spend(possibly=grant.limits)
-    return (Spend.of(state.ledger) if state is not None else Spend()).less(treasury.charged(grant.run))
+        return Spend(possibly=grant.limits), None
+    return now[0].less(grant.base[0]), now[1].less(grant.base[1])
 
 
 def measured(plan: Plan, problem: str, night: str) -> Spend:

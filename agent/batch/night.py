@@ -5,16 +5,19 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
-from agent.batch import accounts, summary, work
+from agent.batch import accounts, limits, summary, work
+from agent.batch.outcome import Night, Say, exit_code, internal, judge_drift, silent
 from agent.batch.place import deadline, month_of
 from agent.batch.plan import Entry, Plan
-from agent.batch.stopping import Signals
-from agent.batch.treasury import Grant, NightRow, Scope, Spend, Treasury, room
+from agent.batch.spend import Spend
+from agent.batch.stopping import Cut, Deadline, Signals, abrupt
+from agent.batch.treasury import Grant, NightRow, Scope, Treasury, room
 from agent.batch.work import Job, Unfinished
+from agent.control.server import BY_REQUEST, listening
 from agent.errors import AgentError, RunChanged, StoreError
 from agent.folders import new_run
 from agent.result import Result
@@ -22,40 +25,7 @@ from agent.result import Result
 if TYPE_CHECKING:
     from agent.loop import Observer
 
-WORST = (143, 130, 1, 2, 3, 69, 75, 0)
-"""A night ends with the first of these that any of its problems has."""
-DONE_BY_HAND = "asked to stop"
-"""How a run's word begins when somebody stopped it alone, with `truegain stop`."""
-
-
 Progress = Callable[[int, int, str], None]
-
-
-class Say(Protocol):
-    """Tells what happens, for a log."""
-
-    def __call__(self, level: str, event: str, text: str, /, **fields: Any) -> None: ...
-
-
-def _silent(level: str, event: str, text: str, /, **fields: Any) -> None:
-    return None
-
-
-@dataclass(frozen=True, slots=True)
-class Night:
-    """What a night came to.
-
-    Args:
-        name: Such as 2026-03-01-1: the local date of its beginning, and its number on that date.
-        folder: Where its summary is.
-        code: What the command line ends with.
-        document: The summary as plain JSON.
-    """
-
-    name: str
-    folder: Path
-    code: int
-    document: dict[str, Any]
 
 
 async def night(
@@ -64,10 +34,11 @@ async def night(
     now: Callable[[], float] = time.time,
     search: bool = True,
     resume: bool = True,
-    say: Say = _silent,
+    say: Say = silent,
     observers: Sequence[Observer] = (),
     progress: Progress | None = None,
     command: Sequence[str] = (),
+    tell: Callable[[Night], None] | None = None,
 ) -> Night:
     """Work through a batch once, or go on with a night that was interrupted.
 
@@ -80,18 +51,24 @@ async def night(
         observers: Told of every event of every run.
         progress: Told how far a download of weights is.
         command: The words that started it, for the runs' first events.
+        tell: Told of the night before it counts as ended: if that is cut off, the same command tells it again.
 
     Raises:
+        ConfigError: The ledger belongs to another batch file.
         RunLocked: Another process works on this batch.
         StoreError: Its ledger cannot be read or written. What was stored before is safe.
     """
     treasury = Treasury(plan.folder)
     try:
         return await _Night(
-            plan, treasury, now, search, resume, say, tuple(observers), progress, tuple(command)
+            plan, treasury, now, search, resume, say, tuple(observers), progress, tuple(command), tell
         ).through()
     finally:
         treasury.close()
+
+
+LEVELS = {0: "info", 75: "info", 130: "warning", 143: "warning"}
+"""How loudly an end is told, by its exit code; any other is an error."""
 
 
 class _Night:
@@ -106,14 +83,17 @@ class _Night:
         observers: tuple[Observer, ...],
         progress: Progress | None,
         command: tuple[str, ...],
+        tell: Callable[[Night], None] | None,
     ) -> None:
         self.plan, self.treasury, self.now = plan, treasury, now
-        self.searching, self.resuming, self.command = searching, resuming, command
+        self.searching, self.resuming, self.command, self.tell = searching, resuming, command, tell
         self.say, self.observers, self.progress = say, observers, progress
         self.stop = Signals()
         self.row: NightRow
         self.end: float | None = None
         self.reports: dict[str, dict[str, Any]] = {}
+        self.touched: set[str] = set()
+        """Problems of which this process had something to tell."""
         self.refused: dict[tuple[str, str], str] = {}
         """Providers that refused for good tonight, and what they said."""
 
@@ -121,8 +101,7 @@ class _Night:
 
     async def through(self) -> Night:
         self.stop.task = asyncio.current_task()
-        self.stop.listen()
-        try:
+        with listening(self.stop.hear):
             self._begin()
             jobs = [work.begin(entry, self.treasury) for entry in self.plan.entries]
             try:
@@ -130,10 +109,9 @@ class _Night:
             except asyncio.CancelledError:  # the second signal
                 self.stop.code = self.stop.code or 143
             return self._finish(jobs)
-        finally:
-            self.stop.forget()
 
     async def _work(self, jobs: list[Job]) -> None:
+        work.fix_splits(jobs, self.plan, self.row.name)
         for todo in (self._check, self._search):
             for job in jobs:
                 if not self._over:
@@ -148,6 +126,7 @@ class _Night:
         return None if self.end is None else self.end - self.now()
 
     def _begin(self) -> None:
+        self.treasury.check_owner(self.plan.file)
         now, nights = self.now(), self.treasury.nights()
         last = accounts.going_on(self.plan, self.treasury, now)
         leftover = accounts.settle_leftovers(self.plan, self.treasury, now)
@@ -159,6 +138,7 @@ class _Night:
             date = time.strftime("%Y-%m-%d", time.localtime(now))
             name = next(f"{date}-{n}" for n in range(1, len(names) + 2) if f"{date}-{n}" not in names)
             body = {"order": [place.to_json() for place in order], "until": self.plan.until}
+            body["file"] = str(self.plan.file)
             number = self.treasury.begin(name, now, body)
             self.row = NightRow(number, name, now, body, None, None)
         self.end = deadline(self.plan.until, self.row.began)
@@ -188,11 +168,12 @@ class _Night:
         """What became of a problem; kept, and said."""
         report = {**self._report(job.name), **fields, "notes": list(job.notes)}
         self.reports[job.name] = report
+        self.touched.add(job.name)
         drift = report.pop("drift", None)
         self.treasury.outcome(self.row.id, job.name, "search", self.now(), report)
         if drift is not None:
             report["drift"] = drift
-        level = "info" if report["exit_code"] in (0, 75) else "error"
+        level = LEVELS.get(report["exit_code"], "error")
         text = report.get("sentence") or report.get("detail") or ""
         self.say(level, "problem.ended", f"{job.name}: {report['status']}: {text}", problem=job.name)
 
@@ -224,7 +205,8 @@ class _Night:
             self.plan,
             self.row.name,
             int(used.counts("evaluations") + grant.limits["evaluations"]),
-            remaining if grant.limits["evaluations"] else None,
+            limits.least(self.remaining(), grant.limits.get("seconds")) if grant.limits["evaluations"] else None,
+            grant.limits.get("usd"),
             self.stop.heard,
         )
         self.treasury.settle(grant, self.now(), accounts.measured(self.plan, job.name, self.row.name).less(used))
@@ -256,12 +238,12 @@ class _Night:
         try:
             await self._attempt(job)
         except (AgentError, OSError) as error:
-            told = error.to_json() if isinstance(error, AgentError) else _internal(error)
+            told = error.to_json() if isinstance(error, AgentError) else internal(error)
             if getattr(error, "exit_code", 1) == 69 and provider is not None:
                 self.refused[provider] = told["message"]
             self._failed(job, told, getattr(error, "exit_code", 1))
         except Exception as error:  # one problem never stops the others
-            self._failed(job, _internal(error), 1)
+            self._failed(job, internal(error), 1)
 
     async def _attempt(self, job: Job) -> None:
         try:
@@ -287,25 +269,40 @@ class _Night:
 
     async def _try(self, job: Job, unfinished: Unfinished | None) -> None:
         assert job.setup is not None
-        remaining = self.remaining()
-        if remaining is not None and remaining <= 0:
-            self._tell(job, status="waiting", detail="the night was over before its turn came", exit_code=0)
+        if self._late(job):
             return
-        scopes = [*self.scopes(job.entry), Scope("until", work.until_scope(remaining), night=-1)]
-        wanted = work.wanted(job.setup, unfinished)
-        found = room(wanted, scopes, self.treasury.grants())
+        wanted = limits.wanted(job.setup, unfinished)
+        found = room(wanted, self._searched(job), self.treasury.grants())
         why = await work.short(
             job, found, unfinished, self.plan.runs, self.treasury.spend(problem=job.name).measuring_costs
         )
         if why:
             self._tell(job, status="waiting", detail=why, exit_code=0)
             return
+        if self._late(job):  # it took a while to find out
+            return
         run = unfinished.run if unfinished is not None else self._fresh(job)
-        grant = self.treasury.grant(self.row.id, job.name, "search", run, self.now(), wanted, scopes)
+        base = accounts.standing(self.plan, run)
+        scopes, before = self._searched(job), self.treasury.grants()
+        grant = self.treasury.grant(self.row.id, job.name, "search", run, self.now(), wanted, scopes, base)
+        changed: Mapping[str, Any] = {}
+        if unfinished is not None:
+            most = limits.least(self.remaining(), room({}, self.scopes(job.entry), before).limits.get("seconds"))
+            tonight = self.treasury.charged(run, self.row.id)
+            changed = limits.changes(grant.limits, unfinished, most, tonight)
         self.say("info", "problem.started", f"{job.name}: {run}", problem=job.name, granted=dict(grant.limits))
         watchers = (self.observers, self.progress, self.command)
         task = asyncio.create_task(
-            work.search(job, run, grant.limits, unfinished, self.plan.runs, remaining, *watchers)
+            work.search(
+                job,
+                run,
+                grant.limits,
+                unfinished,
+                self.plan.runs,
+                changed,
+                Deadline(self.remaining, self.stop),
+                *watchers,
+            )
         )
         try:
             await asyncio.wait({task})
@@ -314,10 +311,20 @@ class _Night:
             await asyncio.wait({task})
             raise
         finally:
-            self.stop.listen()
             if task.done():
-                self.treasury.settle(grant, self.now(), self._left(grant, task))
+                self.treasury.settle(grant, self.now(), *self._left(grant, task))
         await self._ended(job, run, task, grant)
+
+    def _late(self, job: Job) -> bool:
+        remaining = self.remaining()
+        if remaining is not None and remaining <= 0:
+            self._tell(job, status="waiting", detail="the night was over before its turn came", exit_code=0)
+            return True
+        return self._over
+
+    def _searched(self, job: Job) -> list[Scope]:
+        """The limits that hold over a search from now on."""
+        return [*self.scopes(job.entry), Scope("until", limits.until_scope(self.remaining()), night=-1)]
 
     def _fresh(self, job: Job) -> str:
         """The name of a new run. Its folder is there before its grant, so that a missing one was deleted."""
@@ -329,10 +336,10 @@ class _Night:
         folder.mkdir(mode=0o700, parents=True)
         return folder.name
 
-    def _left(self, grant: Grant, task: asyncio.Task[Any]) -> Spend:
+    def _left(self, grant: Grant, task: asyncio.Task[Any]) -> tuple[Spend, Spend | None]:
         gone = not (self.plan.runs / grant.run).exists()
         if gone and not task.cancelled() and task.exception() is not None:
-            return Spend()  # nothing was measured, and the folder was taken away again
+            return Spend(), None  # nothing was measured, and the folder was taken away again
         return accounts.found(self.plan, self.treasury, grant)
 
     async def _ended(self, job: Job, run: str, task: asyncio.Task[tuple[Result, bool]], grant: Grant) -> None:
@@ -340,7 +347,7 @@ class _Night:
         if task.cancelled():
             state = work.read_state(self.plan.runs / run)
             halt = state.halt if state is not None else None
-            alone = halt is not None and halt.detail.startswith(DONE_BY_HAND)
+            alone = halt is not None and halt.detail in BY_REQUEST and not self._over
             code = 75 if alone else self.stop.code or (130 if halt and halt.reason == "interrupted" else 143)
             self._tell(job, run=run, status="open", detail="stopped at once", exit_code=code)
             if not alone:
@@ -354,7 +361,7 @@ class _Night:
                 told["exit_code"] = 69
                 if job.provider is not None:
                     self.refused[job.provider] = result.detail
-            elif passed or result.detail.startswith(DONE_BY_HAND):
+            elif passed or result.detail in BY_REQUEST:
                 told["exit_code"] = 75
             else:
                 self.stop.code = result.exit_code
@@ -379,22 +386,18 @@ class _Night:
 
     def _finish(self, jobs: list[Job]) -> Night:
         for job in jobs:
-            self._report(job.name)
-        code = self._code()
+            judge_drift(self._report(job.name))
+        measured = bool(self.treasury.spend(night=self.row.id).counts("evaluations"))
+        code = self.stop.code or exit_code(self.reports, self.touched, measured)
         document = summary.document(self.plan, self.treasury, self.row, self.now(), code, self.reports, self.searching)
         folder = summary.write(self.plan.folder, self.row.name, document)
+        self.say(LEVELS.get(code, "error"), "night.ended", document["sentence"], exit_code=code)
+        done = Night(self.row.name, folder, code, document)
+        if self.tell is not None:
+            try:
+                with abrupt():
+                    self.tell(done)
+            except Cut as cut:
+                return replace(done, code=cut.code, document={**document, **summary.verdict(cut.code)})
         self.treasury.end(self.row.id, self.now(), code)
-        self.say("info" if code in (0, 75) else "error", "night.ended", document["sentence"], exit_code=code)
-        return Night(self.row.name, folder, code, document)
-
-    def _code(self) -> int:
-        if self.stop.code:
-            return self.stop.code
-        codes = {int(report["exit_code"]) for report in self.reports.values()}
-        if not self.treasury.spend(night=self.row.id).counts("evaluations"):
-            codes.add(75)
-        return next((code for code in WORST if code in codes), 1)
-
-
-def _internal(error: BaseException) -> dict[str, Any]:
-    return {"kind": "internal", "message": f"{type(error).__name__}: {error}", "hint": ""}
+        return done

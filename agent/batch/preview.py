@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from agent.batch import limits as allowed
 from agent.batch import work
 from agent.batch.accounts import going_on, places, scopes
 from agent.batch.place import deadline, month_of
@@ -26,6 +27,7 @@ async def preview(plan: Plan, now: float, *, search: bool = True, resume: bool =
     """
     treasury = Treasury(plan.folder, write=False)
     try:
+        treasury.check_owner(plan.file)
         row = going_on(plan, treasury, now)
         night, month = (row.id if row is not None else NEW), month_of(now)
         end = deadline(plan.until, row.began if row is not None else now)
@@ -45,7 +47,7 @@ async def preview(plan: Plan, now: float, *, search: bool = True, resume: bool =
             found.append({**place.to_json(), "drift_evaluations_at_most": drift})
         for item in found if search else ():
             entry = entries[item["problem"]]
-            limits = [*scopes(plan, entry, night, month), Scope("until", work.until_scope(remaining), night=-1)]
+            limits = [*scopes(plan, entry, night, month), Scope("until", allowed.until_scope(remaining), night=-1)]
             outlook = await _one(plan, treasury, entry, limits, given, resume)
             item.update(outlook)
             if "error" not in outlook and not outlook["waits"]:
@@ -73,12 +75,12 @@ async def _one(
         return {"error": job.error, "granted": {}}
     try:
         last = work.last_run(entry, treasury, plan.runs) if resume else None
-        found: Room = room(work.wanted(job.setup, last), limits, given)
+        found: Room = room(allowed.wanted(job.setup, last), limits, given)
         waits = await work.short(job, found, last, plan.runs, treasury.spend(problem=entry.name).measuring_costs)
         plans = None
         if not waits and last is None:
             plans = (
-                await forecast(work.session_of(job.setup, work.budget_of(found.limits)), False, plan.runs)
+                await forecast(work.session_of(job.setup, allowed.budget_of(found.limits)), False, plan.runs)
             ).to_json()
     except AgentError as error:
         return {"error": error.to_json(), "granted": {}}

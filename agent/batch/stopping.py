@@ -9,57 +9,81 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from agent.evaluation import Executor, Output, Request
+from agent.control.server import CODES
 from agent.events import StopRequested
 
 if TYPE_CHECKING:
     from agent.loop import Run
 
-CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
 ENDING = "the night is over"
 
 
 @dataclass
 class Signals:
-    """Ctrl-C and SIGTERM between the runs; while a run is driven, its session listens.
+    """Ctrl-C and SIGTERM between the runs; while a run is driven, its session listens first.
 
     Args:
         code: What the night ends with, once one was heard.
         task: Cancelled by the second one.
         heard: Set by the first one.
-        installed: What is listened to.
     """
 
     code: int = 0
     task: asyncio.Task[Any] | None = None
     heard: asyncio.Event = field(default_factory=asyncio.Event)
-    installed: list[signal.Signals] = field(default_factory=list)
 
-    def listen(self) -> None:
-        """Listen, again after each session."""
-        loop = asyncio.get_running_loop()
-        with contextlib.suppress(ValueError, RuntimeError, NotImplementedError):  # not the main thread
-            for number in CODES:
-                loop.add_signal_handler(number, self._heard, number)
-                self.installed.append(number)
-
-    def _heard(self, number: signal.Signals) -> None:
+    def hear(self, number: signal.Signals) -> bool:
         again, self.code = bool(self.code), CODES[number]
         self.heard.set()
         if again and self.task is not None:
             self.task.cancel()
+        return True
 
-    def forget(self) -> None:
-        """Listen no more."""
-        for number in self.installed:
-            asyncio.get_running_loop().remove_signal_handler(number)
+
+class Cut(BaseException):
+    """A signal ended what held the loop up."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.code = CODES[signal.Signals(number)]
+
+
+@contextlib.contextmanager
+def abrupt() -> Iterator[None]:
+    """Ctrl-C and SIGTERM end at once what is done here, which does not let the loop hear them.
+
+    Raises:
+        Cut: One of them came; further ones are not heard, so that what is cleaned up then is not cut off too.
+    """
+
+    def stop(number: int, frame: Any) -> None:
+        for each in CODES:
+            signal.signal(each, signal.SIG_IGN)
+        raise Cut(number)
+
+    before = {}
+    with contextlib.suppress(ValueError):  # not the main thread
+        for number in CODES:
+            before[number] = signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number, earlier in before.items():
+            signal.signal(number, earlier)
 
 
 class Deadline:
-    """Stops the run in hand when the night is over. What is in flight is finished first."""
+    """Stops the run in hand when the night is over, or was stopped before the run could hear of it.
 
-    def __init__(self, seconds: float | None) -> None:
-        self.seconds = seconds
+    What is in flight is finished first.
+
+    Args:
+        remaining: Seconds until the night is over; None when it has no end.
+        signals: What was heard so far.
+    """
+
+    def __init__(self, remaining: Callable[[], float | None], signals: Signals) -> None:
+        self._remaining, self._signals = remaining, signals
         self.passed = False
         self.run: Run | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -67,11 +91,16 @@ class Deadline:
     def hold(self, run: Run) -> None:
         """The run that is driven now."""
         self.run = run
-        if self.seconds is not None:
-            self._timer = asyncio.get_running_loop().call_later(max(0.0, self.seconds), self._stop)
+        if self._signals.code and run.state.ended is None and run.state.halt is None:
+            reason = "interrupted" if self._signals.code == CODES[signal.SIGINT] else "terminated"
+            run.record(StopRequested(reason, "before it was under way"))
+            return
+        seconds = self._remaining()
+        if seconds is not None:
+            self._timer = asyncio.get_running_loop().call_later(max(0.0, seconds), self._stop)
 
     def _stop(self) -> None:
-        if self.run is not None and self.run.state.ended is None:
+        if self.run is not None and self.run.state.ended is None and self.run.state.halt is None:
             self.passed = True
             self.run.record(StopRequested("terminated", ENDING))
 
@@ -83,48 +112,3 @@ class Deadline:
             if self._timer is not None:
                 self._timer.cancel()
             self.run = None
-
-
-class Gentle:
-    """An executor that can come to rest: what is in flight is finished, and nothing more begins.
-
-    Args:
-        inner: Where the evaluations run.
-    """
-
-    def __init__(self, inner: Executor) -> None:
-        self._inner = inner
-        self._flying = 0
-        self._rest = asyncio.Event()
-        self.stopping = False
-
-    async def submit(self, request: Request, partial: Callable[[Any], None] | None = None) -> Output:
-        if self.stopping:
-            await asyncio.Event().wait()  # until the task is cancelled
-        self._flying += 1
-        try:
-            return await self._inner.submit(request, partial)
-        finally:
-            self._flying -= 1
-            if self.stopping and not self._flying:
-                self._rest.set()
-
-    async def through(self, task: asyncio.Task[Any], seconds: float | None, heard: asyncio.Event) -> None:
-        """Wait for a task that measures with this, but no longer than that, and no longer than until it is heard."""
-        hearing = asyncio.create_task(heard.wait())
-        try:
-            await asyncio.wait({task, hearing}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-            if not task.done():
-                self.stopping = True
-                if self._flying:
-                    resting = asyncio.create_task(self._rest.wait())
-                    await asyncio.wait({task, resting}, return_when=asyncio.FIRST_COMPLETED)
-                    resting.cancel()
-                await asyncio.sleep(0)  # what was measured is written down first
-                task.cancel()
-                await asyncio.wait({task})
-        finally:
-            hearing.cancel()
-
-    async def close(self) -> None:
-        await self._inner.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import time
 from collections.abc import Mapping, Sequence
@@ -11,8 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agent.batch.place import Limits, deadline, folder_of, located, month_of, read
-from agent.batch.treasury import NightRow, Spend, Treasury
+from agent.batch.spend import Spend
+from agent.batch.treasury import NightRow, Treasury
 from agent.errors import StoreError
+from agent.folders import spoken
 from agent.ledger import KINDS
 from agent.lock import holder, is_locked
 from agent.redact import redact
@@ -24,6 +27,9 @@ WARN = 0.5
 """Share of a cap from which on it is pointed out."""
 STATUS = {0: "finished", 69: "provider", 75: "unfinished", 130: "interrupted", 143: "terminated"}
 """What a night's exit code is called; any other is "failed"."""
+LIVE = re.compile(r"://|www\.|[@#$&~]|^[-+=>]|^\s*\d+[.)]", re.IGNORECASE)
+"""What becomes a link, a formula, an entity or a list on the pages of GitHub whatever is put before it: it is quoted
+as code. Elsewhere a backslash does."""
 MEANING = {
     0: "every problem that was due was worked on and finished",
     1: "an internal error",
@@ -61,9 +67,9 @@ def document(
     names = [place["problem"] for place in known] + [e.name for e in plan.entries]
     problems = []
     for name in dict.fromkeys(names):
-        spent = treasury.spend(night=row.id, problem=name)
+        spent = treasury.shown(night=row.id, problem=name)
         problems.append({"problem": name, **reports.get(name, {}), "spent": spent.to_json()})
-    night, whole = treasury.spend(night=row.id), treasury.spend(month=month)
+    night, whole = treasury.shown(night=row.id), treasury.shown(month=month)
     out = {
         "name": plan.name,
         "file": str(plan.file),
@@ -73,9 +79,7 @@ def document(
         "until": deadline(plan.until, row.began),
         "month": month,
         "searched": searched,
-        "status": STATUS.get(code, "failed"),
-        "exit_code": code,
-        "meaning": MEANING.get(code, ""),
+        **verdict(code),
         "order": known,
         "problems": problems,
         "spent": {"night": night.to_json(), "month": whole.to_json()},
@@ -88,14 +92,31 @@ def document(
     return found
 
 
+def verdict(code: int) -> dict[str, Any]:
+    """An exit code with its name and its meaning."""
+    return {"status": STATUS.get(code, "failed"), "exit_code": code, "meaning": MEANING.get(code, "")}
+
+
 def _sentence(problems: Sequence[Mapping[str, Any]]) -> str:
     counts: dict[str, int] = {}
     for problem in problems:
         counts[problem["status"]] = counts.get(problem["status"], 0) + 1
     drifts = sum(len(found) for found in map(_drifts, problems))
     parts = [f"{count} {status}" for status, count in counts.items()]
-    parts.append(f"{drifts} change{'s' * (drifts != 1)} by drift" if drifts else "no drift")
+    unseen = sum(not _looked(problem) for problem in problems)
+    if drifts:
+        parts.append(f"{drifts} change{'s' * (drifts != 1)} by drift")
+    elif unseen < len(problems):
+        parts.append("no drift")
+    if unseen:
+        parts.append(f"drift not measured for {unseen}")
     return f"{len(problems)} problem{'s' * (len(problems) != 1)}: {', '.join(parts)}"
+
+
+def _looked(problem: Mapping[str, Any]) -> bool:
+    """Whether any score of tonight could be compared, or kept to compare with."""
+    drift = problem.get("drift") or {}
+    return bool(drift.get("scored"))
 
 
 def _drifts(problem: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -117,9 +138,10 @@ def _next(plan: Plan, problems: Sequence[Mapping[str, Any]]) -> list[str]:
     for problem in problems:
         run = problem.get("run")
         if run and problem["status"] in ("proven", "exact"):
-            out += [f"truegain show {run}", f"truegain apply {run}"]
+            name = spoken(plan.runs / run)
+            out += [f"truegain show {name}", f"truegain apply {name}"]
         elif run and problem["status"] == "unproven":
-            out.append(f"truegain show {run} --gate")
+            out.append(f"truegain show {spoken(plan.runs / run)} --gate")
     return [*out, f"truegain batch {plan.file} --status"]
 
 
@@ -205,11 +227,15 @@ def markdown(document: Mapping[str, Any]) -> str:
 
 
 def _cell(text: str) -> str:
-    """Text in a table: what a model wrote must not become markup."""
+    """Text in a table: what a model or an evaluator wrote must not become markup."""
     shown = "".join(char if char.isprintable() else " " for char in text)
+    shown = shown if len(shown) <= 400 else shown[:399] + "…"
+    if LIVE.search(shown):
+        fence = "`" * (1 + max((len(run) for run in re.findall("`+", shown)), default=0))
+        return f"{fence} {shown.replace('|', '¦')} {fence}"
     for char in "\\`*_[]<>|":
         shown = shown.replace(char, f"\\{char}")
-    return shown if len(shown) <= 400 else shown[:399] + "…"
+    return shown
 
 
 def _amount(spent: Mapping[str, Any], kind: str) -> str:
@@ -243,6 +269,7 @@ def status(file: Path, runs: str | None, now: float) -> dict[str, Any]:
     folder = folder_of(place, name)
     treasury = Treasury(folder, write=False)
     try:
+        treasury.check_owner(file.resolve())
         nights, month = treasury.nights(), month_of(now)
         pid = holder(folder) if is_locked(folder) else None
         outcomes = treasury.outcomes("search")
@@ -255,13 +282,13 @@ def status(file: Path, runs: str | None, now: float) -> dict[str, Any]:
                 "began": row.began,
                 "ended": row.ended,
                 "exit_code": row.code,
-                "spent": treasury.spend(night=row.id).to_json(),
+                "spent": treasury.shown(night=row.id).to_json(),
                 "problems": {p: body["status"] for at, p, body in outcomes if at == row.id},
             }
             for row in nights
         ]
         caps = raw.get("caps") if isinstance(raw.get("caps"), dict) else {}
-        whole = treasury.spend(month=month)
+        whole = treasury.shown(month=month)
     finally:
         treasury.close()
     return {

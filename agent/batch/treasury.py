@@ -3,7 +3,8 @@
 Rows are only ever added. Before a problem may spend, what it is granted is on the disk and counts in full
 against every cap; when it is done, a settlement puts what was spent, and what was possibly spent, in the
 grant's place. A grant whose process died stays in full until the run's own journal settles it. A run that
-goes on another night is granted, and charged, what it takes then: its settlements sum to its ledger.
+goes on another night is granted, and charged, what it takes then: the difference to its ledger as the grant
+found it. So what was done with the run by hand in between is charged to no night.
 """
 
 from __future__ import annotations
@@ -13,14 +14,14 @@ import json
 import math
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from agent.batch.place import Limits, month_of
-from agent.errors import RunLocked, StoreError
+from agent.batch.spend import Spend
+from agent.errors import ConfigError, RunLocked, StoreError
 from agent.journal import connect
-from agent.ledger import KINDS, Ledger
 from agent.lock import Lock, holder, local
 
 FILE = "nights.sqlite"
@@ -32,8 +33,9 @@ def _m001(db: sqlite3.Connection) -> None:
         "nights (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, began REAL NOT NULL, body TEXT NOT NULL)",
         "ends (id INTEGER PRIMARY KEY, night INTEGER NOT NULL, time REAL NOT NULL, code INTEGER NOT NULL)",
         "grants (id INTEGER PRIMARY KEY, night INTEGER NOT NULL, problem TEXT NOT NULL, role TEXT NOT NULL,"
-        " run TEXT NOT NULL, time REAL NOT NULL, month TEXT NOT NULL, limits TEXT NOT NULL)",
-        "settlements (grant_id INTEGER PRIMARY KEY, time REAL NOT NULL, spend TEXT NOT NULL)",
+        " run TEXT NOT NULL, time REAL NOT NULL, month TEXT NOT NULL, limits TEXT NOT NULL, base TEXT NOT NULL)",
+        # `shown` is what may be told of the spend while the run is open.
+        "settlements (grant_id INTEGER PRIMARY KEY, time REAL NOT NULL, spend TEXT NOT NULL, shown TEXT NOT NULL)",
         "outcomes (id INTEGER PRIMARY KEY, night INTEGER NOT NULL, problem TEXT NOT NULL, role TEXT NOT NULL,"
         " time REAL NOT NULL, body TEXT NOT NULL)",
     ):
@@ -61,73 +63,6 @@ class BatchLocked(RunLocked):
 
 
 @dataclass(frozen=True, slots=True)
-class Spend:
-    """What was spent, and what was possibly spent beyond that (cut off without an answer), by kind.
-
-    Args:
-        roles: Calls, tokens and usd by who asked: propose, judge and so on.
-        unpriced: Calls whose price is unknown; with any, usd is a lower bound.
-    """
-
-    spent: Mapping[str, float] = field(default_factory=dict)
-    possibly: Mapping[str, float] = field(default_factory=dict)
-    roles: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
-    unpriced: int = 0
-
-    @classmethod
-    def of(cls, ledger: Ledger) -> Spend:
-        """What a run's ledger says, whose process is gone or at rest."""
-        ledger.cut()
-        told, total = ledger.to_json(), ledger.total
-        roles = {
-            name: {"calls": a.calls, "tokens": a.input + a.output, "usd": a.usd} for name, a in ledger.by_role.items()
-        }
-        spent = {
-            "evaluations": ledger.evaluations,
-            "calls": total.calls,
-            "tokens": total.input + total.output,
-            "usd": total.usd + ledger.evaluator_usd,
-            "seconds": ledger.seconds,
-        }
-        return cls(spent, dict(told["possibly_spent"]), roles, total.unpriced)
-
-    def less(self, other: Spend) -> Spend:
-        """What came on top of another spend."""
-        return self._with(other, -1)
-
-    def __add__(self, other: Spend) -> Spend:
-        return self._with(other, 1)
-
-    def _with(self, other: Spend, sign: int) -> Spend:
-        def both(mine: Mapping[str, float], theirs: Mapping[str, float]) -> dict[str, float]:
-            return {k: mine.get(k, 0) + sign * theirs.get(k, 0) for k in (*mine, *(k for k in theirs if k not in mine))}
-
-        names = (*self.roles, *(name for name in other.roles if name not in self.roles))
-        roles = {name: both(self.roles.get(name, {}), other.roles.get(name, {})) for name in names}
-        unpriced = self.unpriced + sign * other.unpriced
-        return Spend(both(self.spent, other.spent), both(self.possibly, other.possibly), roles, unpriced)
-
-    def counts(self, kind: str) -> float:
-        """What counts against a cap."""
-        return self.spent.get(kind, 0) + self.possibly.get(kind, 0)
-
-    @property
-    def measuring_costs(self) -> bool:
-        """Whether the evaluator told of dollars."""
-        return self.spent.get("usd", 0) - math.fsum(role.get("usd", 0) for role in self.roles.values()) > 1e-9
-
-    def to_json(self) -> dict[str, Any]:
-        tidy = {kind: _tidy(self.spent.get(kind, 0)) for kind in KINDS}
-        possibly = {kind: _tidy(value) for kind, value in self.possibly.items() if value}
-        roles = {name: {k: _tidy(v) for k, v in role.items()} for name, role in self.roles.items()}
-        return {**tidy, "usd_known": not self.unpriced, "possibly_spent": possibly, "by_role": roles}
-
-
-def _tidy(value: float) -> float:
-    return int(value) if float(value).is_integer() else round(value, 9)
-
-
-@dataclass(frozen=True, slots=True)
 class Grant:
     """What one piece of work may spend. `limits` is the worst case by kind; a kind without a limit is absent."""
 
@@ -140,11 +75,29 @@ class Grant:
     month: str
     limits: Mapping[str, float]
     settled: Spend | None = None
+    shown: Spend | None = None
+    """What may be told of the settlement while the run is open: without what the gate has spent."""
+    base: tuple[Spend, Spend] = (Spend(), Spend())
+    """What the run had spent before, whoever drove it: all of it, and what may be told of that."""
 
     @property
     def spend(self) -> Spend:
         """What it counts as: its settlement, or the worst case while there is none."""
         return self.settled if self.settled is not None else Spend(possibly=self.limits)
+
+
+def tally(grants: Iterable[Grant], shown: Callable[[Grant], Spend] = lambda grant: grant.spend) -> Spend:
+    """The sum over grants, where no run counts less than nothing.
+
+    A call in a provider's batch counts as possibly spent in the night that sent it, and as spent in the one that reads
+    its answer. The later night's settlement is then below zero by what was held back; it gives nothing to that night
+    or its month.
+    """
+    runs: dict[tuple[str, str, str], Spend] = {}
+    for grant in grants:
+        key = grant.problem, grant.role, grant.run
+        runs[key] = runs.get(key, Spend()) + shown(grant)
+    return sum((spend.at_least_0 for spend in runs.values()), Spend())
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,9 +149,9 @@ def room(wanted: Limits, scopes: Iterable[Scope], grants: Sequence[Grant], own: 
     """
     limits, why = dict(wanted), dict.fromkeys(wanted, own)
     for scope in scopes:
+        used = tally(grant for grant in grants if scope.covers(grant))
         for kind, cap in scope.limits.items():
-            used = math.fsum(grant.spend.counts(kind) for grant in grants if scope.covers(grant))
-            left = max(0.0, cap - used)
+            left = max(0.0, cap - used.counts(kind))
             left = math.floor(left + 1e-9) if kind in WHOLE else left
             if kind not in limits or left < limits[kind]:
                 limits[kind], why[kind] = left, scope.label
@@ -329,9 +282,11 @@ class Treasury:
                     month,
                     json.loads(limits),
                     Spend(**json.loads(spend)) if spend is not None else None,
+                    Spend(**json.loads(shown)) if shown is not None else None,
+                    _pair(json.loads(base)),
                 )
-                for number, night, problem, role, run, at, month, limits, spend in self._rows(
-                    "SELECT id, night, problem, role, run, grants.time, month, limits, spend FROM grants"
+                for number, night, problem, role, run, at, month, limits, base, spend, shown in self._rows(
+                    "SELECT id, night, problem, role, run, grants.time, month, limits, base, spend, shown FROM grants"
                     " LEFT JOIN settlements ON grant_id = id ORDER BY id"
                 )
             ]
@@ -347,11 +302,36 @@ class Treasury:
     def spend(self, *, night: int | None = None, month: str | None = None, problem: str | None = None) -> Spend:
         """The sum over grants; one that is not settled counts as possibly spent, in full."""
         scope = Scope("", {}, night, month, problem)
-        return sum((grant.spend for grant in self.grants() if scope.covers(grant)), Spend())
+        return tally(grant for grant in self.grants() if scope.covers(grant))
 
-    def charged(self, run: str) -> Spend:
-        """What earlier settlements took of a run's ledger."""
-        return sum((g.settled for g in self.grants() if g.run == run and g.settled is not None), Spend())
+    def shown(self, *, night: int | None = None, month: str | None = None, problem: str | None = None) -> Spend:
+        """The same for people: of runs that are open without what the gate has spent."""
+        scope = Scope("", {}, night, month, problem)
+        over = {body.get("run") for _, _, body in self.outcomes("search") if body["final"]}
+
+        def part(grant: Grant) -> Spend:
+            return grant.spend if grant.shown is None or grant.run in over else grant.shown
+
+        return tally((grant for grant in self.grants() if scope.covers(grant)), part)
+
+    def charged(self, run: str, night: int | None = None) -> Spend:
+        """What settlements took of a run's ledger, in all nights or in one."""
+        mine = (g for g in self.grants() if g.run == run and g.settled is not None and night in (None, g.night))
+        return sum((g.spend for g in mine), Spend())
+
+    def check_owner(self, file: Path) -> None:
+        """Refuse a batch file if another one of the same name keeps its ledger here.
+
+        Raises:
+            ConfigError: It belongs to a file that is still there.
+        """
+        nights = self.nights()
+        owner = Path(nights[-1].body.get("file", file)) if nights else file
+        if owner != file and owner.exists():
+            raise ConfigError(
+                f"{self.folder} belongs to another batch of the same name: {owner}",
+                hint=f'give one of them another name (name = "…" in {file}) or a folder of runs of its own',
+            )
 
     # What happens.
 
@@ -363,26 +343,37 @@ class Treasury:
         return found
 
     def grant(
-        self, night: int, problem: str, role: str, run: str, now: float, wanted: Limits, scopes: Sequence[Scope]
+        self,
+        night: int,
+        problem: str,
+        role: str,
+        run: str,
+        now: float,
+        wanted: Limits,
+        scopes: Sequence[Scope],
+        base: tuple[Spend, Spend] = (Spend(), Spend()),
     ) -> Grant:
-        """Hold back what a piece of work may spend: the least of what it wants and of what each scope has left."""
+        """Hold back what a piece of work may spend: the least of what it wants and of what each scope has left.
+
+        Args:
+            base: As in `Grant`.
+        """
         with self._transaction() as db:
             limits = room(wanted, scopes, self.grants()).limits
-            values = (night, problem, role, run, now, month_of(now), _json(limits))
-            found = db.execute("INSERT INTO grants VALUES (NULL, ?, ?, ?, ?, ?, ?, ?)", values).lastrowid
+            values = (night, problem, role, run, now, month_of(now), _json(limits), _json([s.stored() for s in base]))
+            found = db.execute("INSERT INTO grants VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?)", values).lastrowid
         assert found is not None
-        return Grant(found, night, problem, role, run, now, month_of(now), limits)
+        return Grant(found, night, problem, role, run, now, month_of(now), limits, base=base)
 
-    def settle(self, grant: Grant, now: float, spend: Spend) -> None:
-        """What a grant came to. A second settlement of the same grant is refused by the file."""
-        body = {
-            "spent": dict(spend.spent),
-            "possibly": dict(spend.possibly),
-            "roles": {name: dict(role) for name, role in spend.roles.items()},
-            "unpriced": spend.unpriced,
-        }
+    def settle(self, grant: Grant, now: float, spend: Spend, shown: Spend | None = None) -> None:
+        """What a grant came to. A second settlement of the same grant is refused by the file.
+
+        Args:
+            shown: What may be told of it while the run is open; None for all of it.
+        """
+        body = [_json(part.stored()) for part in (spend, spend if shown is None else shown)]
         with self._transaction() as db:
-            db.execute("INSERT INTO settlements VALUES (?, ?, ?)", (grant.id, now, _json(body)))
+            db.execute("INSERT INTO settlements VALUES (?, ?, ?, ?)", (grant.id, now, *body))
 
     def outcome(self, night: int, problem: str, role: str, now: float, body: Mapping[str, Any]) -> None:
         """A piece of work is finished."""
@@ -395,5 +386,10 @@ class Treasury:
             db.execute("INSERT INTO ends VALUES (NULL, ?, ?, ?)", (night, now, code))
 
 
-def _json(value: Mapping[str, Any]) -> str:
+def _pair(stored: list[Any]) -> tuple[Spend, Spend]:
+    first, second = (Spend(**each) for each in stored)
+    return first, second
+
+
+def _json(value: Mapping[str, Any] | list[Any]) -> str:
     return json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":"))

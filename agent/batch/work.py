@@ -6,20 +6,22 @@ import asyncio
 import contextlib
 import math
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from agent.batch.limits import budget_of
 from agent.batch.order import relative_gain
 from agent.batch.place import Limits
 from agent.batch.plan import Entry, Plan
-from agent.batch.stopping import Deadline, Gentle
-from agent.batch.treasury import WHOLE, Room, Spend, Treasury
+from agent.batch.stopping import Deadline
+from agent.batch.treasury import Room, Treasury
 from agent.errors import AgentError, ConfigError, StoreError
 from agent.forecast import forecast
 from agent.journal import FILE
 from agent.ledger import KINDS, Budget
+from agent.lock import problem_lock
 from agent.proposers.base import load, talks
 from agent.result import Result, load_state
 from agent.session import Session
@@ -30,8 +32,6 @@ if TYPE_CHECKING:
     from agent.state import State
 
 DRIFTS = "drift.sqlite"
-MARGIN_SHARE, MARGIN_MOST = 0.05, 60.0
-"""A search ends that much of the time that is left (and at most so many seconds) before the night does."""
 
 
 @dataclass
@@ -163,42 +163,12 @@ def session_of(setup: Setup, budget: Budget, observers: tuple[Observer, ...] = (
     )
 
 
-def wanted(setup: Setup, unfinished: Unfinished | None) -> dict[str, float]:
-    """What a search would take at most: the problem's own limits, less what an unfinished run has spent of them."""
-    own = setup.budget.to_json()
-    if unfinished is None:
-        return own
-    done = Spend.of(unfinished.state.ledger)
-    return {kind: max(0, limit - done.counts(kind)) for kind, limit in own.items()}
-
-
 def measured_again(setup: Setup, rows: int) -> int:
-    """Evaluations that a re-scoring takes at most: see `agent.batch.rescore`."""
-    from agent.batch.rescore import REPEATS
+    """Evaluations that a re-scoring takes at most: see `agent.batch.measuring.units`."""
+    from agent.batch.measuring import REPEATS
 
     problem = setup.problem
     return min(rows, len(problem.data)) if problem.data else 2 if problem.deterministic else min(rows, REPEATS)
-
-
-def until_scope(seconds: float | None) -> Limits:
-    """What the night's end leaves for a search."""
-    if seconds is None:
-        return {}
-    return {"seconds": max(0.0, seconds - min(MARGIN_MOST, MARGIN_SHARE * seconds))}
-
-
-def budget_of(limits: Limits) -> Budget:
-    """Limits by kind as a budget."""
-    whole: dict[str, Any] = {k: math.floor(v + 1e-9) if k in WHOLE else v for k, v in limits.items()}
-    return Budget(**whole)
-
-
-def total(room: Limits, unfinished: Unfinished | None) -> Limits:
-    """The limits of the run itself: what is granted on top of what it has spent."""
-    if unfinished is None:
-        return room
-    done = Spend.of(unfinished.state.ledger)
-    return {kind: value + done.counts(kind) for kind, value in room.items()}
 
 
 async def short(job: Job, room: Room, unfinished: Unfinished | None, runs: Path, costs: bool) -> str:
@@ -247,24 +217,16 @@ async def short(job: Job, room: Room, unfinished: Unfinished | None, runs: Path,
     return ""
 
 
-def changes(granted: Limits, unfinished: Unfinished, remaining: float | None) -> dict[str, Any]:
-    """What a resume changes: its limits, where they are not what they were.
+def fix_splits(jobs: Sequence[Job], plan: Plan, night: str) -> None:
+    """Give the rows of all problems their splits, before any is measured: what is val for one is measured for none."""
+    if plan.split != "off":
+        from agent.batch.rescore import fix_splits
 
-    A limit on seconds stays as it is while the run still ends before the night does, so that a run which was cut off
-    and goes on in the same night is the run that it would have been.
-    """
-    ledger = unfinished.state.ledger
-    old, new = ledger.budget.to_json(), dict(budget_of(total(granted, unfinished)).to_json())
-    if "seconds" in old and "seconds" in new:
-        late = remaining is not None and old["seconds"] - ledger.seconds > remaining
-        if not late and new["seconds"] <= old["seconds"]:
-            new["seconds"] = old["seconds"]
-    same = old.keys() == new.keys() and all(math.isclose(old[k], new[k], rel_tol=1e-9, abs_tol=1e-9) for k in old)
-    return {} if same else {"budget": new}
+        fix_splits([job.setup for job in jobs if job.setup is not None], plan.runs, f"night {night}")
 
 
 async def rescored(
-    job: Job, plan: Plan, night: str, most: int, remaining: float | None, heard: asyncio.Event
+    job: Job, plan: Plan, night: str, most: int, seconds: float | None, usd: float | None, heard: asyncio.Event
 ) -> dict[str, Any]:
     """Measure a problem's initial candidate again.
 
@@ -273,45 +235,42 @@ async def rescored(
         plan: The batch.
         night: Tonight's name.
         most: Evaluations of this night at most, those of earlier processes included.
-        remaining: Seconds after which it comes to rest.
+        seconds: That it may take.
+        usd: Dollars that it may spend.
         heard: Set when it is to come to rest.
 
     Returns:
-        `Rescore.to_json()`, or "error".
+        `Rescore.to_json()`, or "error"; and the "exit_code" that it means for the night.
     """
     from agent.batch.rescore import rescore
 
     assert job.setup is not None
     setup = replace(job.setup, problem=replace(job.setup.problem, name=job.name))
-    executor = Gentle(session_of(setup, setup.budget).make_executor(setup.settings))
-    task = asyncio.create_task(
-        rescore(
+    lock = None
+    try:
+        # While another process measures this problem, times would be disturbed.
+        lock = problem_lock(plan.runs, setup.problem.folder / next(iter(setup.origin["files"])))
+        found = await rescore(
             setup,
             setup.problem.initial(),
             store=plan.folder / DRIFTS,
             night=night,
             most=most,
-            executor=executor,
+            seconds=seconds,
+            usd=usd,
+            rest=heard,
             rows=plan.rows,
             split=plan.split,
             runs=plan.runs,
         )
-    )
-    try:
-        await executor.through(task, remaining, heard)
-        return task.result().to_json()
-    except asyncio.CancelledError:
-        if not task.cancelled() or not executor.stopping:
-            raise
-        return {"error": "the night ended before all of it was measured"}
+        return {**found.to_json(), "exit_code": 3 if found.failed and not found.scored else 0}
     except AgentError as error:
-        return {"error": error.message}
+        return {"error": error.message, "exit_code": error.exit_code}
     except Exception as error:  # an evaluator may do anything; the other problems go on
-        return {"error": f"{type(error).__name__}: {error}"}
+        return {"error": f"{type(error).__name__}: {error}", "exit_code": 1}
     finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-        await executor.close()
+        if lock is not None:
+            lock.release()
 
 
 async def search(
@@ -320,7 +279,8 @@ async def search(
     granted: Limits,
     unfinished: Unfinished | None,
     runs: Path,
-    remaining: float | None,
+    changed: Mapping[str, Any],
+    deadline: Deadline,
     observers: tuple[Observer, ...],
     progress: Callable[[int, int, str], None] | None,
     command: tuple[str, ...],
@@ -331,7 +291,8 @@ async def search(
         run: Name of the run.
         granted: What it may spend on top of what it has.
         unfinished: The run to go on with.
-        remaining: Seconds until the night is over.
+        changed: What a resume changes.
+        deadline: Stops it when the night is over.
         observers: Told of its events.
         progress: Told how far a download of weights is.
         command: The words that started it.
@@ -344,14 +305,13 @@ async def search(
         AgentError: As `Session.run` and `Session.resume`.
     """
     assert job.setup is not None
-    folder, deadline = runs / run, Deadline(remaining)
+    folder = runs / run
     with deadline.watched() as hold:
         if unfinished is not None:
             before = unfinished.state
             server = job.setup.settings.base_url or before.settings.base_url
             setup = replace(job.setup, settings=replace(before.settings, base_url=server), seed=before.seed)
             session = session_of(setup, before.ledger.budget, observers, progress)
-            changed = changes(granted, unfinished, remaining)
             return await session.resume(folder, changes=changed, hold=hold), deadline.passed
         origin = {**job.setup.origin, "command": list(command)} if command else job.setup.origin
         session = session_of(replace(job.setup, origin=origin), budget_of(granted), observers, progress)
@@ -377,7 +337,7 @@ def told(result: Result, job_files: Mapping[str, str]) -> dict[str, Any]:
     gains = [relative_gain(e["before"], e["after"], e["effect"]) for e in exams if e["accepted"]]
     out: dict[str, Any] = {
         "run": result.run,
-        "status": result.status,
+        "status": "failed" if result.reason == "evaluator" else result.status,
         "reason": result.reason,
         "detail": result.detail,
         "sentence": result.sentence,

@@ -134,23 +134,33 @@ def _night(plan: Plan, search: bool, resume: bool, as_json: bool, words: tuple[s
     import asyncio
 
     from agent.batch.night import night
+    from agent.batch.outcome import Night
+    from agent.cli.finishing import lost
     from agent.notify import finished
 
     watch = _Watch(as_json)
+
+    def tell(done: Night) -> None:
+        for sentence in finished(done.folder, done.document, command=plan.on_finish, webhook=plan.webhook):
+            watch.say("warning", "notify.failed", sentence)
+
     with watch.display.shown():
-        done = asyncio.run(
-            night(
-                plan,
-                search=search,
-                resume=resume,
-                say=watch.say,
-                observers=(watch,),
-                progress=watch.progress,
-                command=words,
+        try:
+            done = asyncio.run(
+                night(
+                    plan,
+                    search=search,
+                    resume=resume,
+                    say=watch.say,
+                    observers=(watch,),
+                    progress=watch.progress,
+                    command=words,
+                    tell=tell,
+                )
             )
-        )
-    for sentence in finished(done.folder, done.document, command=plan.on_finish, webhook=plan.webhook):
-        watch.say("warning", "notify.failed", sentence)
+        except BaseException as error:
+            lost(plan.folder, error, plan.on_finish, plan.webhook)
+            raise
     if as_json:
         emit(done.document)
     else:

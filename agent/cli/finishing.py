@@ -44,10 +44,15 @@ def told(folder: Path, given: Mapping[str, Any], drive: Callable[[], int]) -> in
     try:
         code = drive()
     except BaseException as error:
-        _tell(folder, _failed(error), command, webhook)
+        lost(folder, error, command, webhook)
         raise
     _tell(folder, {**_saved(folder), "exit_code": code}, command, webhook)
     return code
+
+
+def lost(folder: Path, error: BaseException, command: str | None, webhook: str | None) -> None:
+    """Tell that something ended by an error, before it could save what came of it."""
+    _tell(folder, _failed(error), command, webhook)
 
 
 def _saved(folder: Path) -> dict[str, Any]:

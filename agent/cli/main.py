@@ -85,13 +85,19 @@ def cli() -> None:
     """
 
 
-def fail(error: dict[str, Any], as_json: bool) -> None:
-    """Print an error: one JSON document on stdout, or two lines for people on stderr."""
+def fail(error: dict[str, Any], as_json: bool, lines: bool = False) -> None:
+    """Print an error: one JSON document on stdout, or two lines for people on stderr, or one JSON line there."""
     from agent.redact import redact
 
     error = redact(error)
     if as_json:
         emit({"error": error})
+        return
+    if lines:
+        from agent.cli.jsonlines import JsonLines
+
+        more = {name: value for name, value in error.items() if name != "message"}
+        JsonLines(sys.stderr).say("error", "error", error["message"], **more)
         return
     click.echo(plain(f"truegain: {error['message']}"), err=True)
     if error.get("hint"):
@@ -102,6 +108,7 @@ def main(argv: list[str] | None = None) -> None:
     """Entry point of `truegain`; ends the process with the exit codes of docs/cli.md."""
     arguments = sys.argv[1:] if argv is None else argv
     as_json = "--json" in arguments
+    lines = arguments[:1] == ["batch"] and not sys.stderr.isatty()  # a schedule's log holds nothing else
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a terminal of another encoding shows what it can
@@ -109,18 +116,18 @@ def main(argv: list[str] | None = None) -> None:
         code = cli.main(arguments, prog_name="truegain", standalone_mode=False, obj=("truegain", *arguments))
         sys.exit(code if isinstance(code, int) else 0)
     except AgentError as error:
-        fail(error.to_json(), as_json)
+        fail(error.to_json(), as_json, lines)
         sys.exit(error.exit_code)
     except click.exceptions.Exit as error:
         sys.exit(error.exit_code)
     except click.Abort as error:
-        fail({"kind": "interrupted", "message": "interrupted", "hint": str(error)}, as_json)
+        fail({"kind": "interrupted", "message": "interrupted", "hint": str(error)}, as_json, lines)
         sys.exit(130)
     except click.ClickException as error:
         hint = "truegain --help"
         if isinstance(error, click.UsageError) and error.ctx is not None:
             hint = f"{error.ctx.command_path} --help"
-        fail({"kind": "config", "message": error.format_message(), "hint": hint}, as_json)
+        fail({"kind": "config", "message": error.format_message(), "hint": hint}, as_json, lines)
         sys.exit(2)
     except Exception as error:
         if not as_json:
@@ -129,5 +136,5 @@ def main(argv: list[str] | None = None) -> None:
 
         traceback.print_exc()
         hint = "this is a defect; please report it with what is on stderr"
-        fail({"kind": "internal", "message": f"{type(error).__name__}: {error}", "hint": hint}, as_json)
+        fail({"kind": "internal", "message": f"{type(error).__name__}: {error}", "hint": hint}, as_json, lines)
         sys.exit(1)

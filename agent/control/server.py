@@ -7,8 +7,9 @@ import contextlib
 import logging
 import os
 import signal
+import threading
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,11 @@ PATIENCE = 2.0
 """Seconds that a client has to send its request, and again to take the answer."""
 CLIENTS = 16
 """Clients that are listened to at once."""
+STOP, STOP_NOW = "on request; finishing what is in flight", "on request, at once"
+BY_REQUEST = (STOP, STOP_NOW)
+"""Details of a `stop.requested` that somebody asked for over the socket, for this run alone."""
+CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
+"""Signals that end a command, and what it ends with."""
 
 
 class Steering:
@@ -74,15 +80,17 @@ class Steering:
         if self.run.state.paused:
             self.run.record(RunContinued())
 
-    def stop(self, reason: str = "terminated", detail: str = "on request; finishing what is in flight") -> None:
-        """Finish what is in flight, save and end; the run can be resumed."""
+    def stop(self, reason: str = "terminated", detail: str = STOP) -> bool:
+        """Finish what is in flight, save and end; the run can be resumed. False when it is ending already."""
         state = self.run.state
-        if state.ended is None and state.halt is None:
-            self.run.record(StopRequested(reason, detail))
+        if state.ended is not None or state.halt is not None:
+            return False
+        self.run.record(StopRequested(reason, detail))
+        return True
 
     def cancel(self) -> None:
         """End at once; what was in flight is done again by a resume."""
-        self.stop(detail="on request, at once")
+        self.stop(detail=STOP_NOW)
         if self._task is not None:
             asyncio.get_running_loop().call_soon(self._task.cancel)
 
@@ -111,31 +119,62 @@ class Steering:
         return self.standing()
 
 
+_listeners: list[Callable[[signal.Signals], bool]] = []
+"""Who listens to signals now, the innermost last."""
+_before: dict[signal.Signals, Any] = {}
+"""What the signals did before anybody listened."""
+
+
+def _dispatch(number: signal.Signals) -> None:
+    """Tell whoever listens when the loop comes to it, for that may be another one than when the signal came."""
+    for heard in reversed(_listeners):
+        if heard(number):
+            return
+
+
 @contextlib.contextmanager
-def obeying(steering: Steering) -> Iterator[None]:
-    """The first Ctrl-C or SIGTERM finishes what is in flight and saves; the second one stops at once."""
+def listening(heard: Callable[[signal.Signals], bool]) -> Iterator[None]:
+    """Ctrl-C and SIGTERM go to `heard`; afterwards again to whoever listened before, by this or by `signal.signal`.
+
+    Args:
+        heard: Called in the running loop; False leaves the signal to whoever listened before.
+    """
+    if threading.current_thread() is not threading.main_thread():  # the caller's signals stay theirs
+        yield
+        return
     loop = asyncio.get_running_loop()
-    seen: list[int] = []
-
-    def stop(number: int) -> None:
-        seen.append(number)
-        if len(seen) == 1:
-            reason = "interrupted" if number == signal.SIGINT else "terminated"
-            steering.stop(reason, "finishing what is in flight; once more stops at once")
-        else:
-            steering.cancel()
-
-    numbers = [signal.SIGINT, signal.SIGTERM]
-    try:
-        for number in numbers:
-            loop.add_signal_handler(number, stop, number)
-    except (ValueError, RuntimeError, NotImplementedError):  # not the main thread: the caller's signals stay theirs
-        numbers = []
+    if not _listeners:
+        for number in CODES:
+            _before[number] = signal.getsignal(number)
+            loop.add_signal_handler(number, _dispatch, number)
+    _listeners.append(heard)
     try:
         yield
     finally:
-        for number in numbers:
-            loop.remove_signal_handler(number)
+        _listeners.remove(heard)
+        if not _listeners:
+            for number, earlier in _before.items():
+                loop.remove_signal_handler(number)
+                # What another loop's handler was called by does nothing on its own.
+                if earlier is not None and getattr(earlier, "__name__", "") != "_sighandler_noop":
+                    signal.signal(number, earlier)
+
+
+@contextlib.contextmanager
+def obeying(steering: Steering) -> Iterator[None]:
+    """The first Ctrl-C or SIGTERM finishes what is in flight and saves; the second one stops at once."""
+    seen: list[int] = []
+
+    def stop(number: signal.Signals) -> bool:
+        seen.append(number)
+        if len(seen) == 1:
+            reason = "interrupted" if number == signal.SIGINT else "terminated"
+            return steering.stop(reason, "finishing what is in flight; once more stops at once")
+        steering.cancel()
+        return True
+
+    with listening(stop):
+        yield
 
 
 class _Server:

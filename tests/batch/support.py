@@ -11,7 +11,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from agent.batch.night import Night, night
+from agent.batch.night import night
+from agent.batch.outcome import Night
 from agent.batch.plan import load
 from tests.cli_helpers import TOML, folder
 from tests.fake_provider import Behaviour, FakeProvider, Request, ok

@@ -244,3 +244,11 @@ def test_units_for_this_machine_name_the_file(tmp_path: Path) -> None:
     file = batch(tmp_path, "", "a")
     ran = call("batch", file, "--print-systemd", cwd=tmp_path)
     assert ran.code == 0 and str(file) in ran.out and "[Timer]" in ran.out
+
+
+def test_off_a_terminal_an_error_is_a_json_line_too(tmp_path: Path) -> None:
+    file = batch(tmp_path, "", "missing")
+    ran = cli("batch", file, "--only", "nosuch", cwd=tmp_path)
+    (line,) = ran.err.splitlines()
+    said = json.loads(line)
+    assert ran.code == 2 and said["level"] == said["event"] == "error" and "nosuch" in said["text"] and said["hint"]

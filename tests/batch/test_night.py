@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from agent.batch.plan import load
-from agent.batch.treasury import Spend, Treasury
+from agent.batch.spend import Spend
+from agent.batch.treasury import Treasury
 from agent.journal import FILE
 from agent.lock import problem_lock
 from agent.result import load_result, load_state
@@ -90,7 +91,7 @@ def test_one_failing_problem_stops_no_other(tmp_path: Path, clock: Clock) -> Non
     assert done.code == 2, "a wrong configuration is worse than a broken evaluator"
     assert "nonsense" in found["typo"]["detail"] and "typo/problem.toml" in found["typo"]["detail"]
     assert "at least" in found["small"]["detail"]
-    assert found["well"]["status"] == "exact" and found["broken"]["status"] == "initial"
+    assert found["well"]["status"] == "exact" and found["broken"]["status"] == "failed"
     text = (done.folder / "summary.md").read_text()
     assert "<b>" not in text.replace("\\<b\\>", "") and "| typo | failed |" in text
     only = load(file).only(("broken", "well"))
@@ -317,7 +318,8 @@ def test_a_problem_that_somebody_else_runs_is_left_to_them(tmp_path: Path, clock
     found = problems(done)
     assert done.code == found["a"]["exit_code"] == 75 and found["a"]["error"]["kind"] == "locked"
     assert str(os.getpid()) in found["a"]["detail"] and found["b"]["status"] == "exact"
-    assert not runs(tmp_path, "a") and found["a"]["spent"]["evaluations"] == 2, "the re-scoring alone"
+    assert not runs(tmp_path, "a") and found["a"]["spent"]["evaluations"] == 0, "nothing is measured beside another"
+    assert "is running this problem" in found["a"]["drift"]["error"]
 
 
 def test_the_next_order_follows_what_was_gained(tmp_path: Path, clock: Clock) -> None:
@@ -349,5 +351,5 @@ def test_a_summary_lies_where_people_and_programs_look(
     for name in ("summary.md", "summary.json"):
         assert (place / "latest" / name).read_bytes() == (done.folder / name).read_bytes()
     assert step.read_text() == "before\n" + (done.folder / "summary.md").read_text() + "\n"
-    assert f"truegain apply {problems(done)['a']['run']}" in done.document["next"]
+    assert f"truegain apply {tmp_path / 'runs' / problems(done)['a']['run']}" in done.document["next"]
     assert one_night(file, clock).name == "2026-03-02-2", "a second night of the same date"

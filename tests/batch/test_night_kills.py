@@ -21,12 +21,12 @@ from tests.cli_helpers import begin, cli, finish
 PATIENCE = 120.0
 HEAD = """
 [caps]
-evaluations = 118
+evaluations = 160
 
 [drift]
 split = "off"
 """
-"""The last problem wants 80 evaluations and gets 58."""
+"""What was cut off is measured again and counts too, so the cap leaves some room for that."""
 MODEL = """
 [models]
 propose = "openai:fake"
@@ -113,7 +113,7 @@ def test_a_night_that_was_killed_twice_ends_as_if_it_had_not_been(tmp_path: Path
     before, after = undisturbed.json, resumed.json
     assert before["night"].rpartition("-")[2] == after["night"].rpartition("-")[2] == "1", "it is one night"
     assert ends(after, place / "runs") == ends(before, calm / "runs")
-    assert after["spent"]["night"]["evaluations"] == 118
+    assert after["spent"]["night"]["evaluations"] == 140
     spent = after["spent"]["night"]
     possibly = spent["possibly_spent"]
     assert 0 < spent["calls"] <= took <= spent["calls"] + possibly.get("calls", 0)

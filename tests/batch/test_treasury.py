@@ -16,7 +16,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.batch.treasury import FILE, Grant, Scope, Spend, Treasury, room
+from agent.batch.spend import Spend
+from agent.batch.treasury import FILE, Grant, Scope, Treasury, room
 from agent.errors import RunLocked, StoreError
 from agent.lock import LOCK
 
