@@ -162,7 +162,8 @@ class _Night:
         return accounts.scopes(self.plan, entry, self.row.id, month_of(self.now()))
 
     def _report(self, name: str) -> dict[str, Any]:
-        return self.reports.setdefault(name, {"status": "waiting", "exit_code": 0, "final": False})
+        status = "waiting" if self.searching else "not searched"
+        return self.reports.setdefault(name, {"status": status, "exit_code": 0, "final": False})
 
     def _tell(self, job: Job, **fields: Any) -> None:
         """What became of a problem; kept, and said."""

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from agent.batch import limits as allowed
 from agent.batch import work
-from agent.batch.accounts import going_on, places, scopes
+from agent.batch.accounts import found, going_on, places, scopes
 from agent.batch.place import deadline, month_of
 from agent.batch.plan import Plan
 from agent.batch.treasury import Grant, Room, Scope, Treasury, room
 from agent.errors import AgentError
 from agent.forecast import forecast
+from agent.lock import is_locked
 
 NEW = 0
 """Stands for a night that has not begun; stored ones count from 1."""
@@ -33,9 +35,10 @@ async def preview(plan: Plan, now: float, *, search: bool = True, resume: bool =
         end = deadline(plan.until, row.began if row is not None else now)
         remaining = None if end is None else end - now
         order = places(plan, treasury, plan.entries, resume)
-        given = list(treasury.grants())
+        dead = not is_locked(plan.folder)  # whoever did not settle a grant; the night will, by the run's journal
+        given = [_settled(plan, treasury, grant) if dead else grant for grant in treasury.grants()]
         entries = {entry.name: entry for entry in plan.entries}
-        found = []
+        out = []
         for place in order:
             entry = entries[place.problem]
             drift, job = 0.0, work.begin(entry, treasury)
@@ -44,8 +47,8 @@ async def preview(plan: Plan, now: float, *, search: bool = True, resume: bool =
                 told = room(wanted, scopes(plan, entry, night, month), given)
                 drift = told.limits["evaluations"]
                 given.append(Grant(0, night, entry.name, "drift", "", now, month, {"evaluations": drift}))
-            found.append({**place.to_json(), "drift_evaluations_at_most": drift})
-        for item in found if search else ():
+            out.append({**place.to_json(), "drift_evaluations_at_most": drift})
+        for item in out if search else ():
             entry = entries[item["problem"]]
             limits = [*scopes(plan, entry, night, month), Scope("until", allowed.until_scope(remaining), night=-1)]
             outlook = await _one(plan, treasury, entry, limits, given, resume)
@@ -62,9 +65,13 @@ async def preview(plan: Plan, now: float, *, search: bool = True, resume: bool =
         "goes_on": row.name if row is not None else None,
         "until": end,
         "caps": {"night": dict(plan.caps), "month": dict(plan.month)},
-        "problems": found,
+        "problems": out,
         "next": f"truegain batch {plan.file}",
     }
+
+
+def _settled(plan: Plan, treasury: Treasury, grant: Grant) -> Grant:
+    return grant if grant.settled is not None else replace(grant, settled=found(plan, treasury, grant)[0])
 
 
 async def _one(

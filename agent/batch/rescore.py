@@ -320,6 +320,7 @@ def _result(
 def _sentence(problem: Problem, found: Scores, drifts: list[Drift], wanted: int, unreached: int, failure: str) -> str:
     goal = problem.spoken
     unit = f" {goal.unit}" if goal.unit else ""
+    what = "rows" if problem.data else "repeats"
     parts = [item.sentence for item in drifts]
     if found.mean is None:
         why = f" ({failure})" if failure else ""
@@ -332,16 +333,17 @@ def _sentence(problem: Problem, found: Scores, drifts: list[Drift], wanted: int,
         if found.found is not None:
             nights += f" (p = {found.found.p:.2g})"
             small = found.found.smallest
-            least = (
-                f"; no shift could be shown with {found.rows} rows"
-                if small is None
-                else f"; a shift under {small:.2g}{unit} could be missed"
-            )
+            if small is None:
+                least = f"; no shift could be shown with {found.rows} {what}"
+            elif small > 0:
+                least = f"; a shift under {small:.2g}{unit} could be missed"
+            else:  # any shift of all rows alike is seen; scores of two kinds never shift so
+                least = f"; a change on a few of the {found.rows} {what} could be missed"
         parts.append(
             f"no drift of {goal.name}: {found.mean:.4g}{unit} now, {found.before:.4g}{unit} in {nights}{least}"
         )
     if unreached:
-        parts.append(f"{unreached} of {wanted} {'rows' if problem.data else 'repeats'} were not reached")
+        parts.append(f"{unreached} of {wanted} {what} were not reached")
     elif found.mean is not None and found.rows + found.failed < wanted and found.nights:
-        parts.append(f"{found.rows} of {wanted} rows could be compared")
+        parts.append(f"{found.rows} of {wanted} {what} could be compared")
     return "; ".join(parts)

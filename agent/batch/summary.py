@@ -211,9 +211,9 @@ def markdown(document: Mapping[str, Any]) -> str:
     spent, caps = document["spent"], document["caps"]
     for kind in KINDS:
         cells = [
-            _amount(spent["night"], kind),
+            amount(spent["night"], kind),
             _cap(caps["night"], kind),
-            _amount(spent["month"], kind),
+            amount(spent["month"], kind),
             _cap(caps["month"], kind),
         ]
         lines.append(f"| {kind} | {' | '.join(cells)} |")
@@ -238,7 +238,8 @@ def _cell(text: str) -> str:
     return shown
 
 
-def _amount(spent: Mapping[str, Any], kind: str) -> str:
+def amount(spent: Mapping[str, Any], kind: str) -> str:
+    """What was spent of a kind, and possibly spent beyond that, in words."""
     possibly = spent["possibly_spent"].get(kind, 0)
     mark = "at least " if kind == "usd" and not spent["usd_known"] else ""
     return f"{mark}{spent[kind]:.6g}" + (f" (possibly {possibly:.6g} more)" if possibly else "")
@@ -249,11 +250,11 @@ def _cap(caps: Mapping[str, float], kind: str) -> str:
 
 
 def _spent(spent: Mapping[str, Any]) -> str:
-    parts = [f"{_amount(spent, 'evaluations')} evaluations"]
+    parts = [f"{amount(spent, 'evaluations')} evaluations"]
     if spent["calls"] or spent["possibly_spent"].get("calls"):
-        parts.append(f"{_amount(spent, 'calls')} calls")
+        parts.append(f"{amount(spent, 'calls')} calls")
     if spent["usd"]:
-        parts.append(f"${_amount(spent, 'usd')}")
+        parts.append(f"${amount(spent, 'usd')}")
     return ", ".join(parts)
 
 

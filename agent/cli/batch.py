@@ -227,6 +227,8 @@ def _preview(document: dict[str, Any], as_json: bool) -> None:
 def _status(document: dict[str, Any], as_json: bool) -> None:
     import time
 
+    from agent.batch.summary import amount
+
     if as_json:
         emit(document)
         return
@@ -236,13 +238,13 @@ def _status(document: dict[str, Any], as_json: bool) -> None:
         began = time.strftime("%Y-%m-%d %H:%M", time.localtime(night["began"]))
         usd = f"${spent['usd']:.4f}" if spent["usd_known"] else f"${spent['usd']:.4f} or more"
         code = "–" if night["exit_code"] is None else night["exit_code"]
-        rows.append((night["night"], began, code, f"{spent['evaluations']:g}", f"{spent['calls']:g}", usd))
+        rows.append((night["night"], began, code, amount(spent, "evaluations"), amount(spent, "calls"), usd))
     if rows:
         table(rows, ("NIGHT", "BEGAN", "EXIT", "EVALUATIONS", "CALLS", "SPENT"))
         click.echo("")
     whole, caps = document["spent"]["month"], document["caps"].get("month") or {}
     parts = [
-        f"{whole[kind]:g}{f' of {caps[kind]:g}' if kind in caps else ''} {kind}"
+        f"{amount(whole, kind)}{f' of {caps[kind]:g}' if kind in caps else ''} {kind}"
         for kind in BUDGET
         if whole[kind] or kind in caps
     ]

@@ -7,6 +7,7 @@ import contextlib
 import logging
 import os
 import signal
+import socket
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -22,6 +23,8 @@ log = logging.getLogger(__name__)
 
 PATIENCE = 2.0
 """Seconds that a client has to send its request, and again to take the answer."""
+YOUNG = 3600.0
+"""Seconds for which an unanswered socket is left alone."""
 CLIENTS = 16
 """Clients that are listened to at once."""
 STOP, STOP_NOW = "on request; finishing what is in flight", "on request, at once"
@@ -226,6 +229,20 @@ class _Server:
                 await asyncio.wait(slow)
 
 
+def _sweep(place: Path) -> None:
+    """Remove sockets of processes that have died without a word. A young one may not listen yet, and stays."""
+    for path in place.glob("*.sock"):
+        with contextlib.suppress(OSError):
+            if time.time() - path.stat().st_mtime < YOUNG:
+                continue
+            with socket.socket(socket.AF_UNIX) as asking:
+                asking.settimeout(0.1)
+                try:
+                    asking.connect(str(path))
+                except ConnectionRefusedError:
+                    path.unlink()
+
+
 @contextlib.asynccontextmanager
 async def serving(steering: Steering, folder: Path) -> AsyncIterator[None]:
     """Answer requests while the run is driven. The caller holds the run's lock, so whatever is left there is stale.
@@ -236,6 +253,7 @@ async def serving(steering: Steering, folder: Path) -> AsyncIterator[None]:
     try:
         path = address(folder)
         path.unlink(missing_ok=True)
+        _sweep(path.parent)
         listening = await asyncio.start_unix_server(server.client, path, limit=LIMIT)
         Control(str(path), os.getpid(), time.time()).write(folder)
     except (StoreError, OSError) as error:

@@ -252,3 +252,19 @@ def test_off_a_terminal_an_error_is_a_json_line_too(tmp_path: Path) -> None:
     (line,) = ran.err.splitlines()
     said = json.loads(line)
     assert ran.code == 2 and said["level"] == said["event"] == "error" and "nosuch" in said["text"] and said["hint"]
+
+
+def test_after_a_kill_a_dry_run_predicts_what_the_next_command_grants(tmp_path: Path) -> None:
+    place = gated(tmp_path)
+    bowl(tmp_path / "b")
+    file = batch(tmp_path, QUIET + "[caps]\nevaluations = 25\n", "a", "b")
+    process = begin("batch", file, "--json", cwd=tmp_path)
+    until(place / "count", 5)
+    process.kill()
+    assert finish(process).code == -signal.SIGKILL
+    told = call("batch", file, "--dry-run", "--json", cwd=tmp_path).json
+    (place / "go").touch()
+    again = cli("batch", file, "--json", cwd=tmp_path)
+    assert again.code == 0 and told["goes_on"] == again.json["night"]
+    really = {name: found["granted"]["evaluations"] for name, found in problems(again.json).items()}
+    assert {item["problem"]: item["granted"]["evaluations"] for item in told["problems"]} == really

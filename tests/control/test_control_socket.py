@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import socket
 import stat
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -319,3 +320,22 @@ async def test_pausing_waits_until_nothing_is_in_flight_and_not_longer_than_it_m
         assert (await asked(folder, "go"))["state"] in ("running", "finished"), "nothing to do is no error"
 
     assert (await life(tmp_path / "run", story)).status == "exact"
+
+
+async def test_sockets_of_the_dead_are_cleared_away_and_those_of_the_living_stay(tmp_path: Path) -> None:
+    place = address(tmp_path / "run").parent
+    for name in ("dead", "young", "alive"):
+        with socket.socket(socket.AF_UNIX) as made:
+            made.bind(str(place / f"{name}.sock"))
+            made.listen()
+            if name == "alive":
+                alive = made.dup()
+    for name in ("dead", "alive"):
+        os.utime(place / f"{name}.sock", (1.0, 1.0))
+
+    async def story(folder: Path, held: Held, task: asyncio.Task[Result]) -> None:
+        kept = {path.name for path in place.glob("*.sock")}
+        assert kept == {"young.sock", "alive.sock", address(folder).name}
+
+    await life(tmp_path / "run", story)
+    alive.close()
