@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from agent.gate.custody import Custody
     from agent.llm.gateway import Llm
     from agent.llm.types import Adapter
+    from agent.setup import Setup
 
 SHOWN_VERSIONS = ("truegain", "openai", "anthropic", "xllamacpp", "numpy")
 
@@ -88,6 +89,23 @@ class Session:
     custody: Custody | None = field(default=None, init=False)
     sandbox: Mapping[str, Any] = field(default_factory=dict, init=False)
     """What the evaluator's sandbox is here (see `Evaluator`); {} where candidates are no programs."""
+
+    @classmethod
+    def of(cls, setup: Setup, **more: Any) -> Session:
+        """The session of a problem file; `more` goes first."""
+        given: dict[str, Any] = {
+            "problem": setup.problem,
+            "settings": setup.settings,
+            "budget": setup.budget,
+            "seed": setup.seed,
+            "env": setup.env,
+            "checks": setup.checks,
+            "shares": setup.shares,
+            "starts": setup.starts,
+            "warm_from": setup.warm_from,
+            "origin": setup.origin,
+        }
+        return cls(**{**given, **more})
 
     def divide(self, folder: Path | None = None) -> None:
         """Give the rows their splits; those of a run's folder are remembered beside it, for all later runs.

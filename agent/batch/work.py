@@ -146,21 +146,7 @@ def begun(folder: Path) -> bool:
 
 def session_of(setup: Setup, budget: Budget, observers: tuple[Observer, ...] = (), progress: Any = None) -> Session:
     """The session of a problem with this budget."""
-    return Session(
-        problem=setup.problem,
-        settings=setup.settings,
-        budget=budget,
-        seed=setup.seed,
-        observers=observers,
-        progress=progress,
-        env=setup.env,
-        checks=setup.checks,
-        shares=setup.shares,
-        starts=setup.starts,
-        warm_from=setup.warm_from,
-        origin=setup.origin,
-        service=True,
-    )
+    return Session.of(setup, budget=budget, observers=observers, progress=progress, service=True)
 
 
 def measured_again(setup: Setup, rows: int) -> int:

@@ -183,21 +183,10 @@ def session_of(setup: Setup, display: Display | JsonLines | None = None, service
     """The session of a problem file, watched by a display; `service` as in `Session`."""
     from agent.session import Session
 
-    return Session(
-        problem=setup.problem,
-        settings=setup.settings,
-        budget=setup.budget,
-        seed=setup.seed,
-        observers=(display,) if display is not None else (),
-        progress=display.progress if display is not None else None,
-        env=setup.env,
-        checks=setup.checks,
-        shares=setup.shares,
-        starts=setup.starts,
-        warm_from=setup.warm_from,
-        origin=setup.origin,
-        service=service,
-    )
+    watched_by: dict[str, Any] = {}
+    if display is not None:
+        watched_by = {"observers": (display,), "progress": display.progress}
+    return Session.of(setup, service=service, **watched_by)
 
 
 Make = Callable[["Display | JsonLines", Callable[[Any], None] | None], Any]
