@@ -101,6 +101,7 @@ FLOORS = (
         "curves",
         "problem",
         "evaluation",
+        "spans",
         "events",
         "redact",
         "lock",
@@ -109,6 +110,7 @@ FLOORS = (
     ),
     (
         "journal",
+        "trace",
         "lines",
         "orders",
         "wall",
