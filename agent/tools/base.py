@@ -30,6 +30,8 @@ CHARS = 6000
 """Most characters of a tool's answer: its head and its tail."""
 SECONDS = 120.0
 """How long a tool may take, unless it says something else."""
+CONSULTS = frozenset({"critic", "second"})
+"""Tools that ask a model themselves, which has limits of its own."""
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
 """What all providers take as a tool's name."""
 
@@ -68,6 +70,9 @@ class Tool:
         function: Takes the desk and the arguments by name; gives text, or what JSON can say.
         read: Makes the function's arguments of what the model gave. Raises ValueError, in words for the model.
         seconds: How long it may take; None for one with limits of its own.
+        pure: It reads and writes the notebook and the history alone, and gives the same each time: a conversation that
+            goes on after a kill calls it again, in order, where another tool's answer is taken from the record.
+        rows: How many measurements a call asks for, of the context and the arguments; None for a tool without any.
     """
 
     name: str
@@ -76,6 +81,8 @@ class Tool:
     function: Callable[..., Awaitable[Any]]
     read: Callable[[Mapping[str, Any]], dict[str, Any]] = dict
     seconds: float | None = SECONDS
+    pure: bool = False
+    rows: Callable[[Context, Mapping[str, Any]], int] | None = None
 
     def __post_init__(self) -> None:
         if not NAME.fullmatch(self.name):
@@ -85,7 +92,7 @@ class Tool:
             )
 
 
-def tool_of(function: Callable[..., Any], *, name: str = "", seconds: float | None = SECONDS) -> Tool:
+def tool_of(function: Callable[..., Any], *, name: str = "", **more: Any) -> Tool:
     """A tool of a function.
 
     Args:
@@ -93,7 +100,7 @@ def tool_of(function: Callable[..., Any], *, name: str = "", seconds: float | No
             a docstring with an `Args:` section. A first parameter that is called `desk` is given the Desk and is not
             part of the schema. A plain function runs in a thread of its own, which is abandoned when it takes too long.
         name: Under which the model calls it; by default the function's.
-        seconds: As for Tool.
+        more: Of what a Tool has: seconds, pure, rows.
 
     Raises:
         ConfigError: It has no docstring, a parameter without a type, or one that JSON cannot say.
@@ -111,7 +118,7 @@ def tool_of(function: Callable[..., Any], *, name: str = "", seconds: float | No
             return await function(*place, **given)
         return await _in_thread(lambda: function(*place, **given))
 
-    return Tool(label, description, schema, run, read, seconds)
+    return Tool(label, description, schema, run, read, **more)
 
 
 def _documented(function: Callable[..., Any], label: str) -> tuple[str, dict[str, str]]:
@@ -255,7 +262,29 @@ def _usage(tool: Tool) -> str:
     return f"one JSON object with {', '.join(names)}" if names else "no arguments: {}"
 
 
-TABLE: dict[str, str] = {}
+TABLE: dict[str, str] = {
+    "candidate": "agent.tools.history:candidate",
+    "critic": "agent.tools.critic:critic",
+    "diff": "agent.tools.diff:diff",
+    "evaluate": "agent.tools.evaluate:evaluate",
+    "failures": "agent.tools.history:failures",
+    "files": "agent.tools.files:files",
+    "hypothesis": "agent.tools.hypothesis:hypothesis",
+    "outcome": "agent.tools.hypothesis:outcome",
+    "parameters": "agent.tools.statistics:parameters",
+    "pareto": "agent.tools.history:pareto",
+    "python": "agent.tools.python:python",
+    "read_file": "agent.tools.files:read_file",
+    "read_row": "agent.tools.statistics:read_row",
+    "recent": "agent.tools.history:recent",
+    "rows": "agent.tools.statistics:rows",
+    "search_files": "agent.tools.files:search_files",
+    "search_trace": "agent.tools.traces:search_trace",
+    "second": "agent.tools.second:second",
+    "surrogate": "agent.tools.surrogate:surrogate",
+    "top": "agent.tools.history:top",
+    "trace": "agent.tools.traces:trace",
+}
 """Tools by name."""
 
 
@@ -273,7 +302,9 @@ def load(name: str, folder: Path | None = None) -> Tool:
     if target is not None:
         module, _, attribute = target.partition(":")
         found = getattr(importlib.import_module(module), attribute)
-        return replace(found, name=name) if isinstance(found, Tool) else tool_of(found, name=name)
+        if isinstance(found, Tool):
+            return replace(found, name=name)
+        return tool_of(found, name=name, seconds=None if name in CONSULTS else SECONDS)
     if ":" not in name:
         raise ConfigError(
             f"tools: there is no tool {name!r}",
