@@ -135,8 +135,9 @@ class Doing:
         name: str,
         arguments: Mapping[str, Any] | None,
         work: Callable[[str], Awaitable[tuple[str, bool]]],
-    ) -> tuple[str, bool]:
-        """A tool's answer; see `Context.step`."""
+        reads: Callable[[], list[str]],
+    ) -> tuple[str, bool, list[str]]:
+        """A tool's answer, and the rows that count as read by it; see `Context.step`."""
         run, place = self._run, (conversation, turn, index)
         given = None if arguments is None else dict(arguments)
         steps = run.state.steps
@@ -145,10 +146,10 @@ class Doing:
             began = asyncio.get_running_loop().time()
             text, error = await work(step_key(*place))
             seconds = round(asyncio.get_running_loop().time() - began, 6)
-            ended = ToolEnded(self._proposal, conversation, turn, index, name, given, text, error, seconds)
+            ended = ToolEnded(self._proposal, conversation, turn, index, name, given, text, error, seconds, reads())
             run.record(ended)
         done = steps[self._proposal][place]  # as it is stored, without keys and credentials
-        return done.text, done.error
+        return done.text, done.error, done.reads
 
 
 def step_key(conversation: str, turn: int, index: int) -> str:

@@ -181,6 +181,8 @@ class ToolEnded(Event):
         text: The answer.
         error: Whether it says that the tool failed.
         seconds: How long it took.
+        reads: Rows of train that it read or measured, so that a decision which takes its answer from here counts as
+            made with them too.
     """
 
     proposal: int
@@ -192,6 +194,7 @@ class ToolEnded(Event):
     text: str
     error: bool
     seconds: float
+    reads: list[str] = field(default_factory=list)
     type: ClassVar[str] = "tool.ended"
 
 

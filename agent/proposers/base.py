@@ -102,8 +102,15 @@ class Effects(Protocol):
     async def consult(self, request: ModelRequest, role: str, key: str) -> Completion: ...
 
     async def step(
-        self, conversation: str, turn: int, index: int, name: str, arguments: Mapping[str, Any] | None, work: Work
-    ) -> tuple[str, bool]: ...
+        self,
+        conversation: str,
+        turn: int,
+        index: int,
+        name: str,
+        arguments: Mapping[str, Any] | None,
+        work: Work,
+        reads: Callable[[], list[str]],
+    ) -> tuple[str, bool, list[str]]: ...
 
 
 @dataclass
@@ -249,7 +256,10 @@ class Context:
         """
         if self.effects is None:
             return await work(f"{conversation}.{turn}.{index}")
-        return await self.effects.step(conversation, turn, index, name, arguments, work)
+        given = (conversation, turn, index, name, arguments, work)
+        text, error, rows = await self.effects.step(*given, lambda: list(self.reads))
+        self._reads(rows)
+        return text, error
 
     def _reads(self, rows: Iterable[str]) -> None:
         self.reads.extend(row for row in rows if row not in self.reads)

@@ -100,6 +100,8 @@ class Conversation:
         self._counts: Counter[str] = Counter()
         self._answers: dict[str, tuple[str, bool]] = {}
         self._ids: set[str] = set()
+        self._own: dict[int, Context] = {}
+        """What each call of this turn may use."""
         self._over = ""
 
     async def run(self, request: ModelRequest) -> str:
@@ -186,6 +188,10 @@ class Conversation:
         others = [index for index in range(len(calls)) if index not in pure]
         found.update(zip(others, await _together([plans[index]() for index in others]), strict=True))
         texts = [found[index] for index in range(len(calls))]
+        for index in sorted(self._own):
+            rows = self._own[index].reads
+            self._context.reads.extend(row for row in rows if row not in self._context.reads)
+        self._own.clear()
         for wanted, answer in zip(calls, texts, strict=True):
             self._answers.setdefault(_same(wanted), answer)
         answers = [
@@ -218,12 +224,20 @@ class Conversation:
         tool, rows = self._tools[wanted.name], self._rows(wanted)
 
         async def pure() -> tuple[str, bool]:
-            known = await call(tool, self._desk(""), wanted.arguments, chars=self._chars)
+            known = await call(tool, self._desk(self._context, ""), wanted.arguments, chars=self._chars)
             return await self._step(wanted, index, lambda _: _ready(known))
 
         async def run() -> tuple[str, bool]:
-            text, error = await self._step(
-                wanted, index, lambda key: call(tool, self._desk(key), wanted.arguments, chars=self._chars)
+            # Randomness and the account of what was read are the call's own, since tools run side by side.
+            own = self._own[index] = copy.copy(self._context)
+            own.rng, own.reads = random.Random(f"{self._seed} {self.turn} {index}"), []
+            text, error = await own.step(
+                NAME,
+                self.turn,
+                index,
+                wanted.name,
+                wanted.arguments,
+                lambda key: call(tool, self._desk(own, key), wanted.arguments, chars=self._chars),
             )
             if error:
                 self._left.evaluations += rows
@@ -268,10 +282,8 @@ class Conversation:
         left.evaluations -= rows
         return ""
 
-    def _desk(self, key: str) -> Desk:
-        own = copy.copy(self._context)  # its lists are shared; randomness is not, since tools run side by side
-        own.rng = random.Random(f"{self._seed} {self.turn} {key}")
-        return Desk(own, key, self._context.options, self._notebook)
+    def _desk(self, context: Context, key: str) -> Desk:
+        return Desk(context, key, context.options, self._notebook)
 
     async def _step(self, wanted: ToolCall, index: int, work: Callable[[str], Pending]) -> tuple[str, bool]:
         return await self._context.step(NAME, self.turn, index, wanted.name, wanted.arguments, work)
