@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -20,10 +21,12 @@ from agent.events import CallEnded, CallStarted, LookAsked, ProposalEnded, ToolE
 from agent.ledger import Budget
 from agent.replay import replay
 from agent.result import Result
+from agent.session import Session
+from agent.settings import Settings
 from tests.agentic_runs import NAMES, heard, model, session
 from tests.cli_helpers import environment
 from tests.fake_provider import Behaviour, FakeProvider, Request, error, ok, rate_limited, refusal, tools
-from tests.support import entries
+from tests.support import Direct, entries
 
 ROOT = Path(__file__).parents[1]
 
@@ -224,3 +227,45 @@ async def test_a_wrong_option_stops_a_run_before_it_begins(provider: FakeProvide
             tmp_path / "run"
         )
     assert provider.calls == 0
+
+
+async def test_rows_that_tools_read_count_for_the_proposal_also_after_a_resume(
+    provider: FakeProvider, tmp_path: Path
+) -> None:
+    import tests.row_support as rows
+
+    def answer(request: Request) -> Behaviour:
+        first, results = heard(request)
+        train = re.findall(r"row-\d+", first)
+        if not results:
+            looked = {"changes": {"x": 0.1}, "examples": train[2:4]}
+            return tools(("read_row", {"row": train[0]}), ("evaluate", looked), ("read_row", {"row": "row-9999"}))
+        if len(results) == 3 and stopped:
+            stopped.pop()
+            return error(401, "no_such_key")
+        return tools(("submit", {"changes": {"x": 0.2 + len(results) / 100}, "rationale": "as measured"}))
+
+    provider.answer, stopped = answer, [True]
+
+    def new() -> Session:
+        problem = rows.problem(data=rows.rows(60), folder=Path(__file__).parent)
+        settings = {"proposer": "agentic", "models": {"propose": NAMES[2]}, "options": {"evaluations": 1}}
+        budget = Budget(evaluations=200)
+        return Session(problem, Settings.from_json(settings), budget=budget, executor=Direct(problem), seed=1)
+
+    folder = tmp_path / "run"
+    await new().run(folder)
+    assert not events(folder, ProposalEnded)
+    asked = provider.calls
+    await new().resume(folder)
+    first = events(folder, ProposalEnded)[0]
+    done = [item for item in events(folder, ToolEnded) if item.proposal == 1]
+    train = re.findall(r"row-\d+", heard(provider.requests[0])[0])
+    by_index = {item.index: item for item in done if item.turn == 1}
+    assert "row-9999" in by_index[2].text and by_index[2].error
+    assert "accuracy=" in by_index[1].text
+    assert by_index[1].text.count("row-") == 2
+    assert first.proposals[0]["read"] == [train[0], *train[2:4]]
+    assert [item.turn for item in done] == [1, 1, 1, 2]
+    assert provider.calls > asked
+    await same_again(folder)
