@@ -23,6 +23,8 @@ TOOLS = (
     ToolSpec("read", "Reads a row.", {"type": "object", "properties": {"row": {"type": "string"}}}),
 )
 NAME = "tests.stepper:Stepper"
+NOISY = False
+"""Set by `tests.step_kill_worker`."""
 
 
 def call(number: int, name: str, **arguments: Any) -> ToolCall:

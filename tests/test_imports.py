@@ -110,7 +110,7 @@ FLOORS = (
     ),
     (
         "journal",
-        "looks",
+        "previews",
         "recorder",
         "streams",
         "threads",

@@ -1,0 +1,49 @@
+"""Lives of a run that works in steps, which `tests.test_step_kills` ends; else as in `tests.kill_worker`.
+
+python -m tests.step_kill_worker
+
+workers, seed, evaluations, calls    of the run
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from agent.evaluators.function import FunctionEvaluator
+from agent.goals import Objective
+from agent.ledger import Budget
+from agent.problem import Problem
+from agent.session import Session
+from agent.settings import Settings
+from agent.space import Candidate, Space
+from tests import kill_worker, stepper
+from tests.support import SPACE, loss
+
+
+async def measured(candidate: Any, seed: int, replicate: int) -> float:
+    kill_worker.note(kill_worker.EXECUTED, Candidate(candidate).id, replicate, seed)
+    await asyncio.sleep(kill_worker.RNG.uniform(0, 0.003))
+    return loss(candidate, seed, replicate, noise=0.05 if stepper.NOISY else 0.0)
+
+
+def session(life: Mapping[str, Any]) -> Session:
+    stepper.NOISY = life["noisy"]
+    problem = Problem(
+        name="bowl",
+        space=Space(SPACE),
+        evaluator=FunctionEvaluator(measured, names=("value",)),
+        objectives=(Objective("value"),),
+        deterministic=not life["noisy"],
+        folder=Path(__file__).parent,
+    )
+    settings = Settings(models={"propose": "scripted:test"}, workers=life["workers"], proposer=stepper.NAME)
+    budget = Budget(evaluations=life["evaluations"], calls=life["calls"])
+    return Session(problem, settings, budget, seed=life["seed"], model=kill_worker.Asked(stepper.model))
+
+
+if __name__ == "__main__":
+    kill_worker.session = session
+    kill_worker.main()
