@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from agent.llm.types import ModelRequest
 
 FALLBACK = "agentic:fallback"
+TALK = "agentic:conversation"
+"""Source of what is said of a conversation as a whole, which no later prompt repeats."""
 CONSULTED = (6000, 2000)
 """Tokens in and out of a call of another model, at most, in a forecast."""
 SHOWN = 8
@@ -126,7 +128,7 @@ class Agentic:
         """
         options = read(Options, context.options)
         if context.ask is None:
-            context.reject("there is no model to ask", SOURCE)
+            context.reject("there is no model to ask", TALK)
             return drawn(context, n, FALLBACK)
         memory = dict(context.memory or {})
         notebook: dict[str, Any] = {"hypotheses": memory.get("hypotheses", [])}
@@ -138,7 +140,7 @@ class Agentic:
                 untooled = None
             except Untooled as caught:
                 if untooled is None:
-                    context.reject(f"{caught}; it is asked for a reply that fits a schema instead", SOURCE)
+                    context.reject(f"{caught}; it is asked for a reply that fits a schema instead", TALK)
                 untooled = context.decision
         if untooled is not None and not submissions.taken:
             await _plain(context, submissions, notebook)
@@ -186,7 +188,7 @@ class Agentic:
             taken = {tool.name for tool in tools}
             for tool in remote:
                 if tool.name in taken or tool.name == "submit":
-                    context.reject(f"the tool {tool.name} of a server has the name of another one", SOURCE)
+                    context.reject(f"the tool {tool.name} of a server has the name of another one", TALK)
                 else:
                     tools.append(tool)
             await self._held(context, options, submissions, notebook, tools, allowance)
@@ -208,12 +210,12 @@ class Agentic:
             ended = f"the reply cannot be used: {error.message}"
         except (BudgetExceeded, ProviderError, ConfigError) as error:
             if not conversation.turn and _refuses_tools(error):
-                raise Untooled(f"the model takes no tools: {cards.clip(error.message, 200)}") from None
+                raise Untooled(f"the model takes no tools ({cards.clip(error.message, 200)})") from None
             if not submissions.taken or isinstance(error, ConfigError) or getattr(error, "fatal", False):
                 raise
             ended = error.message
         if ended and len(submissions.taken) < submissions.wanted:
-            context.reject(f"{len(submissions.taken)} of {submissions.wanted} submitted: {ended}", SOURCE)
+            context.reject(f"{len(submissions.taken)} of {submissions.wanted} submitted: {ended}", TALK)
 
 
 def offered(problem: Problem, options: Options) -> list[Tool]:
@@ -253,7 +255,7 @@ def _refuses_tools(error: AgentError) -> bool:
 
 def _allowance(context: Context, options: Options) -> Allowance:
     left = context.left.get("evaluations", math.inf)
-    evaluations = math.floor(options.evaluations * left) if math.isfinite(left) else MOST
+    evaluations = min(math.ceil(options.evaluations * left), math.floor(left)) if math.isfinite(left) else MOST
     return Allowance(
         options.turns, options.calls, evaluations if options.evaluations else 0, options.consults, options.tokens
     )
@@ -307,7 +309,7 @@ def _told(context: Context, notebook: Mapping[str, Any], submissions: Submission
     """What is said of the state of the search, with tools and without."""
     train = [item.id for item in context.problem.split("train")]
     return {
-        "facts": cards.facts(context, "agentic", list(context.problem.space)),
+        "facts": cards.facts(context, SOURCE, list(context.problem.space)),
         "hypotheses": lines(context.problem, context.history, notebook),
         "examples": f"{len(train)}, with ids such as {', '.join(train[:5])}" if train else "",
         "wanted": submissions.wanted,

@@ -60,9 +60,10 @@ class Allowance:
     tokens: int
 
     def __str__(self) -> str:
-        more = [(self.evaluations, "measurements"), (self.consults, "calls of other models")]
-        parts = [f"{self.turns} turns", f"{self.calls} tool calls"]
-        return ", ".join([*parts, *(f"{count} {what}" for count, what in more if count)])
+        parts = [(self.turns, "turn"), (self.calls, "tool call")]
+        more = [(self.evaluations, "measurement"), (self.consults, "consultation")]
+        said = [*parts, *(item for item in more if item[0])]
+        return ", ".join(f"{count} {what}{'' if count == 1 else 's'}" for count, what in said)
 
 
 class Conversation:
@@ -247,8 +248,13 @@ class Conversation:
 
     def _rows(self, wanted: ToolCall) -> int:
         """Measurements that a call asks for."""
-        count = self._tools[wanted.name].rows
-        return count(self._context, wanted.arguments) if count is not None and wanted.arguments is not None else 0
+        tool = self._tools[wanted.name]
+        if tool.rows is None or wanted.arguments is None:
+            return 0
+        try:
+            return tool.rows(self._context, tool.read(wanted.arguments))
+        except (ValueError, RecursionError):
+            return 0  # it will not be run
 
     def _given(self, wanted: ToolCall, offered: set[str], *, cut: bool) -> tuple[str, bool] | None:
         """The answer to a call that is not made; None when it is, and then it counts against the allowance."""

@@ -72,7 +72,7 @@ class Tool:
         seconds: How long it may take; None for one with limits of its own.
         pure: It reads and writes the notebook and the history alone, and gives the same each time: a conversation that
             goes on after a kill calls it again, in order, where another tool's answer is taken from the record.
-        rows: How many measurements a call asks for, of the context and the arguments; None for a tool without any.
+        rows: How many measurements a call asks for, of the context and what `read` gave; None for a tool without any.
     """
 
     name: str

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from agent.space import digest
@@ -12,6 +12,7 @@ from agent.tools.shared import find, marked, short
 from agent.tools.submit import changed
 
 if TYPE_CHECKING:
+    from agent.looking import LookRow
     from agent.proposers.base import Context
 
 ROWS = 3
@@ -34,16 +35,33 @@ async def _evaluate(
     parent = find(desk, base).candidate
     candidate = changed(context, parent, changes) if changes else parent
     found = await context.look(candidate.values_json, _examples(desk, examples, n), key=desk.key)
-    lines = []
-    for row in found.rows:
-        name = f"row {row.example}: " if row.example is not None else ""
-        if row.values is None:
-            lines.append(f"{name}failed: {row.failure}")
-        else:
-            lines.append(f"{name}{_numbers(row.values)}" + (f"  {row.feedback}" if row.feedback else ""))
     mean = f"mean of {len(found.rows)}: {_numbers(found.mean)}" if found.mean is not None else "it has no result"
-    known = f" (this is candidate #{context.history[candidate.id].number})" if candidate.id in context.history else ""
-    return f"{mean}{known}\n{marked(desk, chr(10).join(lines))}"
+    if len(found.rows) == 1 and found.mean is not None:
+        mean = _numbers(found.mean)
+    head = mean + _beside(context, candidate.id, [row.example for row in found.rows])
+    lines = [_row(row) for row in found.rows if len(found.rows) > 1 or row.feedback or row.failure]
+    body = "\n".join(lines)
+    # The numbers are ours; the words are those of the evaluator, or of what the candidate printed.
+    foreign = any(row.feedback or row.failure for row in found.rows)
+    return f"{head}\n{marked(desk, body) if foreign else body}".strip()
+
+
+def _row(row: LookRow) -> str:
+    name = f"row {row.example}: " if row.example is not None else ""
+    said = f"failed: {row.failure}" if row.values is None else _numbers(row.values)
+    return name + (f"{said}  {row.feedback}" if row.feedback else said)
+
+
+def _beside(context: Context, candidate: str, examples: Sequence[str | None]) -> str:
+    """What is known besides: which candidate it is, and what the champion has on the same rows."""
+    history = context.history
+    known = f" (this is candidate #{history[candidate].number})" if candidate in history else ""
+    rows = history[history.champion].rows
+    scores = [rows[name][0] for name in examples if name is not None and name in rows]
+    there = [score for score in scores if score is not None]
+    if candidate == history.champion or not there or len(there) < len(examples):
+        return known
+    return f"{known}; the champion has {history.objective.name}={sum(there) / len(there):.6g} there"
 
 
 def _examples(desk: Desk, examples: list[str] | None, n: int) -> tuple[str, ...]:
@@ -66,14 +84,10 @@ def _examples(desk: Desk, examples: list[str] | None, n: int) -> tuple[str, ...]
 
 
 def _rows(context: Context, arguments: Mapping[str, Any]) -> int:
-    """How many measurements a call asks for, as far as its arguments can be read."""
+    """How many measurements a call asks for."""
     known = len(context.problem.split("train"))
-    if not known:
-        return 1
-    examples, n = arguments.get("examples"), arguments.get("n", ROWS)
-    if isinstance(examples, list) and examples:
-        return min(len(examples), known)
-    return max(1, min(n, known)) if isinstance(n, int) else ROWS
+    examples = arguments.get("examples")
+    return max(1, min(len(set(examples)) if examples else arguments.get("n", ROWS), known))
 
 
 def _numbers(values: Mapping[str, float]) -> str:
