@@ -14,7 +14,7 @@ import inspect
 import threading
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from agent.data import Dataset, load, load_splits
 from agent.errors import ConfigError
@@ -33,6 +33,9 @@ from agent.settings import ROLES, Settings
 from agent.space import Space
 from agent.warm import Earlier
 
+if TYPE_CHECKING:
+    from agent.trace import Param
+
 T = TypeVar("T")
 
 EVALUATIONS = 100
@@ -43,7 +46,7 @@ DEFAULT = "default"
 def make_session(
     evaluate: Callable[..., Any] | str | Evaluator,
     *,
-    space: Space | Mapping[str, Parameter],
+    space: Space | Mapping[str, Parameter] | Sequence[Param],
     data: Any = (),
     target: str = "population",
     claim: str = "primary",
@@ -68,7 +71,6 @@ def make_session(
     """The session that `optimize` runs; the arguments are explained there."""
     goals = _objectives(objectives)
     for what, value, right, allowed in (
-        ("space", space, isinstance(space, (Space, Mapping)), "a Space or a mapping of names to parameters"),
         ("checks", checks, isinstance(checks, Sequence) and all(map(callable, checks)), "a list of functions"),
         ("constraints", constraints, _all(constraints, Constraint), "a list of Constraint"),
         ("budget", budget, _whole(budget) or isinstance(budget, Budget | None), "a number of evaluations, or a Budget"),
@@ -84,7 +86,7 @@ def make_session(
     rows = _dataset(data)
     problem = Problem(
         name=name or _name_of(evaluate),
-        space=space if isinstance(space, Space) else Space(space),
+        space=Space.of(space),
         evaluator=_evaluator(evaluate, where, names, exclusive, fidelity.needs if fidelity is not None else ()),
         objectives=goals,
         constraints=tuple(constraints),
@@ -212,7 +214,7 @@ def _name_of(evaluate: Any) -> str:
 async def optimize_async(
     evaluate: Callable[..., Any] | str | Evaluator,
     *,
-    space: Space | Mapping[str, Parameter],
+    space: Space | Mapping[str, Parameter] | Sequence[Param],
     runs: str | Path | None = None,
     resume: str | Path | None = None,
     accept_change: bool = False,
@@ -232,7 +234,7 @@ async def optimize_async(
 def optimize(
     evaluate: Callable[..., Any] | str | Evaluator,
     *,
-    space: Space | Mapping[str, Parameter],
+    space: Space | Mapping[str, Parameter] | Sequence[Param],
     data: Any = (),
     objectives: str | Objective | Sequence[Objective] = "minimize",
     model: Any = DEFAULT,
@@ -247,7 +249,7 @@ def optimize(
         evaluate: Measures a candidate (a mapping of values): a function, sync or async, "module:attr",
             or an `Evaluator`. It returns a number, `(number, feedback)`, a mapping of names to
             numbers, or a `Score`. With `data` it is called as `evaluate(candidate, row)`.
-        space: Parameters by name.
+        space: Parameters by name; or the list of `agent.param` that the program reads.
         data: Rows: a list, an iterator, the path of a .jsonl, .json or .csv file, {"train": …, "val": …, "test": …},
             or an `agent.data.Dataset` with clusters and answers.
         objectives: "minimize" or "maximize" for a function that returns a number; otherwise `Objective`s,

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
-from agent.looks import Look, elements, look, preview, shared
+from agent.previews import Look, elements, look, preview, shared
 
 if TYPE_CHECKING:
     from agent.spans import Raised, Trace, Value

@@ -12,7 +12,7 @@ from contextvars import Token
 from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import Any
 
-from agent.looks import look
+from agent.previews import look
 from agent.recorder import OURS, SCOPE, Open, Recorder, Scope
 
 YIELDED = 20

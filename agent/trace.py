@@ -169,6 +169,12 @@ class record:  # reads as a word: with record() as run
         return trace
 
 
+def kept(run: record) -> dict[str, Any] | None:
+    """A recording as it is stored with an output: JSON of at most `agent.spans.CHARS` characters; None when empty."""
+    trace = run.trace
+    return trace.capped().to_json() if trace.spans or trace.notes else None
+
+
 class use:  # reads as a word: with use(candidate)
     """Give parameters other values inside of `with use(candidate):`, in this context and what it starts.
 

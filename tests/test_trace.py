@@ -21,7 +21,7 @@ import pytest
 
 from agent import Candidate, Code, Demos, Float, Int, Text
 from agent.errors import ConfigError
-from agent.looks import HEAD, TAIL
+from agent.previews import HEAD, TAIL
 from agent.recorder import SCOPE
 from agent.spans import PREVIEW, Span, Trace
 from agent.trace import note, op, param, record, use
