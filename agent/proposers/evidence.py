@@ -22,6 +22,8 @@ LEAST = 400
 """Fewest tokens that evidence can do with."""
 MARKS = 200
 """Tokens of the two marks around what a program printed, and of the headings inside."""
+LOOKED_AT = 4
+"""Rows that are looked at for each one that is shown, where looking costs nothing."""
 CHANGE = 300
 """Characters of one changed value in the memory of attempts."""
 
@@ -73,19 +75,49 @@ async def gathered(context: Context, *, trace: bool, rows: int, attempts: int) -
     """
     trial = context.history[context.history.champion]
     cases: list[Case] = []
-    chosen = _rows(context, trial, rows)
-    for name in chosen:
+    for name in _rows(context, trial, rows):
         view = await context.read(name)
         seen = await context.trace(trial.id, name) if trace else None
-        result = "" if not view.measured else " failed" if view.score is None else f" {view.score:.6g}"
         content = json.dumps(view.row, ensure_ascii=False, default=str)
-        cases.append(Case(f"row {name}:{result}", content, view.feedback, seen))
+        cases.append(Case(_title(name, view.measured, view.score), content, view.feedback, seen))
+    if not cases and context.effects is not None and context.problem.exact and trial.values is not None:
+        cases = await _known(context, trial, rows, trace)
     if not any(case.words for case in cases):
-        seen = await context.trace(trial.id) if trace and not chosen else None
         words = trial.feedback or trial.failure
+        seen = await context.trace(trial.id) if trace and not cases else None
         if words or seen is not None:
             cases.insert(0, Case("", "", words, seen))
     return Evidence(cases, _memory(context, attempts), list(context.problem.space))
+
+
+async def _known(context: Context, trial: Trial, most: int, trace: bool) -> list[Case]:
+    """The worst of some rows of a deterministic problem, whose measurements are known one by one and cost nothing."""
+    known = [item.id for item in context.problem.split("train")]
+    if not known:
+        return []
+    drawn = context.rng.sample(known, min(len(known), LOOKED_AT * most))
+    found = await context.look(trial.candidate, drawn, key="rows")
+    objective = context.problem.objective
+    scores = {row.example: None if row.values is None else row.values[objective.name] for row in found.rows}
+    order = sorted(found.rows, key=lambda row: _merit(scores[row.example], objective.sign))[:most]
+    return [
+        Case(
+            _title(str(row.example), True, scores[row.example]),
+            "",
+            row.feedback or row.failure,
+            row.trace if trace else None,
+        )
+        for row in order
+    ]
+
+
+def _title(name: str, measured: bool, score: float | None) -> str:
+    return f"row {name}:{'' if not measured else ' failed' if score is None else f' {score:.6g}'}"
+
+
+def _merit(score: float | None, sign: int) -> float:
+    """What rows are sorted by, the worst first."""
+    return -math.inf if score is None else sign * score
 
 
 def _rows(context: Context, trial: Trial, most: int) -> list[str]:
@@ -95,12 +127,7 @@ def _rows(context: Context, trial: Trial, most: int) -> list[str]:
     known = [item.id for item in context.problem.split("train")]
     measured = [name for name in known if name in trial.rows]
     sign = context.problem.objective.sign
-
-    def merit(name: str) -> float:
-        value = trial.rows[name][0]
-        return -math.inf if value is None else sign * value
-
-    out = sorted(measured, key=merit)[: (most + 1) // 2]
+    out = sorted(measured, key=lambda name: _merit(trial.rows[name][0], sign))[: (most + 1) // 2]
     rest = [name for name in measured or known if name not in out]
     return out + context.rng.sample(rest, min(len(rest), most - len(out)))
 

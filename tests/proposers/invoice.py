@@ -10,6 +10,7 @@ from agent.texts import Code, Text
 from agent.trace import op, param
 
 PRICES = {"pen": "3 x 4", "book": "1 x 12.50", "lamp": "2 x 20", "desk": "1 x 99.90"}
+DELIVERY = {"pen": 4.0, "book": 3.5, "lamp": 12.25, "desk": 61.0}
 """What the rows name and only the program knows."""
 RATE = 0.2
 
@@ -31,8 +32,8 @@ def net(item: str) -> float:
 
 
 @op
-def gross(price: float) -> float:
-    return price * (1 + rate.value)
+def gross(price: float, delivery: float) -> float:
+    return price * (1 + rate.value) + delivery
 
 
 @op
@@ -44,10 +45,11 @@ def say(total: float) -> str:
 def wanted(item: str) -> str:
     """The right answer."""
     count, _, price = PRICES[item].split()
-    return f"{int(count) * float(price) * (1 + RATE):.2f} EUR"
+    return f"{int(count) * float(price) * (1 + RATE) + DELIVERY[item]:.2f} EUR"
 
 
 def check(candidate: Mapping[str, Any], row: Mapping[str, Any]) -> tuple[float, str]:
     """Bills with tax. The result is the share of right bills."""
-    found = say(gross(net(row["item"])))
-    return float(found == wanted(row["item"])), f"expected {wanted(row['item'])}, got {found}"
+    item = row["item"]
+    found = say(gross(net(item), DELIVERY[item]))
+    return float(found == wanted(item)), f"expected {wanted(item)}, got {found}"
