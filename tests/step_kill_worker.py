@@ -3,11 +3,14 @@
 python -m tests.step_kill_worker
 
 workers, seed, evaluations, calls    of the run
+url                                  of a server that speaks as OpenAI does; without one the model is a script
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -39,11 +42,18 @@ def session(life: Mapping[str, Any]) -> Session:
         deterministic=not life["noisy"],
         folder=Path(__file__).parent,
     )
-    settings = Settings(models={"propose": "scripted:test"}, workers=life["workers"], proposer=stepper.NAME)
     budget = Budget(evaluations=life["evaluations"], calls=life["calls"])
+    if url := life.get("url"):
+        os.environ["OPENAI_API_KEY"] = "sk-test-0123456789abcdef0123456789"
+        models = {"propose": "openai-chat:fake-1"}
+        spoken = Settings(models=models, workers=life["workers"], proposer=stepper.NAME, base_url=url)
+        return Session(problem, spoken, budget, seed=life["seed"])
+    settings = Settings(models={"propose": "scripted:test"}, workers=life["workers"], proposer=stepper.NAME)
     return Session(problem, settings, budget, seed=life["seed"], model=kill_worker.Asked(stepper.model))
 
 
 if __name__ == "__main__":
+    if "sdk" in sys.argv:
+        import openai  # noqa: F401  # once, and not in each life
     kill_worker.session = session
     kill_worker.main()

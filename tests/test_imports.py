@@ -56,6 +56,7 @@ def loaded(*arguments: str, cwd: Path) -> set[str]:
         ("show",),
         ("show", "last", "--json"),
         ("show", "last", "--gate"),
+        ("show", "last", "--transcript"),
         ("gate", "--help"),
         ("gate", "open", "--help"),
         ("gate", "selftest", "--help"),

@@ -17,11 +17,14 @@ from typing import Any
 
 import pytest
 
-from agent.events import EvaluationStarted, LookAsked, ProposalEnded, ToolEnded
+from agent.events import CallEnded, CallStarted, EvaluationStarted, LookAsked, ProposalEnded, ToolEnded
 from agent.journal import read_all
+from agent.llm.types import Message, ModelRequest
 from agent.replay import replay
 from agent.result import load_state
+from tests.fake_provider import Behaviour, FakeProvider, Request, ok, tools
 from tests.kill_worker import EXECUTED, LIFE
+from tests.stepper import TOOLS, model
 from tests.test_kill import ROOT, Launcher, Watch, lines
 
 KILLS = 60
@@ -31,8 +34,8 @@ KINDS = [(noisy, workers) for noisy in (False, True) for workers in (1, 4)]
 class StepLauncher(Launcher):
     """Forks lives of runs in steps; see `tests.step_kill_worker`."""
 
-    def __init__(self) -> None:
-        command = [sys.executable, "-m", "tests.step_kill_worker"]
+    def __init__(self, *words: str) -> None:
+        command = [sys.executable, "-m", "tests.step_kill_worker", *words]
         self._popen = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
 
@@ -79,6 +82,49 @@ def test_killing_a_conversation_anywhere_pays_nothing_twice(
             break
     print(f"{kills} kills in {number} runs, {inside} of them between two steps of a conversation")
     assert inside >= kills // 8, "the kills came at the wrong moments to mean anything"
+
+
+def said(request: Request) -> Behaviour:
+    """What `tests.stepper.model` says, for a server that speaks as OpenAI's Chat does."""
+    body = request.body
+    messages = tuple(Message(m["role"], m.get("content") or "") for m in body["messages"] if m["role"] != "system")
+    reply = model(ModelRequest(messages, tools=TOOLS if body.get("tools") else ()))
+    if isinstance(reply, str):
+        return ok(reply)
+    return tools(*((call.name, dict(call.arguments or {})) for call in reply.tool_calls), text=reply.text)
+
+
+async def test_a_killed_conversation_pays_a_real_server_nothing_twice(tmp_path: Path) -> None:
+    rng = random.Random("server kills")
+    folder, kills = tmp_path / "run", 0
+    launcher = StepLauncher("sdk")
+    try:
+        async with FakeProvider() as provider:
+            provider.answer = said
+            life = {"folder": folder, "noisy": False, "workers": 2, "seed": 1, "evaluations": 25, "calls": 200}
+            life["url"] = f"{provider.url}/v1"
+            while True:
+                end = {"signal": signal.SIGKILL, "mark": "drive", "after": rng.uniform(0, 0.25)} if kills < 12 else {}
+                ending = await asyncio.to_thread(lambda end=end: launcher.life(**life, **end))
+                if not ending["killed"]:
+                    break
+                kills += 1
+            calls, tokens = provider.calls, provider.tokens
+    finally:
+        launcher.close()
+    assert ending["code"] == 0, "\n".join(lines(tmp_path / LIFE)[-40:])
+    events = [entry.event for entry in read_all(folder)]
+    places = {event.id: (event.scope, event.key, event.ordinal) for event in events if isinstance(event, CallStarted)}
+    done = [places[event.id] for event in events if isinstance(event, CallEnded)]
+    assert len(set(done)) == len(done), "what was answered is never asked again"
+    spent = load_state(folder, everything=True).ledger.to_json()
+    assert len(done) <= calls <= len(done) + spent["possibly_spent"]["calls"], "the server's account agrees with ours"
+    assert spent["tokens"]["input"] + spent["tokens"]["output"] <= tokens
+    assert calls > 20 and kills == 12
+    tools_done = Counter((e.proposal, e.turn, e.index) for e in events if isinstance(e, ToolEnded))
+    assert set(tools_done.values()) == {1}
+    for workers in (1, 4):
+        assert (await replay(folder, workers))[1] is None
 
 
 def in_conversation(folder: Path) -> bool:
