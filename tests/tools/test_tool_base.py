@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -87,6 +88,29 @@ async def test_a_plain_function_without_a_desk_is_a_tool_and_runs_in_a_thread_of
 
     text, error = await call(tool_of(double), desk(), {"schema": 2, "model_x": {"a": 1}})
     assert (text, error) == ('{"twice": 4.0, "map": {"a": 1}, "main": false}', False)
+
+
+@dataclass
+class Place:
+    """Where."""
+
+    chromosome: int
+    title: str = ""
+
+
+async def test_dataclasses_are_made_of_objects() -> None:
+    async def near(place: Place, others: tuple[Place, ...] = ()) -> str:
+        """What is near."""
+        assert isinstance(place, Place) and all(isinstance(item, Place) for item in others)
+        return f"{place.chromosome} {place.title} {len(others)}"
+
+    tool = tool_of(near)
+    verify(tool.schema)
+    assert tool.schema["$defs"]["Place"]["properties"]["title"]["type"] == "string"
+    given = {"place": {"chromosome": 17, "title": "p13.1"}, "others": [{"chromosome": 1}]}
+    assert await call(tool, desk(), given) == ("17 p13.1 1", False)
+    text, error = await call(tool, desk(), {"place": {"chromosome": "x"}})
+    assert error and "place.chromosome" in text
 
 
 @pytest.mark.parametrize(
