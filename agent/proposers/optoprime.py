@@ -20,6 +20,7 @@ from agent.proposers.asking import drawn, replies
 from agent.proposers.base import Ask, Context, Proposal
 from agent.proposers.evidence import Evidence
 from agent.proposers.options import check_temperature, check_whole, read, wrong
+from agent.untrusted import cleaned
 
 if TYPE_CHECKING:
     from agent.llm.types import Completion, ModelRequest
@@ -143,7 +144,7 @@ class OptoPrime:
             evidence=words,
             critiques=list(critiques.items()),
             left=f"{left:.0f}" if math.isfinite(left) else "",
-            refused=list(dict.fromkeys(cards.anonymous(cards.clip(reason, REASON)) for reason in refused))[-TOLD:],
+            refused=list(dict.fromkeys(cleaned(cards.anonymous(reason), REASON) for reason in refused))[-TOLD:],
         )
         system = render(
             "optoprime_system.txt",
