@@ -1,7 +1,7 @@
 """Tools that list, read and search the files that a problem exposes. Without the option `files` there are none.
 
 What could hold rows, keys or a run is refused whatever a pattern says: the rows of val and test lie in the problem's
-folder like everything else.
+folder like everything else. These are plain functions: they run in threads, so that a slow disk holds nobody up.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ FOLDERS = ("runs", "node_modules", "__pycache__")
 RUN = ("journal.sqlite", "gate.sqlite")
 
 
-async def files(desk: Desk, under: str = "") -> str:
+def files(desk: Desk, under: str = "") -> str:
     """The files that the problem lets you read, with their sizes.
 
     Args:
@@ -56,7 +56,7 @@ async def files(desk: Desk, under: str = "") -> str:
     return f"{head}:\n{marked(desk, chr(10).join(lines))}"
 
 
-async def read_file(desk: Desk, path: str, start: int = 1, lines: int = 80) -> str:
+def read_file(desk: Desk, path: str, start: int = 1, lines: int = 80) -> str:
     """Some lines of a file that the problem exposes.
 
     Args:
@@ -81,7 +81,7 @@ async def read_file(desk: Desk, path: str, start: int = 1, lines: int = 80) -> s
     return f"{path}, lines {start} to {end} of {len(text)}:\n{marked(desk, chr(10).join(shown))}"
 
 
-async def search_files(desk: Desk, text: str, under: str = "", n: int = 10) -> str:
+def search_files(desk: Desk, text: str, under: str = "", n: int = 10) -> str:
     """Lines of the exposed files in which a text occurs.
 
     Args:
@@ -184,14 +184,14 @@ def _walk(root: Path, patterns: Sequence[str]) -> Iterator[tuple[str, int]]:
             continue
         for name in sorted(names):
             seen += 1
+            if seen > LOOKED_AT:
+                return
             path = (place / name).as_posix()
             if path in rows or bad_path(path) or refused(path) or not matches(path, patterns):
                 continue
             found = os.lstat(os.path.join(folder, name))
             if stat.S_ISREG(found.st_mode):
                 yield path, found.st_size
-        if seen > LOOKED_AT:
-            return
 
 
 def _text(root: Path, path: str) -> str:

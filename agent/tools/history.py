@@ -7,7 +7,7 @@ import json
 from agent.pareto import front
 from agent.texts import Code
 from agent.tools.base import Desk
-from agent.tools.shared import find, goal, listed, marked, number, ranked, row, said, short
+from agent.tools.shared import find, goal, listed, number, ranked, row, said, short
 
 LONG = 1500
 """Characters of a text or a program that `candidate` shows at most."""
@@ -102,4 +102,5 @@ async def candidate(desk: Desk, candidate: str = "champion") -> str:
     for label, words in (("why", trial.rationale), ("evaluator", feedback), ("failure", trial.failure)):
         if words:
             lines.append(f"{label}: {words[:LONG]}")
-    return marked(desk, "\n".join(lines))
+    foreign = True if trial.rationale or feedback or trial.failure else None
+    return said(desk, f"candidate #{trial.number}, {trial.id}:", lines, foreign=foreign)

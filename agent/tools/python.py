@@ -17,6 +17,9 @@ LONGEST = 20_000
 """Characters of a program."""
 TRIALS = 2000
 """Candidates that are handed in: the best half of so many, and the latest."""
+TEXTS = 20_000_000
+"""Characters of all texts and programs that are handed in; each gets its share."""
+SHORTEST = 500
 SECONDS = 10.0
 MEMORY_MB = 512
 PRINTED = 4000
@@ -54,7 +57,8 @@ async def python(desk: Desk, code: str) -> str:
 
     The variable `history` has: objective, direction, parameters, champion, trials. Each trial has: number, id, state,
     source, values (parameters by name), result (objectives and constraints by name, or None), feasible, failure,
-    parents, rows (result by row, where rows are measured). No files, no network, no other processes; 10 seconds.
+    parents, rows (result by row, where rows are measured). Very long texts are cut.
+    No files, no network, no other processes; 10 seconds.
 
     Args:
         code: The program; each call begins anew.
@@ -102,6 +106,7 @@ def exported(desk: Desk) -> dict[str, Any]:
     problem, trials = context.problem, context.history.trials
     kept = {trial.number for trial in ranked(desk)[: TRIALS // 2]} if len(trials) > TRIALS else set()
     start = len(trials) - TRIALS // 2 if kept else 0
+    share = max(SHORTEST, TEXTS // (len(problem.space) * min(len(trials), TRIALS)))
     return {
         "objective": problem.objective.name,
         "direction": problem.objective.direction,
@@ -113,10 +118,10 @@ def exported(desk: Desk) -> dict[str, Any]:
                 "id": trial.id,
                 "state": trial.state,
                 "source": trial.source,
-                "values": trial.candidate.values_json,
+                "values": _cut(trial.candidate.values_json, share),
                 "result": trial.values,
                 "feasible": trial.feasible,
-                "failure": trial.failure,
+                "failure": trial.failure[:SHORTEST],
                 "parents": list(trial.parents),
                 "rows": {name: score for name, (score, _) in trial.rows.items()},
             }
@@ -124,3 +129,10 @@ def exported(desk: Desk) -> dict[str, Any]:
             if trial.number >= start or trial.number in kept
         ],
     }
+
+
+def _cut(value: Any, share: int) -> Any:
+    """A value with texts of at most so many characters."""
+    if isinstance(value, Mapping):
+        return {name: _cut(item, share) for name, item in value.items()}
+    return f"{value[:share]}…" if isinstance(value, str) and len(value) > share else value

@@ -15,9 +15,10 @@ import pytest
 from agent.errors import PrerequisiteError
 from agent.sandbox import pool
 from agent.sandbox.layers import chosen, unstopped
+from agent.texts import Text
 from agent.tools import python as tool
 from agent.tools.base import Desk, call, load
-from tests.tools.tool_support import Known, ask, context, inside, measured, refusal, with_rows
+from tests.tools.tool_support import Known, ask, context, inside, measured, problem, refusal, with_rows
 
 pytestmark = pytest.mark.skipif(bool(unstopped(chosen(None))), reason="no sandbox works on this machine")
 
@@ -123,6 +124,15 @@ async def test_of_many_candidates_the_best_and_the_latest_are_handed_in(monkeypa
         measured(there, {"x": i / 100}, float(-i))
     numbers = [trial["number"] for trial in tool.exported(Desk(there, "k"))["trials"]]
     assert numbers == [0, 1, 2, 3, 4, 45, 46, 47, 48, 49] or numbers == [1, 2, 3, 4, 5, 46, 47, 48, 49, 50]
+
+
+async def test_many_long_texts_are_cut_to_their_share(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tool, "TEXTS", 10_000)
+    there = context(problem({"prompt": Text("go")}))
+    for i in range(4):
+        measured(there, {"prompt": f"{i}" + "x" * 9000}, float(i))
+    texts = [trial["values"]["prompt"] for trial in tool.exported(Desk(there, "k"))["trials"]]
+    assert texts[0] == "go" and [len(text) for text in texts[1:]] == [2001] * 4
 
 
 async def test_without_a_sandbox_the_model_is_told_and_the_run_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,14 +12,14 @@ from agent.texts import Text
 from tests.tools.tool_support import NUMBERS, Known, ask, context, measured, problem, refusal
 
 
-def bowl(direction: str = "maximize", **given: object) -> Known:
+def bowl(direction: str = "maximize", scale: float = 1.0, **given: object) -> Known:
     """The result is best at x = 0.3."""
     sign = 1 if direction == "maximize" else -1
     goals = (Objective("score", direction),)  # type: ignore[arg-type]
     known = context(problem({"x": NUMBERS["x"], **given}, objectives=goals, deterministic=True))  # type: ignore[arg-type]
     for i in range(11):
         if i != 3:
-            measured(known, {"x": i / 10}, sign * (1 - 10 * (i / 10 - 0.3) ** 2))
+            measured(known, {"x": i / 10}, sign * scale * (1 - 10 * (i / 10 - 0.3) ** 2))
     return known
 
 
@@ -40,6 +40,11 @@ async def test_it_says_where_an_improvement_is_to_be_expected(direction: str) ->
     assert numbers(bad)[0] == pytest.approx(sign * -2.6, abs=0.05)
     assert numbers(good)[2] == pytest.approx(0.1, abs=0.05), "in the unit of the result"
     assert numbers(bad)[2] < 1e-6
+
+
+async def test_an_improvement_is_in_the_unit_of_the_result() -> None:
+    (line,) = (await ask("surrogate", bowl(scale=1000.0), points=[{"x": 0.3}])).splitlines()[1:]
+    assert numbers(line)[2] == pytest.approx(100, abs=20)
 
 
 async def test_where_candidates_failed_it_says_so() -> None:
