@@ -236,7 +236,7 @@ async def told(function: Callable[..., Any] | Tool, world: World, context: Conte
     if isinstance(function, Tool) or next(iter(inspect.signature(function).parameters), "") == "desk":
         tool = function if isinstance(function, Tool) else tool_of(function)
         context = replace(context, effects=_Ended(context.effects) if context.effects is not None else None)
-        for value in values:
+        for value in values if "code" not in tool.schema["properties"] else ("print(history)",):
             plain, full = _filled(tool.schema, value), _filled(tool.schema, value, every=True)
             for arguments in [plain] if plain == full else [plain, full]:
                 text, _ = await call_tool(tool, Desk(context, "1.0.0", {"files": ["**"]}), arguments)
