@@ -111,8 +111,20 @@ def _text(value: Any, room: int, depth: int) -> str:
         return f"{value[: room // 2]!r}…[{len(value):,}]…{value[-room // 2 :]!r}"
     if kind is int:
         return f"<int of {value.bit_length():,} bits>"
-    if (kind is list or kind is tuple) and len(value) <= ITEMS and _SCALARS.issuperset(map(type, value)):
-        return repr(value)
+    if (kind is list or kind is tuple) and len(value) <= ITEMS:
+        if _SCALARS.issuperset(map(type, value)):
+            return repr(value)
+        if kind is list and depth < DEPTH:  # the most frequent container, without detours
+            texts = []
+            left = room
+            for item in value:
+                short = type(item) is str and len(item) <= left
+                texts.append(repr(item) if short else _text(item, room // 2, depth + 1))
+                left -= len(texts[-1]) + 2
+                if left < 0:
+                    break
+            else:
+                return f"[{', '.join(texts)}]"
     if depth >= DEPTH:
         return f"<{kind.__name__}>"
     if isinstance(value, dict):

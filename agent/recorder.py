@@ -41,16 +41,23 @@ class Open:
 
     def __init__(self, number: int, parent: Open | None, kind: str, name: str) -> None:
         self.id, self.parent, self.kind, self.name = number, parent, kind, name
-        self.inputs: list[tuple[str, Look]] = []
+        # Empty until something is there: the collector walks through every container of 100,000 spans.
+        self.inputs: tuple[tuple[str, Look], ...] = ()
         self.output: Look | None = None
         self.raised: Raised | None = None
-        self.reads: list[str] = []
-        self.feeds: dict[int, bool] = {}
-        self.notes: list[str] = []
+        self.reads: tuple[str, ...] = ()
+        self.feeds: dict[int, bool] | None = None
+        self.notes: tuple[str, ...] = ()
         self.tokens = (0, 0)
         self.seconds = 0.0
         self.source: Any = None  # the op, which knows its code
         self.start = time.perf_counter()
+
+    def feed(self, source: int, exact: bool) -> None:
+        """What another span returned came in."""
+        if self.feeds is None:
+            self.feeds = {}
+        self.feeds[source] = exact or self.feeds.get(source, False)
 
 
 class Scope:
@@ -109,8 +116,8 @@ class _Memory:
         self.bytes = 0
 
     def find(self, value: Any) -> Any:
-        found = self.young.get(id(value)) or self.old.get(id(value))
-        return found[1] if found is not None and found[0] is value else None
+        found = self.young.get(id(value)) or (self.old and self.old.get(id(value)))
+        return found[1] if found and found[0] is value else None
 
     def hold(self, value: Any, origin: Any, size: int) -> None:
         self.young[id(value)] = value, origin
@@ -149,9 +156,11 @@ class Recorder:
             owner: The object whose method it is.
         """
         span = Open(next(self.count), scope.span, kind, name)
+        looks = []
         for argument, value in inputs:
-            span.inputs.append((argument, _look(value)))
+            looks.append((argument, _look(value)))
             self._came_in(span, value)
+        span.inputs = tuple(looks)
         if owner is not None:
             self._came_in(span, owner)
         self._keep(span)
@@ -176,9 +185,7 @@ class Recorder:
             self._by_value((type(value), value), span)
             return
         parts = elements(value)
-        size = _size(value)
-        for part in parts:
-            size += _size(part)
+        size = _size(value) + sum(map(_size, parts)) if parts else _size(value)
         if size > LARGE:
             self._by_value(found or _look(value), span)
             return
@@ -196,28 +203,31 @@ class Recorder:
         if shared(value):
             source = self.by_value.get((type(value), value))
             if source is not None and _around(source, span):
-                span.feeds.setdefault(source.id, False)
+                span.feed(source.id, False)
             if value is not None and type(value) is not bool:
                 self._read(span, self.by_value.get(("param", type(value), value)))
             return
         source = self.memory.find(value)
         if source is not None:
-            span.feeds[source.id] = True
+            span.feed(source.id, True)
         elif self.by_value and _size(value) > LARGE:
             source = self.by_value.get(_look(value))
             if source is not None:
-                span.feeds.setdefault(source.id, False)
-        self._read(span, self.params.find(value))
+                span.feed(source.id, False)
+        params = self.params if self.params.young else None
+        if params is not None:
+            self._read(span, params.find(value))
         for part in elements(value):
             if not shared(part):
                 source = self.memory.find(part)
                 if source is not None:
-                    span.feeds[source.id] = True
-                self._read(span, self.params.find(part))
+                    span.feed(source.id, True)
+                if params is not None:
+                    self._read(span, params.find(part))
 
     def _read(self, span: Open, name: str | None) -> None:
         if name is not None and name not in span.reads:
-            span.reads.append(name)
+            span.reads = (*span.reads, name)
 
     def read(self, span: Open | None, name: str, value: Any) -> None:
         """A parameter's value was read."""
@@ -230,9 +240,10 @@ class Recorder:
 
     def note(self, span: Open | None, text: str) -> None:
         """Something was noted."""
-        notes = self.notes if span is None else span.notes
-        if len(notes) < NOTES:
-            notes.append(text[:NOTE_CHARS])
+        if span is None and len(self.notes) < NOTES:
+            self.notes.append(text[:NOTE_CHARS])
+        elif span is not None and len(span.notes) < NOTES:
+            span.notes = (*span.notes, text[:NOTE_CHARS])
 
     def fail(self, span: Open, error: BaseException, passed: bool) -> None:
         """The span raised.
@@ -302,8 +313,8 @@ class Recorder:
                     {name: key(found) for name, found in span.inputs},
                     "" if span.output is None else key(span.output),
                     mask(span.raised),
-                    tuple(span.reads),
-                    tuple(sorted((i - base, exact) for i, exact in span.feeds.items() if i in unique)),
+                    span.reads,
+                    tuple(sorted((i - base, exact) for i, exact in (span.feeds or {}).items() if i in unique)),
                     tuple(map(redact, span.notes)) if span.notes else (),
                     max(0.0, span.start - self.start),
                     span.seconds,
