@@ -183,6 +183,30 @@ async def test_an_exclusive_evaluator_measures_looks_alone(tmp_path: Path) -> No
     assert await replays(tmp_path / "run")
 
 
+def test_a_look_goes_to_its_end_where_hopeless_measurements_are_stopped(tmp_path: Path) -> None:
+    """It gets the full effort, and no learning curve ends it: nobody said that it should win."""
+    from agent import Fidelity, Float, optimize
+
+    def curve(candidate: Mapping[str, Any], fidelity: float, partial: Callable[[Any], None]) -> float:
+        for step in range(1, 21):
+            partial({"value": candidate["x"] + 1 / step, "step": step, "of": 20})
+        return float(candidate["x"])
+
+    PLAN.append(lambda context: context.look({"x": 0.99}, key="poor"))
+    result = optimize(
+        curve,
+        space={"x": Float(0, 1, default=0.5)},
+        fidelity=Fidelity(1.0, stop=True),
+        deterministic=True,
+        model=None,
+        budget=12,
+        runs=tmp_path,
+        options={"proposer": LOOKER, "executor": "inline"},
+    )
+    assert result.exit_code == 0
+    assert TOLD[0].mean == {"value": 0.99}
+
+
 async def test_several_slots_measure_several_looks(tmp_path: Path) -> None:
     PLAN.append(lambda context: asyncio.gather(*(looks(n / 10, f"look {n}")(context) for n in range(6))))
     chosen = session(proposer=LOOKER, workers=3)

@@ -15,7 +15,7 @@ import pytest
 from agent.events import CallEnded, CallStarted, StopRequested, ToolEnded
 from agent.ledger import Budget
 from agent.llm.scripted import Scripted
-from agent.llm.types import ModelRequest
+from agent.llm.types import Message, ModelRequest
 from agent.loop import Run
 from agent.proposers.base import Context, Proposal
 from agent.replay import Replay, compare, replay
@@ -85,6 +85,48 @@ async def test_beside_an_exclusive_measurement_no_model_is_asked(tmp_path: Path)
     await asyncio.wait_for(chosen.run(tmp_path / "run"), 60)
     assert len(busy) > 6 and not any(busy)
     assert await replays(tmp_path / "run")
+
+
+class Sides(Stepper):
+    """Looks and asks at once; `first` says which of the two begins."""
+
+    first = "look"
+
+    async def propose(self, context: Context, n: int) -> list[Proposal]:
+        async def look() -> Any:
+            await asyncio.sleep(0 if self.first == "look" else 0.02)
+            return await context.look({**context.champion.values_json, "x": 0.123}, key="look")
+
+        async def ask() -> Any:
+            await asyncio.sleep(0 if self.first == "ask" else 0.02)
+            return await context.consult(ModelRequest((Message("user", "x"),)), role="critic", key="ask")
+
+        await asyncio.gather(look(), ask())
+        context.exhausted = True
+        return []
+
+
+@pytest.mark.parametrize("first", ["look", "ask"])
+async def test_an_exclusive_look_and_a_model_call_wait_for_each_other(tmp_path: Path, first: str) -> None:
+    async def slowly(candidate: Mapping[str, Any]) -> float:
+        await asyncio.sleep(0.1)
+        return float(candidate["x"])
+
+    class Slow(Scripted):
+        async def complete(self, request: ModelRequest, *, seed: int | None) -> Any:
+            await asyncio.sleep(0.1)
+            return await super().complete(request, seed=seed)
+
+    proposer = Sides()
+    proposer.first = first
+    chosen = stepping(problem=problem(slowly, exclusive=True), model=Slow(["fine"]), budget=Budget(evaluations=10))
+    await driven(chosen, tmp_path / "run", proposer)
+    words = [e.event.type for e in entries(tmp_path / "run")]
+    words = words[words.index("proposal.started") :]
+    look = ["look.asked", "evaluation.started", "evaluation.ended"]
+    call = ["call.started", "call.ended"]
+    both = look + call if first == "look" else call + look
+    assert [word for word in words if word in both] == both
 
 
 async def test_a_role_without_a_model_falls_to_the_proposer(tmp_path: Path) -> None:
