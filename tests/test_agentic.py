@@ -114,6 +114,31 @@ async def test_when_the_allowance_is_spent_one_last_turn_offers_submit_alone(opt
     assert [tool.name for tool in model.requests[-1].tools] == ["submit"]
 
 
+async def test_tokens_of_all_turns_count_together() -> None:
+    def turn(number: int) -> Any:
+        calls = (ToolCall(f"c{number}", "top", {"n": number}),)
+        return lambda _: Completion("", tool_calls=calls, stop="tool", usage=Usage(input=900, output=100))
+
+    context = alone()
+    model = Talker(*map(turn, range(1, 40)))
+    await propose(context, model, turns=100, tokens=10_000, reply=16)
+    assert 6 <= len(model.requests) <= 10
+    assert "tokens" in context.rejections[0]["reason"]
+
+
+async def test_randomness_of_tools_is_their_own() -> None:
+    async def run(record: Any) -> tuple[list[Any], Alone]:
+        context = alone(problem(Path(__file__).parent), record=record)
+        model = Talker([("roll", {"n": 1}), ("roll", {"n": 2})], [("roll", {"n": 3})])
+        return await propose(context, model, tools=["agentic_user_tools:roll"], turns=2), context
+
+    made, context = await run({})
+    assert len({text.split("\n")[0] for _, _, (text, _) in list(context.record.values())[:2]}) == 2
+    again, later = await run(dict(context.record))
+    assert made == again and made[0].source == FALLBACK
+    assert not later.ran  # no tool rolled this time, and the draw is the same
+
+
 async def test_a_last_turn_without_a_proposal_falls_back_to_a_draw_on_record() -> None:
     context = alone()
     (made,) = await propose(context, Talker([("top", {})], [("recent", {})]), turns=2)
@@ -361,7 +386,7 @@ def measured(context: Alone, candidate: Any, value: float, claim: float | None =
 class TestContract(ProposerContract):
     """With a model that calls no tools, which is what the contract's is."""
 
-    steps = 25
+    steps = 12
 
     def make(self) -> Any:
         return load("agentic")

@@ -159,7 +159,9 @@ async def test_a_model_that_only_talks_is_asked_in_a_schema(provider: FakeProvid
     assert "called no tool" in first.rejections[0]["reason"]
 
 
-@pytest.mark.parametrize("moment", ["tool", "call 3", "call 4"])
+@pytest.mark.parametrize(
+    ("name", "moment"), [(NAMES[0], "tool"), (NAMES[1], "call 3"), (NAMES[2], "call 4"), (NAMES[2], "tool")]
+)
 async def test_a_run_that_is_killed_in_a_conversation_pays_nothing_twice(
     provider: FakeProvider, name: str, tmp_path: Path, moment: str
 ) -> None:

@@ -17,6 +17,7 @@ import re
 import threading
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_type_hints
 
@@ -288,6 +289,16 @@ TABLE: dict[str, str] = {
 """Tools by name."""
 
 
+@cache
+def _known(name: str) -> Tool:
+    """The tool of the table; made once, since each decision wants them all."""
+    module, _, attribute = TABLE[name].partition(":")
+    found = getattr(importlib.import_module(module), attribute)
+    if isinstance(found, Tool):
+        return replace(found, name=name)
+    return tool_of(found, name=name, seconds=None if name in CONSULTS else SECONDS)
+
+
 def load(name: str, folder: Path | None = None) -> Tool:
     """The tool of a name, or of the user's own function `module:function`.
 
@@ -298,13 +309,8 @@ def load(name: str, folder: Path | None = None) -> Tool:
     Raises:
         ConfigError: There is none, or it is not fit to be a tool; lists the known names.
     """
-    target = TABLE.get(name)
-    if target is not None:
-        module, _, attribute = target.partition(":")
-        found = getattr(importlib.import_module(module), attribute)
-        if isinstance(found, Tool):
-            return replace(found, name=name)
-        return tool_of(found, name=name, seconds=None if name in CONSULTS else SECONDS)
+    if name in TABLE:
+        return _known(name)
     if ":" not in name:
         raise ConfigError(
             f"tools: there is no tool {name!r}",
