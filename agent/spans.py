@@ -140,8 +140,8 @@ class Span:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Span:
         """The span that `to_json` wrote."""
-        given = dict(data)
-        raised = given.pop("raised", None)
+        given, raised = dict(data), data.get("raised")
+        given.pop("raised", None)
         return cls(
             parent=given.pop("parent", None),
             raised=None if raised is None else Raised(**{"type": "", "message": "", **raised}),
@@ -243,9 +243,7 @@ class Trace:
 
     def _ends(self) -> list[int]:
         outer = [span for span in self.spans if span.parent is None]
-        if outer and outer[-1].raised:
-            return [outer[-1].id]
-        return [span.id for span in outer]
+        return [span.id for span in (outer[-1:] if outer and outer[-1].raised else outer)]
 
     def show(self, span: int | None = None) -> str:
         """The trace as text, one line for each span, indented by its parents; or one span in detail.
@@ -361,7 +359,7 @@ def _pair(tokens: Iterable[int]) -> tuple[int, int]:
 
 def _closure(start: Iterable[int], edges: Mapping[int, list[int]]) -> set[int]:
     found = set(start)
-    waiting = list(found)
+    waiting = [*found]
     while waiting:
         for target in edges.get(waiting.pop(), ()):
             if target not in found:

@@ -403,7 +403,9 @@ def test_a_generator_closed_in_a_foreign_context_does_not_break_the_trace() -> N
         fixture = plain()
         fixture_run = next(fixture)
         double(1.5)
-        contextvars.Context().run(fixture.close)
+        elsewhere = contextvars.Context()
+        elsewhere.run(fixture.close)
+        assert elsewhere.run(SCOPE.get) is None
         double(3.5)
         assert limit.value == 0.25
     assert SCOPE.get() is None and [s.name for s in run.trace.spans][-2:] == ["double", "double"]
@@ -698,6 +700,7 @@ def test_secrets_are_masked_before_anything_is_written(monkeypatch: pytest.Monke
 
     # At every place: the preview's cuts must not leave half of it.
     texts = ["correct-horse-battery", *("x" * n + "correct-horse-battery" + "y" * 3000 for n in range(360, 410, 3))]
+    texts += ["y" * 3000 + "correct-horse-battery" + "x" * n for n in range(160, 210, 3)]
     try:
         with record() as run:
             for text in texts:
@@ -725,6 +728,17 @@ def test_nothing_is_kept_alive_after_a_recording() -> None:
         assert thing() is not None, "kept while recording, so that its identity means something"
     gc.collect()
     assert thing() is None and run.trace.spans
+
+
+def test_a_pool_that_lives_on_keeps_no_recording() -> None:
+    with ThreadPoolExecutor(1) as pool:
+        with record() as run:
+            assert pool.submit(double, 1.5).result() == 3.0
+        recorder = weakref.ref(run._recorder)
+        del run
+        pool.submit(int).result()  # the thread has let go of its last task
+        gc.collect()
+        assert recorder() is None
 
 
 def test_more_spans_than_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
