@@ -1,7 +1,9 @@
-"""One evaluation of a run: what is asked of the executor, and what is recorded of it."""
+"""One evaluation of a run: what is asked of the executor, and what is recorded of it; and the checks before it."""
 
 from __future__ import annotations
 
+import asyncio
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from agent import watching
@@ -11,7 +13,9 @@ from agent.gate.quarantine import CONFIRM
 from agent.looking import LOOK
 
 if TYPE_CHECKING:
+    from agent.gate.checks import Refusal
     from agent.loop import Run
+    from agent.space import Candidate
 
 
 async def evaluate(run: Run, started: EvaluationStarted) -> None:
@@ -48,3 +52,13 @@ def _stage(run: Run, started: EvaluationStarted) -> str:
     """An evaluator with stages of its own says which one a purpose gets; it is never told the purpose itself."""
     stage_for = getattr(run.problem.evaluator, "stage_for", None)
     return started.stage if stage_for is None or started.stage == CONFIRM else str(stage_for(started.purpose))
+
+
+async def refusal(run: Run, candidate: Candidate) -> Refusal | None:
+    """Which of the checks that need more than the space refuses a candidate, and why; None when it passes."""
+    if not run.checks:
+        return None
+    from agent.gate import checks
+
+    context = replace(run.check_context or checks.Context(), history=run.state.history)
+    return await asyncio.to_thread(checks.refusal, run.checks, candidate, context)

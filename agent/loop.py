@@ -11,14 +11,13 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from agent.decide import decide
 from agent.decide_gate import reserve
 from agent.effects import alone, calling
 from agent.errors import AgentError
-from agent.evaluating import evaluate
+from agent.evaluating import evaluate, refusal
 from agent.evaluation import Executor
 from agent.events import (
     CallEnded,
@@ -46,7 +45,7 @@ from agent.state import State
 from agent.waits import Waits
 
 if TYPE_CHECKING:
-    from agent.gate.checks import Check, Refusal
+    from agent.gate.checks import Check
     from agent.gate.checks import Context as CheckContext
     from agent.gate.custody import Custody
     from agent.llm.gateway import Llm
@@ -371,7 +370,7 @@ class Run:
 
     async def _check(self, started: CheckStarted) -> None:
         values = self.state.unchecked[0][1]["values"]
-        found = await self._refusal(self.state.problem.space.candidate(values))
+        found = await refusal(self, self.state.problem.space.candidate(values))
         self.record(CheckEnded(started.id, found.check if found else "", found.reason if found else ""))
 
     async def _ask_account(self, event: Event) -> None:
@@ -389,17 +388,8 @@ class Run:
 
     async def look_check(self, proposal: int, key: str, candidate: Candidate) -> str:
         """Name and reason of the check that refuses a candidate which a proposer wants to look at, or ""."""
-        found = await self._refusal(candidate)
+        found = await refusal(self, candidate)
         return f"{found.check}: {found.reason}" if found is not None else ""
-
-    async def _refusal(self, candidate: Candidate) -> Refusal | None:
-        if not self.checks:
-            return None
-        from agent.gate.checks import Context as CheckContext
-        from agent.gate.checks import refusal
-
-        context = replace(self.check_context or CheckContext(), history=self.state.history)
-        return await asyncio.to_thread(refusal, self.checks, candidate, context)
 
     async def row(self, proposal: int, example: str) -> Any:
         """The content of a row of train; a replay has what was recorded for the proposal."""
