@@ -185,7 +185,7 @@ def tokens() -> str:
     return "\n".join(out)
 
 
-def reference(games: int = 2000) -> str:
+def reference(games: int = 1000) -> str:
     """Hits per shot of three policies, outside the sandbox, on other boards than the runs have."""
     out = ["| policy | hits per shot, mean | standard error |", "|---|---|---|"]
     for name, text in POLICIES.items():
@@ -193,7 +193,7 @@ def reference(games: int = 2000) -> str:
         exec(text, space)
         found = [game(space["plan"], f"reference {number}")[0] for number in range(games)]
         error = statistics.stdev(found) / games**0.5
-        out.append(f"| {name} | {statistics.mean(found):.3f} | {error:.3f} |")
+        out.append(f"| {name} | {statistics.mean(found):.3f} | {error:.4f} |")
     return "\n".join(out)
 
 
