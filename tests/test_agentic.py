@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -213,6 +214,17 @@ async def test_a_tool_that_would_pass_the_measurements_of_a_conversation_is_not_
     assert error and "that takes 2 measurements, and 1 are left" in dear
     assert "nothing can be measured here" in failed  # and what failed does not count
     assert "takes 6 measurements, and 5 are left" in later
+
+
+@pytest.mark.parametrize(
+    ("left", "rows", "told"), [(50.0, 0, 5), (3.0, 0, 1), (1.0, 0, 0), (25.0, 20, 3), (20.0, 20, 0)]
+)
+async def test_what_a_proposal_needs_to_be_measured_is_never_looked_away(left: float, rows: int, told: int) -> None:
+    context = alone(problem(rows=[f"r{number}" for number in range(rows)]), left={"evaluations": left})
+    model = Talker([submit()])
+    await propose(context, model)
+    shown = re.search(r"(\d+) measurement", model.requests[0].messages[0].text)
+    assert int(shown[1] if shown else 0) == told
 
 
 async def test_hypotheses_are_kept_and_shown_with_what_came_of_them() -> None:

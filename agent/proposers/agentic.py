@@ -38,6 +38,8 @@ CHARACTERS = 6000
 """Of them."""
 MOST = 50
 """Evaluations of a conversation where the budget has no limit on them."""
+RACE = 10
+"""Measurements that a proposal is left on a problem on rows, at the least: a short race of two."""
 AGAIN = 20
 """Decisions after which a model that could not call tools is offered them again: a resume may have changed it."""
 
@@ -181,7 +183,7 @@ class Agentic:
             Untooled: The model calls no tools.
         """
         tools = offered(context.problem, options)
-        allowance = _allowance(context, options)
+        allowance = _allowance(context, options, submissions.wanted)
         if not options.mcp:
             return await self._held(context, options, submissions, notebook, tools, allowance)
         async with _servers().opened(options.mcp, context) as remote:
@@ -253,12 +255,13 @@ def _refuses_tools(error: AgentError) -> bool:
     return known and "tool" in error.message.lower()
 
 
-def _allowance(context: Context, options: Options) -> Allowance:
-    left = context.left.get("evaluations", math.inf)
-    evaluations = min(math.ceil(options.evaluations * left), math.floor(left)) if math.isfinite(left) else MOST
-    return Allowance(
-        options.turns, options.calls, evaluations if options.evaluations else 0, options.consults, options.tokens
-    )
+def _allowance(context: Context, options: Options, wanted: int) -> Allowance:
+    problem, left = context.problem, context.left.get("evaluations", math.inf)
+    evaluations, rows = MOST if options.evaluations else 0, len(problem.split("train")) or 1
+    if math.isfinite(left):  # what is proposed must still be measured: a look that takes the last one ends the run
+        kept = wanted * (min(rows, RACE) if problem.by_rows else rows)
+        evaluations = max(0, min(math.ceil(options.evaluations * left), math.floor(left) - kept))
+    return Allowance(options.turns, options.calls, evaluations, options.consults, options.tokens)
 
 
 def _reply_tokens(problem: Problem, options: Options) -> int:
