@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-import signal
 import subprocess
 import sys
 from collections import Counter
@@ -69,7 +68,7 @@ def test_killing_a_conversation_anywhere_pays_nothing_twice(
         while True:
             end = {}
             if kills < KILLS // len(KINDS):
-                end = {"signal": signal.SIGKILL, "mark": "drive", "after": rng.uniform(0, 0.06)}
+                end = {"fuse": rng.randint(1, 12), "late": rng.uniform(0, 0.01)}
             ending = launcher.life(**life, **end)
             watch.look()
             if not ending["killed"]:
@@ -104,7 +103,7 @@ async def test_a_killed_conversation_pays_a_real_server_nothing_twice(tmp_path: 
             life = {"folder": folder, "noisy": False, "workers": 2, "seed": 1, "evaluations": 25, "calls": 200}
             life["url"] = f"{provider.url}/v1"
             while True:
-                end = {"signal": signal.SIGKILL, "mark": "drive", "after": rng.uniform(0, 0.25)} if kills < 12 else {}
+                end = {"fuse": rng.randint(1, 3), "late": rng.uniform(0, 0.1)} if kills < 12 else {}
                 ending = await asyncio.to_thread(lambda end=end: launcher.life(**life, **end))
                 if not ending["killed"]:
                     break
@@ -120,7 +119,7 @@ async def test_a_killed_conversation_pays_a_real_server_nothing_twice(tmp_path: 
     spent = load_state(folder, everything=True).ledger.to_json()
     assert len(done) <= calls <= len(done) + spent["possibly_spent"]["calls"], "the server's account agrees with ours"
     assert spent["tokens"]["input"] + spent["tokens"]["output"] <= tokens
-    assert calls > 20 and kills == 12
+    assert calls > 20 and kills >= 6
     tools_done = Counter((e.proposal, e.turn, e.index) for e in events if isinstance(e, ToolEnded))
     assert set(tools_done.values()) == {1}
     for workers in (1, 4):
