@@ -136,7 +136,7 @@ FLOORS = (
     ("points", "blas", "acquisition", "kernel", "surrogate"),
     ("llm", "executors"),
     ("sandbox",),
-    ("prompts", "evaluators"),
+    ("prompts", "evaluators", "metrics"),
     ("gate",),
     ("settings",),
     ("proposers", "tools"),

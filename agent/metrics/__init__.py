@@ -1,0 +1,1 @@
+"""What one output is worth beside the row that it answers."""
