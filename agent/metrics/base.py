@@ -11,6 +11,7 @@ import difflib
 import importlib
 import inspect
 import json
+import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn
@@ -29,6 +30,17 @@ Ask = Callable[["ModelRequest", str], Awaitable["Completion"]]
 
 TABLE: Final[Mapping[str, str]] = {
     "exact_match": "agent.metrics.text:ExactMatch",
+    "token_f1": "agent.metrics.text:TokenF1",
+    "contains": "agent.metrics.text:Contains",
+    "number_match": "agent.metrics.number:NumberMatch",
+    "choice_match": "agent.metrics.choice:ChoiceMatch",
+    "set_match": "agent.metrics.sets:SetMatch",
+    "micro_f1": "agent.metrics.sets:MicroF1",
+    "macro_f1": "agent.metrics.sets:MacroF1",
+    "json_schema": "agent.metrics.structure:JsonSchema",
+    "code_pass": "agent.metrics.code:CodePass",
+    "judge": "agent.evaluators.judge:Judge",
+    "preference": "agent.evaluators.preference:Preference",
 }
 """By name, where each metric is."""
 
@@ -52,6 +64,9 @@ class Metric:
             that is exact.
         uses: Roles of the models that it asks; then only `measure` works.
         blocking: Whether it computes long enough to need a thread.
+        note: What the gate's claim is about instead, where a number of the whole set has no exact quotient.
+        source: Hash of the source of a user's own.
+        whole: A user's function of all outputs and rows, for reports: the option `over`.
         options: What it was made with, as plain data.
     """
 
@@ -63,6 +78,9 @@ class Metric:
     uses: tuple[str, ...] = ()
     blocking: bool = False
     name: str = ""
+    note: str = ""
+    source: str = ""
+    whole: Callable[[list[str | None], list[Row]], Any] | None = None
     options: Mapping[str, Any] = {}
 
     def __init__(self, *, answer: str = "answer", reveal: bool = True) -> None:
@@ -104,13 +122,14 @@ class Metric:
         """The numbers of a row whose output cannot be read at all, or is missing."""
         return {self.names[0]: self.low}
 
-    async def measure(self, output: str, row: Row, ask: Ask | None = None) -> Score:
+    async def measure(self, output: str, row: Row, ask: Ask | None = None, prompt: str = "") -> Score:
         """The numbers and words, whichever kind of metric it is; what evaluators call.
 
         Args:
             output: What the program answered.
             row: The data row.
             ask: Calls models; needed where `uses` names a role.
+            prompt: The prompt that led to the output; only a judge with `show_prompt` reads it.
 
         Raises:
             ValueError: As for `score`.
@@ -121,10 +140,46 @@ class Metric:
             values, words = self.values(output, row)
         return Score(values, words)
 
+    def over(self, outputs: Sequence[str | None], rows: Sequence[Row]) -> float:
+        """The number of a whole set of outputs, for reports: the quotient where there is one, else the mean.
+
+        With the option `over` it is what that function gives.
+
+        Args:
+            outputs: By row; None where there is none.
+            rows: The data rows.
+
+        Raises:
+            ValueError: No rows, lists of different lengths, as for `score`, or the user's function gave no number.
+        """
+        if not rows or len(outputs) != len(rows):
+            raise ValueError("as many outputs as rows are needed, and at least one")
+        if self.whole is not None:
+            number: float = measurement(self.whole(list(outputs), list(rows)), ("over",))["values"]["over"]
+            return number
+        return self._over(outputs, rows)
+
+    def _over(self, outputs: Sequence[str | None], rows: Sequence[Row]) -> float:
+        each = [
+            self.failed(row) if output is None else self.values(output, row)[0]
+            for output, row in zip(outputs, rows, strict=True)
+        ]
+        if self.numerator is None or self.denominator is None:
+            return math.fsum(values[self.names[0]] for values in each) / len(each)
+        above, below = (
+            math.fsum(weight * values[name] for values in each for name, weight in part.items())
+            for part in (self.numerator, self.denominator)
+        )
+        return above / below if below else 0.0
+
+    def guard(self) -> dict[str, Any]:
+        """As an evaluator's `guard`: what a run's record says of the sandbox; {} for a metric that runs no code."""
+        return {}
+
     @property
     def fingerprint(self) -> str:
-        """Changes when what it measures changes."""
-        return digest([self.name, dict(self.options)])
+        """Changes when what it measures changes: its name, its options, or a user's source."""
+        return digest([self.name, self.source, json.loads(json.dumps(dict(self.options), default=str))])
 
     # ------------------------------------------------------------ for subclasses
 
@@ -175,82 +230,6 @@ def quoted(text: str, limit: int = QUOTED) -> str:
     )
 
 
-class FunctionMetric(Metric):
-    """A user's function `metric(output, row)`, sync or async, that gives a score or `(score, feedback)`.
-
-    It may also give a mapping of the numbers in `names`, with "feedback" among them.
-
-    Args:
-        function: The function.
-        names: What it reports, first the primary.
-        low: The smallest score.
-        high: The largest; a score beyond either is an error.
-        numerator: For a number of the whole set, as in `agent.goals.Objective`; its parts must be reported.
-        denominator: The same below the line.
-    """
-
-    def __init__(
-        self,
-        function: Callable[..., Any],
-        *,
-        names: Sequence[str] = ("score",),
-        low: float = 0.0,
-        high: float = 1.0,
-        numerator: Mapping[str, float] | None = None,
-        denominator: Mapping[str, float] | None = None,
-        digest_of: str = "",
-    ) -> None:
-        super().__init__()
-        if not names or isinstance(names, str):
-            raise ConfigError("metric: names: found none, allowed is a list of names")
-        if not low < high:
-            raise ConfigError(f"metric: low ({low!r}) must be below high ({high!r})")
-        if (numerator is None) != (denominator is None):
-            raise ConfigError("metric: numerator and denominator belong together", hint="give both")
-        self.function = function
-        self.name = getattr(function, "__name__", type(function).__name__)
-        parts = [part for item in (numerator, denominator) for part in item or ()]
-        self.names = tuple(dict.fromkeys([*names, *parts]))
-        self.low, self.high = float(low), float(high)
-        self.numerator, self.denominator = numerator, denominator
-        self._digest = digest_of
-        self.is_async = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
-            getattr(type(function), "__call__", None)  # noqa: B004
-        )
-        self.blocking = not self.is_async
-
-    def values(self, output: str, row: Row) -> tuple[dict[str, float], str]:
-        """All numbers by name, and the words. The output comes whole: the function's author knows what is too long.
-
-        Raises:
-            ValueError: The function is async, or what it gave is no score.
-        """
-        if self.is_async:
-            raise ValueError(f"{self.name} is async; use `await metric.measure(output, row)`")
-        return self._read(self.function(output, row))
-
-    async def measure(self, output: str, row: Row, ask: Ask | None = None) -> Score:
-        """As `Metric.measure`; whatever the function raises comes out."""
-        if self.is_async:
-            return Score(*self._read(await self.function(output, row)))
-        return await super().measure(output, row, ask)
-
-    def _read(self, found: Any) -> tuple[dict[str, float], str]:
-        value = measurement(found, self.names)
-        numbers: dict[str, float] = value["values"]
-        first = numbers[self.names[0]]
-        if not self.low <= first <= self.high:
-            raise ValueError(f"{self.name} gave {first:g}, allowed is {self.low:g} to {self.high:g}")
-        return numbers, value["feedback"]
-
-    @property
-    def fingerprint(self) -> str:
-        """Hash of the function's source and of the options."""
-        from agent.evaluators.source import callable_digest
-
-        return digest([self._digest or callable_digest(self.function), dict(self.options)])
-
-
 def load(
     metric: str | Callable[..., Any], options: Mapping[str, Any] | None = None, folder: Path | str | None = None
 ) -> Metric:
@@ -265,6 +244,22 @@ def load(
         ConfigError: There is no such metric, or it has no such option.
     """
     given = dict(options or {})
+    where = Path(folder).resolve() if folder is not None else None
+    whole = given.pop("over", None)
+    made = _loaded(metric, given, where)
+    if whole is not None:
+        if made is metric:
+            raise ConfigError("metric_options: `over` is no option of a metric object", hint="set its `whole`")
+        made.whole, said = _function(whole, where)
+        made.options = {**made.options, "over": said}
+        made.note = (
+            "the number of all outputs that `over` gives has no parts by row: it is in the report, and what is examined"
+            f" and claimed is {made.names[0]}"
+        )
+    return made
+
+
+def _loaded(metric: str | Callable[..., Any], given: dict[str, Any], where: Path | None) -> Metric:
     if isinstance(metric, Metric):
         if given:
             raise ConfigError("metric_options: a metric object has its options already", hint="make it with them")
@@ -272,6 +267,8 @@ def load(
     if not isinstance(metric, str):
         if not callable(metric):
             _unknown(metric)
+        from agent.metrics.function import FunctionMetric
+
         return _made(FunctionMetric, str(getattr(metric, "__name__", "metric")), given, metric)
     if metric in TABLE:
         module, _, attribute = TABLE[metric].partition(":")
@@ -282,23 +279,35 @@ def load(
         return made
     if ":" not in metric:
         _unknown(metric)
-    from agent.evaluators.loading import load_target, parse_target
-    from agent.evaluators.source import module_digest
-
-    where, path = Path(folder).resolve() if folder is not None else None, parse_target(metric)
-    found = load_target(*path, where)
+    found, said = _function(metric, where)
     if isinstance(found, Metric):
-        return load(found, given)
+        return _loaded(found, given, where)
     if isinstance(found, type) and issubclass(found, Metric):
-        return _made(found, metric, given)
-    return _made(FunctionMetric, metric, {**given, "digest_of": module_digest(*path, where)}, found)
+        made = _made(found, metric, given)
+    else:
+        from agent.metrics.function import FunctionMetric
+
+        made = _made(FunctionMetric, metric, given, found)
+    made.source = said
+    return made
+
+
+def _function(target: Any, where: Path | None) -> tuple[Any, str]:
+    """A user's function, and the hash of its source."""
+    from agent.evaluators.loading import load_target, parse_target
+    from agent.evaluators.source import callable_digest, module_digest
+
+    if callable(target):
+        return target, callable_digest(target)
+    path = parse_target(str(target))
+    return load_target(*path, where), module_digest(*path, where)
 
 
 def _made(kind: Callable[..., Metric], name: str, given: dict[str, Any], *first: Any) -> Metric:
     parameters = inspect.signature(kind).parameters.values()
-    allowed = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.name != "digest_of"]
+    allowed = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
     for option in given:
-        if option not in allowed and option != "digest_of":
+        if option not in allowed:
             raise ConfigError(
                 f"metric {name}: there is no option {option!r}", hint=f"its options: {', '.join(allowed) or 'none'}"
             )
@@ -306,7 +315,7 @@ def _made(kind: Callable[..., Metric], name: str, given: dict[str, Any], *first:
         made = kind(*first, **given)
     except (TypeError, ValueError) as error:
         raise ConfigError(f"metric {name}: {error}") from error
-    made.options = {key: value for key, value in given.items() if key != "digest_of"}
+    made.options = given
     made.name = made.name or name
     return made
 

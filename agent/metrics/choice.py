@@ -1,0 +1,123 @@
+"""Whether an output chooses the right option of a multiple-choice question, by its letter or by its text."""
+
+from __future__ import annotations
+
+import re
+import string
+from collections.abc import Mapping
+from typing import Any
+
+from agent.metrics.base import Metric, Row, as_text, quoted
+from agent.metrics.text import squad
+
+MOST = 200
+"""Options of one question."""
+READ = 20_000
+"""Characters of the output in which options' texts are looked for: the last ones, where an answer ends up."""
+
+
+class ChoiceMatch(Metric):
+    """1 when the output chooses the right option, else 0; an output that chooses none or several is wrong.
+
+    Looked for in this order: the output is nothing but a label, "B" or "(b)."; the last "answer is B" or "answer: (B)";
+    the output is an option's text; labels stand in brackets, "(B)", or begin a line, "B) …"; an option's text occurs
+    as words, where one within a longer one that occurs too does not count.
+
+    Args:
+        choices: The row's field with the options: a list, labelled A, B, C …, or a mapping from label to text. A row
+            may lack it: then labels are A to Z, and the answer is a label.
+        answer: The row's field with the right option: its label, its text or, in a list, its place from 0.
+        reveal: Whether the words may quote the answer.
+    """
+
+    def __init__(self, *, choices: str = "choices", answer: str = "answer", reveal: bool = True) -> None:
+        super().__init__(answer=answer, reveal=reveal)
+        self._choices = choices
+
+    def _score(self, output: str, row: Row) -> tuple[float, str]:
+        right = self.field(row, self.needs)
+        options = self._options(row)
+        label = _label_of(right, options)
+        if label is None:
+            raise ValueError(f"the row's {self.needs!r} {quoted(as_text(right))} is none of its {self._choices!r}")
+        chosen = choose(output, options)
+        if chosen == label:
+            return 1.0, "right"
+        shown = f", right is {self._named(label, options)}" if self.reveal else ""
+        if chosen is None:
+            return 0.0, f"wrong: the output {quoted(output)} chooses no option, or several{shown}"
+        return 0.0, f"wrong: the output chooses {self._named(chosen, options)}{shown}"
+
+    def _options(self, row: Row) -> dict[str, str]:
+        given = row.get(self._choices) if isinstance(row, Mapping) else None
+        if given is None:
+            return dict.fromkeys(string.ascii_uppercase, "")
+        if isinstance(given, Mapping):
+            options = {str(key).strip(): as_text(value) for key, value in given.items()}
+        elif isinstance(given, (list, tuple)) and len(given) <= len(string.ascii_uppercase):
+            options = dict(zip(string.ascii_uppercase, map(as_text, given), strict=False))
+        else:
+            raise ValueError(f"the row's {self._choices!r} must be a mapping, or a list of at most 26 options")
+        if not 0 < len(options) <= MOST:
+            raise ValueError(f"the row's {self._choices!r} has {len(options)} options, allowed are 1 to {MOST}")
+        return options
+
+    @staticmethod
+    def _named(label: str, options: Mapping[str, str]) -> str:
+        return f"{label} ({quoted(options[label])})" if options[label] else label
+
+
+def _label_of(right: Any, options: Mapping[str, str]) -> str | None:
+    """The label that a row's answer names."""
+    text = as_text(right).strip()
+    bare = text.strip("()[]. ")
+    for label in (text, bare, bare.upper()):
+        if label in options:
+            return label
+    if isinstance(right, int) and not isinstance(right, bool) and 0 <= right < len(options):
+        return list(options)[right]
+    same = [label for label, option in options.items() if option and squad(option) == squad(text)]
+    return same[0] if len(same) == 1 else None
+
+
+def choose(output: str, options: Mapping[str, str]) -> str | None:
+    """The label of the one option that an output chooses; None when there is none, or more than one.
+
+    Args:
+        output: What the model said.
+        options: Label → text; the text may be "".
+    """
+    text = output.strip()
+    folded = {label.casefold(): label for label in options}
+    alone = folded.get(text.strip("()[]{}*.:\"' ").casefold()) if len(text) < 50 else None
+    if alone is not None:
+        return alone
+    labels = "|".join(sorted(map(re.escape, options), key=len, reverse=True))
+    stated = list(
+        re.finditer(
+            rf"(?i:\banswer(?: is)?:?) ?\*{{0,3}}:? ?(?:(?:(?i:option|choice)) )?"
+            rf"(?:[(\[](?P<marked>(?i:{labels}))[)\]]|\*{{0,3}}(?P<bare>{labels})(?!\w|'))",
+            text,
+        )
+    )
+    if stated:
+        return folded[(stated[-1]["marked"] or stated[-1]["bare"]).casefold()]
+    said = squad(text[-READ:])
+    same = [label for label, option in options.items() if option and squad(option) == said]
+    if len(same) == 1:
+        return same[0]
+    marked = set(re.findall(rf"[(\[]({labels})[)\]]", text)) | set(re.findall(rf"(?m)^({labels})(?:[).:]|$)", text))
+    if marked:
+        return marked.pop() if len(marked) == 1 else None
+    return _occurs(said, options)
+
+
+def _occurs(said: str, options: Mapping[str, str]) -> str | None:
+    """The one option whose text occurs as words, outside of the longer options that occur."""
+    rest, found = f" {said} ", set()
+    for label, option in sorted(options.items(), key=lambda item: len(item[1]), reverse=True):
+        words = squad(option)
+        if words and f" {words} " in rest:
+            found.add(label)
+            rest = rest.replace(f" {words} ", " \0 ")
+    return found.pop() if len(found) == 1 else None

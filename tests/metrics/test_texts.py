@@ -1,0 +1,176 @@
+"""Metrics that compare texts, numbers and choices, by what the field expects of them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent.errors import ConfigError
+from agent.metrics.base import load
+
+SHARED = Path(__file__).parents[3] / "shared" / "data"
+
+
+def score(metric: str, output: str, answer: Any, **options: Any) -> float:
+    return load(metric, options).score(output, {"answer": answer})[0]
+
+
+def test_exact_match_drops_case_punctuation_and_articles() -> None:
+    assert score("exact_match", "The Eiffel  Tower.", "eiffel tower") == 1.0
+    assert score("exact_match", "Eiffel Towers", "Eiffel Tower") == 0.0
+    assert score("exact_match", "London", ["Paris", "london"]) == 1.0
+    assert score("exact_match", "theatre", "atre") == 0.0  # an article is a word, not a beginning
+    assert score("exact_match", "", "a") == 1.0  # SQuAD's own rule: nothing is left of either
+    assert score("exact_match", "4", 4) == 1.0
+    assert score("exact_match", "True", True) == 1.0
+
+
+def test_exact_match_by_the_letter() -> None:
+    assert score("exact_match", " Paris\n", "Paris", normalize="strip") == 1.0
+    assert score("exact_match", "paris", "Paris", normalize="strip") == 0.0
+
+
+def test_token_f1_counts_shared_words_with_repetition() -> None:
+    assert score("token_f1", "the cat sat", "cat sat down") == pytest.approx(0.8)  # P 2/2, R 2/3
+    assert score("token_f1", "cat cat cat", "cat") == pytest.approx(0.5)
+    assert score("token_f1", "dog", "cat") == 0.0
+    assert score("token_f1", "dog", ["cat", "a dog"]) == 1.0
+    assert score("token_f1", "", "") == 1.0
+    assert score("token_f1", "", "cat") == 0.0
+    words = load("token_f1").score("cat sat", {"answer": "cat sat down"})[1]
+    assert words == (
+        'partly wrong: the output says "cat sat", right is "cat sat down";'
+        " 100% of its words are in the answer, 67% of the answer's words are in it"
+    )
+
+
+def test_contains_wants_whole_words() -> None:
+    assert score("contains", "I think it is Paris, France.", "paris") == 1.0
+    assert score("contains", "comparison", "paris") == 0.0
+    assert score("contains", "red and blue", ["red", "green"]) == 1.0
+    assert score("contains", "red and blue", ["red", "green"], every=True) == 0.0
+    assert score("contains", "a comparison", "paris", normalize="strip") == 1.0
+    with pytest.raises(ValueError, match="every output contains"):
+        score("contains", "anything", "the")
+
+
+@pytest.mark.parametrize(
+    ("output", "answer"),
+    [
+        ("3 + 4 = 7, so the answer is 7.", 7),
+        ("It costs $1,234.50", "1234.5"),
+        ("#### 72", "so 48 + 24 = 72\n#### 72"),
+        ("minus: −5", -5),
+        ("x = -3", "-3"),
+        ("from 10-12", 12),  # a hyphen is no sign
+        ("about 45%", 0.45),
+        ("45", "45%"),
+        ("45 percent", "45 %"),
+        ("3/4 of them", 0.75),
+        ("2 1/2 hours", 2.5),
+        (r"\boxed{\frac{3}{4}}", "0.75"),
+        ("1.5e3", 1500),
+        (".5", 0.5),
+        ("-$5", -5),
+        ("0.3333333333", "1/3"),
+        ("1,234,567", 1234567),
+        ("12,34", 34),  # no thousands separator: two numbers
+    ],
+)
+def test_number_match_reads(output: str, answer: Any) -> None:
+    assert score("number_match", output, answer) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("output", "answer"),
+    [("7 then 8", 7), ("45%", "45.1%"), ("0.45%", "45%"), ("none", 1), ("1/0", 1), ("7", -7), ("1e999", 1)],
+)
+def test_number_match_refuses(output: str, answer: Any) -> None:
+    assert score("number_match", output, answer) == 0.0
+
+
+def test_number_match_within_a_tolerance() -> None:
+    assert score("number_match", "3.1", 3.14159, tolerance=0.05) == 1.0
+    assert score("number_match", "101", 100, relative=0.01) == 1.0
+    assert score("number_match", "102", 100, relative=0.01) == 0.0
+    with pytest.raises(ValueError, match="no number in the row's 'answer'"):
+        score("number_match", "1", "many")
+    with pytest.raises(ConfigError, match="tolerance"):
+        load("number_match", {"tolerance": -1.0})
+
+
+CHOICES = ["red", "dark red", "green", "A blue one"]
+
+
+@pytest.mark.parametrize(
+    ("output", "chosen"),
+    [
+        ("B", "B"),
+        ("(c).", "C"),
+        ("**D**", "D"),
+        ("First A looked right, but the answer is (B).", "B"),
+        ("Answer: C", "C"),
+        ("The answer is **B**", "B"),
+        ("The answer is A. No, wait: the answer is D.", "D"),
+        ("dark red", "B"),
+        ("B) dark red", "B"),
+        ("I would go for (C), which I like.", "C"),
+        ("It must be dark red.", "B"),  # not red, which only stands within it
+        ("Surely green", "C"),
+        ("It is red or green", None),
+        ("(A) and (B)", None),
+        ("A) red\nB) dark red", None),  # it repeats the options
+        ("Let me think.\nC. green", "C"),
+        ("Not (A) but red", "A"),
+        ("no idea", None),
+        ("", None),
+    ],
+)
+def test_choice_match_finds_the_one_choice(output: str, chosen: str | None) -> None:
+    metric = load("choice_match")
+    right = [label for label in "ABCD" if metric.score(output, {"choices": CHOICES, "answer": label})[0] == 1.0]
+    assert right == ([chosen] if chosen else [])
+
+
+def test_choice_match_takes_the_answer_as_label_text_or_place() -> None:
+    metric = load("choice_match")
+    for answer in ("B", "(b)", "dark red", 1):
+        assert metric.score("B", {"choices": CHOICES, "answer": answer}) == (1.0, "right")
+    assert metric.score("2", {"choices": {"1": "yes", "2": "no"}, "answer": "no"})[0] == 1.0
+    assert metric.score("(E)", {"answer": "E"})[0] == 1.0  # without choices, letters
+    with pytest.raises(ValueError, match="none of its 'choices'"):
+        metric.score("B", {"choices": CHOICES, "answer": "purple"})
+    with pytest.raises(ValueError, match="at most 26"):
+        metric.score("B", {"choices": "red", "answer": "A"})
+
+
+def test_words_help_and_hide_the_answer_when_asked() -> None:
+    row = {"answer": "Paris", "choices": ["Rome", "Paris"]}
+    for name in ("exact_match", "token_f1", "contains", "choice_match"):
+        assert "Paris" in load(name).score("Rome", row)[1]
+        assert "Paris" not in load(name, {"reveal": False}).score("Rome", row)[1]
+    assert "42" not in load("number_match", {"reveal": False}).score("7", {"answer": 42})[1]
+
+
+def rows(name: str) -> list[dict[str, Any]]:
+    path = SHARED / name
+    if not path.is_file():
+        pytest.skip(f"{path} is not here")
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def test_worked_solutions_end_with_the_right_number() -> None:
+    metric = load("number_match", {"answer": "target"})
+    found = [metric.score(row["solution"], row)[0] for row in rows("gsm8k/test.jsonl")]
+    assert sum(found) == len(found) > 90
+
+
+def test_every_choice_is_found_by_letter_and_by_text() -> None:
+    metric = load("choice_match", {"answer": "target"})
+    for row in rows("truthfulqa_mc/train.jsonl"):
+        text = row["choices"][ord(row["target"]) - ord("A")]
+        assert metric.score(f"The answer is ({row['target']}).", row)[0] == 1.0
+        assert metric.score(text, row)[0] == 1.0
