@@ -51,7 +51,7 @@ QUOTED = 200
 
 
 class Metric:
-    """What one output is worth. A subclass has `score`, or `values` where it reports several numbers.
+    """What one output is worth. A subclass has `_score(output, row)`, or `_values` where it reports several numbers.
 
     Args:
         answer: The row's field with the right answer: a text, a number, or a list of texts that are all accepted.

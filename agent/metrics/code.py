@@ -12,16 +12,15 @@ import random
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from agent.errors import ConfigError
+from agent.evaluators.code_runner import Runner
 from agent.metrics.base import Metric, Row, as_text, quoted
 from agent.sandbox.types import Caps, Job
 from agent.space import digest
 
 if TYPE_CHECKING:
-    from agent.evaluators.code_runner import Runner
     from agent.sandbox.types import Result
 
 MOST = 500
@@ -106,12 +105,7 @@ class CodePass(Metric):
             raise ConfigError("code_pass: seconds and memory_mb must be above 0")
         self._entry, self._prefix, self._imports, self._unsafe = entry, prefix, tuple(imports), unsafe
         self._caps = Caps(seconds=seconds, memory_mb=memory_mb)
-
-    @cached_property
-    def _runner(self) -> Runner:
-        from agent.evaluators.code_runner import Runner
-
-        return Runner(None, {"workers": 2, "imports": list(self._imports), "unsafe": self._unsafe})
+        self._runner = Runner(None, {"workers": 2, "imports": list(imports), "unsafe": unsafe})  # starts when needed
 
     def guard(self) -> dict[str, Any]:
         """The sandbox's layers here, for the run's record.

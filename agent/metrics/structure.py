@@ -5,17 +5,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from agent.errors import ConfigError
+from agent.evaluators.code_runner import Runner
 from agent.llm.jsontext import loads
 from agent.llm.schema import problems, verify
 from agent.metrics.base import Metric, Row, quoted
 from agent.sandbox.types import Caps, Job
-
-if TYPE_CHECKING:
-    from agent.evaluators.code_runner import Runner
 
 SECONDS = 5.0
 """What a check may take where an output could make it long."""
@@ -47,6 +44,8 @@ class JsonSchema(Metric):
     def __init__(self, *, schema: Mapping[str, Any] | str, fenced: bool = True) -> None:
         super().__init__()
         self._given, self._fenced = schema, fenced
+        # It starts when it is needed. No foreign code runs there, so that weak layers do no harm.
+        self._runner = Runner(None, {"workers": 1, "imports": [_MODULE], "unsafe": True})
         self.needs = schema if isinstance(schema, str) else ""
         if not isinstance(schema, str):
             if not isinstance(schema, Mapping):
@@ -55,13 +54,6 @@ class JsonSchema(Metric):
             self.blocking = _long(schema)
         else:
             self.blocking = True
-
-    @cached_property
-    def _runner(self) -> Runner:
-        from agent.evaluators.code_runner import Runner
-
-        # No foreign code runs there, so that weak layers do no harm.
-        return Runner(None, {"workers": 1, "imports": [_MODULE], "unsafe": True})
 
     def _score(self, output: str, row: Row) -> tuple[float, str]:
         schema = self._given

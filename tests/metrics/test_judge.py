@@ -242,6 +242,7 @@ def test_unreadable_votes_are_no_verdicts_in_a_calibration() -> None:
     lost = sum("good 1" in a or "good 1" in b for _, a, b, _ in ITEMS)
     assert found.unreadable == 2 * lost
     assert found.strict.value == pytest.approx(1 - lost / 40)
+    assert (found.agreement.value, found.kappa.value, found.kappa.n) == (1.0, 1.0, 40 - lost)
     assert f"{2 * lost} of 80 votes could not be read" in str(found)
     nothing = asyncio.run(calibrate_pairs(PAIR, ITEMS, says(lambda request: UNREADABLE[0])))
     assert nothing.agreement.value is None and "do not optimize" in nothing.sentence

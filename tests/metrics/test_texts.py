@@ -36,6 +36,7 @@ def test_exact_match_by_the_letter() -> None:
 def test_token_f1_counts_shared_words_with_repetition() -> None:
     assert score("token_f1", "the cat sat", "cat sat down") == pytest.approx(0.8)  # P 2/2, R 2/3
     assert score("token_f1", "cat cat cat", "cat") == pytest.approx(0.5)
+    assert score("token_f1", "cat cat", "cat cat dog") == pytest.approx(0.8)
     assert score("token_f1", "dog", "cat") == 0.0
     assert score("token_f1", "dog", ["cat", "a dog"]) == 1.0
     assert score("token_f1", "", "") == 1.0
@@ -115,6 +116,7 @@ CHOICES = ["red", "dark red", "green", "A blue one"]
         ("Answer: C", "C"),
         ("The answer is **B**", "B"),
         ("The answer is A. No, wait: the answer is D.", "D"),
+        ("The answer is (A). No, wait: the answer is (D).", "D"),
         ("dark red", "B"),
         ("B) dark red", "B"),
         ("I would go for (C), which I like.", "C"),
