@@ -10,15 +10,18 @@ import asyncio
 import math
 import random
 from collections import Counter
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Coroutine, Hashable, Sequence
 from dataclasses import asdict, dataclass
 from statistics import NormalDist
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+from agent.errors import ConfigError
 
 if TYPE_CHECKING:
     from agent.evaluators.judge import Compared, Judge, PairJudge
     from agent.metrics.base import Ask, Row
 
+T = TypeVar("T")
 RESAMPLES = 2000
 FEWEST = 20
 """Labelled pairs below which intervals are not believed: resampling too few items makes them too short."""
@@ -202,16 +205,35 @@ async def calibrate_pairs(
         items: Row, output a, output b, and the label "a", "b" or "tie"; the judge does not see the label.
         ask: Calls the judge's model.
         at_once: How many pairs are judged at a time, at least 1.
+
+    Raises:
+        AgentError: A call failed; the others are stopped.
     """
+    judged = await _each([judge.compare(row, a, b, ask) for row, a, b, _ in items], at_once)
+    return of_pairs(judged, [label for *_, label in items])
+
+
+async def _each(work: Sequence[Coroutine[Any, Any, T]], at_once: int) -> list[T]:
+    """What each gives, at most `at_once` at a time; the first error stops the others."""
+    if at_once < 1:
+        for item in work:
+            item.close()
+        raise ConfigError(f"at_once: found {at_once}, allowed is at least 1")
     slots = asyncio.Semaphore(at_once)
 
-    async def one(row: Row, a: str, b: str) -> Compared:
+    async def one(item: Coroutine[Any, Any, T]) -> T:
         async with slots:
-            return await judge.compare(row, a, b, ask)
+            return await item
 
-    async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(one(row, a, b)) for row, a, b, _ in items]
-    return of_pairs([task.result() for task in tasks], [label for *_, label in items])
+    tasks = [asyncio.ensure_future(one(item)) for item in work]
+    try:
+        return list(await asyncio.gather(*tasks))
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for item in work:
+            item.close()  # those that never began
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,20 +270,14 @@ async def calibrate(judge: Judge, items: Sequence[tuple[str, Row, int]], ask: As
 
     Raises:
         ValueError: A grade is not on the scale.
+        AgentError: A call failed; the others are stopped.
     """
     low, high = judge.scale
     if wrong := [grade for *_, grade in items if not low <= grade <= high]:
         raise ValueError(f"grade {wrong[0]!r} is not on the judge's scale from {low} to {high}")
-    slots = asyncio.Semaphore(at_once)
-
-    async def one(output: str, row: Row) -> float | None:
-        async with slots:
-            given = (await judge.verdicts(output, row, ask)).given
-            return sum(given) / len(given) if given else None
-
-    async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(one(output, row)) for output, row, _ in items]
-    found = [(task.result(), grade) for task, (*_, grade) in zip(tasks, items, strict=True)]
+    votes = await _each([judge.verdicts(output, row, ask) for output, row, _ in items], at_once)
+    means = [sum(one.given) / len(one.given) if one.given else None for one in votes]
+    found = [(mean, grade) for mean, (*_, grade) in zip(means, items, strict=True)]
     read = [(verdict, grade) for verdict, grade in found if verdict is not None]
     whole = [(round(verdict), grade) for verdict, grade in read]
     return Grading(

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from sklearn.metrics import cohen_kappa_score
 
-from agent.errors import ConfigError
+from agent.errors import ConfigError, ProviderError
 from agent.evaluators.judge import Compared, PairJudge
 from agent.gate.preferences import Pair, judge_pairs
 from agent.llm.types import Completion, ModelRequest
@@ -246,6 +246,37 @@ def test_unreadable_votes_are_no_verdicts_in_a_calibration() -> None:
     assert f"{2 * lost} of 80 votes could not be read" in str(found)
     nothing = asyncio.run(calibrate_pairs(PAIR, ITEMS, says(lambda request: UNREADABLE[0])))
     assert nothing.agreement.value is None and "do not optimize" in nothing.sentence
+
+
+def test_a_call_that_fails_ends_a_calibration_with_its_own_error() -> None:
+    calls = 0
+
+    async def ask(request: ModelRequest, role: str) -> Completion:
+        nonlocal calls
+        calls += 1
+        await asyncio.sleep(0)
+        raise ProviderError("no such model", fatal=True)
+
+    with pytest.raises(ProviderError, match="no such model"):
+        asyncio.run(calibrate_pairs(PAIR, ITEMS, ask, at_once=3))
+    assert calls <= 6
+    with pytest.raises(ConfigError, match="at least 1"):
+        asyncio.run(calibrate_pairs(PAIR, ITEMS, ask, at_once=0))
+
+
+def test_no_more_calls_at_a_time_than_are_allowed() -> None:
+    now, most = 0, 0
+
+    async def ask(request: ModelRequest, role: str) -> Completion:
+        nonlocal now, most
+        now += 1
+        most = max(most, now)
+        await asyncio.sleep(0)
+        now -= 1
+        return Completion(json.dumps({"rationale": "Because.", "verdict": "1"}))
+
+    asyncio.run(calibrate_pairs(PAIR, ITEMS, ask, at_once=5))
+    assert most == 5
 
 
 def test_few_labels_prove_nothing() -> None:
