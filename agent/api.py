@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import re
 import threading
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from agent.data import Dataset, load, load_splits
 from agent.errors import ConfigError
+from agent.evaluating import uses
 from agent.evaluation import Evaluator, Limits
 from agent.folders import find, new_run, runs_folder
 from agent.gate.checks import user_check
@@ -39,6 +41,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 EVALUATIONS = 100
+TARGET = re.compile(r"[\w.]+:[\w.]+|[\w./]+\.py(:\w*)?")
+"""How a text is written that names a function, and is no prompt."""
 DEFAULT = "default"
 """Stands for the embedded model."""
 
@@ -51,7 +55,7 @@ def make_session(
     target: str = "population",
     claim: str = "primary",
     checks: Sequence[Callable[..., Any]] = (),
-    objectives: str | Objective | Sequence[Objective] = "minimize",
+    objectives: str | Objective | Sequence[Objective] | None = None,
     constraints: Sequence[Constraint] = (),
     model: Any = DEFAULT,
     budget: int | Budget | None = None,
@@ -67,9 +71,23 @@ def make_session(
     starts: Sequence[Mapping[str, Any]] = (),
     warm_from: Earlier | None = None,
     fidelity: Fidelity | None = None,
+    metric: str | Callable[..., Any] | None = None,
+    metric_options: Mapping[str, Any] | None = None,
 ) -> Session:
     """The session that `optimize` runs; the arguments are explained there."""
-    goals = _objectives(objectives)
+    from agent.evaluators.preference import compared
+
+    where = Path(folder) if folder is not None else _folder_of(evaluate)
+    if metric is not None:
+        from agent.evaluators.prompt import objective
+        from agent.metrics.base import load as load_metric
+
+        if objectives is None:
+            objectives = (objective(load_metric(metric, metric_options, where)),)
+    elif metric_options:
+        raise ConfigError("metric_options: there is no metric", hint='name one, such as metric="exact_match"')
+    scored = {} if metric is None else {"metric": metric, "metric_options": metric_options}
+    goals = _objectives("minimize" if objectives is None else objectives)
     for what, value, right, allowed in (
         ("checks", checks, isinstance(checks, Sequence) and all(map(callable, checks)), "a list of functions"),
         ("constraints", constraints, _all(constraints, Constraint), "a list of Constraint"),
@@ -82,12 +100,18 @@ def make_session(
         if not right:
             raise ConfigError(f"{what}: found {value!r}, allowed is {allowed}")
     names = list(Goals(goals, tuple(constraints), claim).reported)  # type: ignore[arg-type]
-    where = Path(folder) if folder is not None else _folder_of(evaluate)
     rows = _dataset(data)
+    known = Space.of(space)
     problem = Problem(
         name=name or _name_of(evaluate),
-        space=Space.of(space),
-        evaluator=_evaluator(evaluate, where, names, exclusive, fidelity.needs if fidelity is not None else ()),
+        space=known,
+        evaluator=compared(
+            _evaluator(
+                evaluate, where, names, exclusive, fidelity.needs if fidelity is not None else (), scored, known
+            ),
+            known,
+            where,
+        ),
         objectives=goals,
         constraints=tuple(constraints),
         data=rows.examples if rows is not None else (),
@@ -102,14 +126,16 @@ def make_session(
     )
     given = dict(options or {})
     settings: dict[str, Any] = {"models": {}, **given}
-    scripted = None
-    if isinstance(model, str):
-        settings["models"] = Settings().models if model == DEFAULT else {"propose": model}
+    roles = ("propose", *uses(problem.evaluator))
+    scripted: Any = None
+    if isinstance(model, str):  # one name is for whoever asks
+        name_of_all = Settings().models["propose"] if model == DEFAULT else model
+        settings["models"] = dict.fromkeys(roles, name_of_all)
     elif isinstance(model, Mapping):
         for role in model:
             if role not in ROLES:
                 raise ConfigError(f"model: unknown role {role!r}, allowed are {', '.join(ROLES)}")
-        settings["models"] = dict(model)
+        settings["models"], scripted = _models(model)
     elif model is not None:
         if not hasattr(model, "complete"):
             raise ConfigError(
@@ -117,7 +143,7 @@ def make_session(
                 "or an object with a method complete"
             )
         scripted = model
-        settings["models"] = {"propose": f"scripted:{type(model).__name__}"}
+        settings["models"] = dict.fromkeys(roles, f"scripted:{type(model).__name__}")
     return Session(
         problem=problem,
         settings=Settings.from_json(settings),
@@ -182,10 +208,50 @@ def known_arguments(given: Mapping[str, Any]) -> None:
             raise ConfigError(f"{name}: unknown argument", hint=f"allowed are {', '.join(sorted(allowed))}")
 
 
-def _evaluator(evaluate: Any, folder: Path, names: Sequence[str], exclusive: bool, needs: tuple[str, ...]) -> Evaluator:
+def _models(given: Mapping[str, Any]) -> tuple[dict[str, str], dict[str, Any] | None]:
+    """A mapping of roles to names or model objects, as names, and the objects by name."""
+    names: dict[str, str] = {}
+    objects: dict[str, Any] = {}
+    for role, model in given.items():
+        if isinstance(model, str):
+            names[role] = model
+        elif hasattr(model, "complete"):
+            names[role] = f"scripted:{role}-{type(model).__name__}"
+            objects[names[role]] = model
+        elif model is not None:
+            raise ConfigError(
+                f"model: {role}: found {model!r}, allowed is provider:model, an object with a method complete, or None"
+            )
+    return names, objects or None
+
+
+def _evaluator(
+    evaluate: Any,
+    folder: Path,
+    names: Sequence[str],
+    exclusive: bool,
+    needs: tuple[str, ...],
+    scored: Mapping[str, Any],
+    space: Space,
+) -> Evaluator:
     if hasattr(evaluate, "produce"):
+        if scored:
+            raise ConfigError("metric: an evaluator scores for itself", hint="leave metric out")
         made: Evaluator = evaluate
         return made
+    from agent.evaluators.prompt import Prompt, PromptEvaluator
+
+    if isinstance(evaluate, Prompt) or (isinstance(evaluate, str) and not TARGET.fullmatch(evaluate)):
+        if not scored:
+            raise ConfigError(
+                "a prompt needs a metric that scores the answers",
+                hint='such as metric="exact_match"; or name a function as "module:function"',
+            )
+        return PromptEvaluator(evaluate, space=space.bound(folder), folder=folder, names=names, **scored)
+    if scored:
+        from agent.evaluators.program import ProgramEvaluator
+
+        return ProgramEvaluator(evaluate, folder=folder, names=names, exclusive=exclusive, needs=needs, **scored)
     from agent.evaluators.function import FunctionEvaluator
 
     return FunctionEvaluator(evaluate, folder=folder, names=names, exclusive=exclusive, needs=needs)
@@ -208,6 +274,8 @@ def _words_of(evaluate: Any) -> str:
 
 def _name_of(evaluate: Any) -> str:
     text = evaluate if isinstance(evaluate, str) else getattr(evaluate, "__name__", type(evaluate).__name__)
+    if isinstance(evaluate, str) and not TARGET.fullmatch(text):
+        return "prompt"
     return "run" if "<" in text else text.replace(":", "-")
 
 
@@ -236,7 +304,7 @@ def optimize(
     *,
     space: Space | Mapping[str, Parameter] | Sequence[Param],
     data: Any = (),
-    objectives: str | Objective | Sequence[Objective] = "minimize",
+    objectives: str | Objective | Sequence[Objective] | None = None,
     model: Any = DEFAULT,
     budget: int | Budget | None = None,
     seed: int = 0,
@@ -248,20 +316,23 @@ def optimize(
     Args:
         evaluate: Measures a candidate (a mapping of values): a function, sync or async, "module:attr",
             or an `Evaluator`. It returns a number, `(number, feedback)`, a mapping of names to
-            numbers, or a `Score`. With `data` it is called as `evaluate(candidate, row)`.
+            numbers, or a `Score`. With `data` it is called as `evaluate(candidate, row)`. With `metric` it is the task
+            program: a prompt template, a `Prompt`, or a function that may return a text, which the metric scores.
         space: Parameters by name; or the list of `agent.param` that the program reads.
         data: Rows: a list, an iterator, the path of a .jsonl, .json or .csv file, {"train": …, "val": …, "test": …},
             or an `agent.data.Dataset` with clusters and answers.
         objectives: "minimize" or "maximize" for a function that returns a number; otherwise `Objective`s,
-            of which the first is compared and the others are recorded.
-        model: `provider:model` for proposals, a mapping by role, a model object, or None for no model.
+            of which the first is compared and the others are recorded; None for what the metric reports, or "minimize".
+        model: `provider:model` for every role that is asked, a mapping by role (propose, task, judge, critic) of
+            names or model objects, a model object, or None for no model.
         budget: Evaluations, or a `Budget` with limits on calls, tokens, dollars and seconds too; 100
             evaluations unless you say otherwise, and what it was when a run is resumed.
         seed: Of the run's random numbers.
         options: Fields of `Settings` (proposer, workers, exam_pairs, base_url …).
         more: target ("population": the rows are a sample, and a part of them is held back to prove gains with;
             "suite": they are the goal itself), claim (what several objectives claim: primary, sum or
-            dominance), checks (functions that may refuse a candidate before it is measured), constraints,
+            dominance), metric (what scores an answer: a name such as "exact_match", or a function of answer and row),
+            metric_options, checks (functions that may refuse a candidate before it is measured), constraints,
             deterministic (measuring twice gives the same number), exclusive, limits, description, name,
             folder, observers; fidelity (`Fidelity`: candidates are measured with a part of the effort first, and
             hopeless measurements are stopped); starts (points to measure right after the defaults, mappings in which

@@ -70,9 +70,23 @@ class SuiteConfig(_Strict):
     plugins: list[str] = []
 
 
+class PromptConfig(_Strict):
+    """[evaluator.prompt]: a prompt that the task model answers, and the metric that scores the answers."""
+
+    template: str = ""
+    system: str = ""
+    demos: str = ""
+    demo: str = ""
+    max_output_tokens: int = Field(default=256, ge=1)
+    temperature: float | None = Field(default=0.0, ge=0, le=2)
+    max_chars: int = Field(default=200_000, ge=1)
+    metric: str
+    metric_options: dict[str, Any] = {}
+
+
 class EvaluatorConfig(_Strict):
-    """[evaluator]: a function "module:attr" in the problem's folder, a command, several judges, or for programs a task
-    "module:Class" or a pytest suite."""
+    """[evaluator]: a function "module:attr" in the problem's folder (with `metric` it may return an answer), a prompt,
+    a command, several judges, or for programs a task "module:Class" or a pytest suite."""
 
     function: str | None = None
     command: list[str] | None = None
@@ -89,6 +103,9 @@ class EvaluatorConfig(_Strict):
     sandbox: SandboxConfig = SandboxConfig()
     timing: TimingConfig = TimingConfig()
     duplicates: Literal["program", "behaviour"] = "program"
+    prompt: PromptConfig | None = None
+    metric: str | None = None
+    metric_options: dict[str, Any] = {}
 
 
 class ObjectiveConfig(_Strict):
@@ -157,6 +174,7 @@ class ModelsConfig(_Strict):
     task: str | None = None
     judge: str | None = None
     critic: str | None = None
+    embed: str | None = None
     base_url: str | None = None
     batch: Any = False
 
@@ -239,6 +257,12 @@ class ProblemConfig(_Strict):
         return DataConfig(file=self.data) if isinstance(self.data, str) else self.data
 
 
+class ScoredConfig(ProblemConfig):
+    """The same where a metric scores the answers: what is compared need not be said."""
+
+    objectives: list[ObjectiveConfig] = []
+
+
 def load(folder: Path, overrides: Mapping[str, Any] | None = None) -> Setup:
     """Read `problem.toml` from a folder (or the file itself).
 
@@ -261,7 +285,7 @@ def load(folder: Path, overrides: Mapping[str, Any] | None = None) -> Setup:
     for key, value in (overrides or {}).items():
         _set(raw, key, value, path)
     try:
-        parsed = ProblemConfig.model_validate(raw)
+        parsed = (ScoredConfig if _scored(raw) else ProblemConfig).model_validate(raw)
     except ValidationError as error:
         wrong = _first(error)
         raise ConfigError(_explain(path, wrong), hint=_allowed(wrong["loc"])) from None
@@ -269,6 +293,11 @@ def load(folder: Path, overrides: Mapping[str, Any] | None = None) -> Setup:
         return build(parsed, path)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error.message}", hint=error.hint) from None
+
+
+def _scored(raw: Mapping[str, Any]) -> bool:
+    chosen = raw.get("evaluator")
+    return isinstance(chosen, dict) and ("prompt" in chosen or "metric" in chosen)
 
 
 def _set(raw: dict[str, Any], key: str, value: Any, path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -48,7 +47,7 @@ def noise(state: State) -> Event | None:
 def _affordable(state: State) -> int:
     """Independent rows that the last exam can have: those of the gate, as far as the budget's share pays for them."""
     clusters, rows = len(_clusters(state)), len(state.gate.val)
-    total = state.ledger.budget.evaluations or math.inf
+    total = state.total
     paid = planning.reserve(None, rows=rows, total=total, level=state.settings.level) // 2
     return min(clusters, int(paid * clusters / rows)) if rows else 0
 
@@ -76,7 +75,7 @@ def reserve(state: State) -> int:
     problem, gate = state.problem, state.gate
     if state.arena is None:
         return exam.reserve(problem, state.settings.exam_pairs)
-    total = state.ledger.budget.evaluations or math.inf
+    total = state.total
     level, held = _level(state, last=True), 0
     if not standing.exhausted(len(_clusters(state)), level):
         held = planning.reserve(
@@ -106,16 +105,16 @@ def _planned(state: State, last: bool) -> planning.Plan | None:
         return None
     bounded = problem.bounds is not None
     margin = problem.objective.margin(_initial_mean(state)) / arena.scale if problem.claim != "sum" else 0.0
-    left = state.ledger.left("evaluations")
+    left = state.affordable
     if last and state.gate.test and settings.report:
         left -= planning.reserve(
-            None, rows=len(state.gate.test), total=state.ledger.budget.evaluations or math.inf, level=0.05
+            None, rows=len(state.gate.test), total=state.total, level=0.05
         )
     return planning.plan(
         seen,
         rows=len(state.gate.val),
         left=left,
-        total=state.ledger.budget.evaluations or math.inf,
+        total=state.total,
         level=_level(state, last),
         last=last,
         test=planning.choose(
@@ -306,7 +305,7 @@ def _report(state: State, measure: Any) -> list[Event]:
         return [_end(state)]
     candidates = list(dict.fromkeys([history.initial, gate.released, _best(state)[0]]))
     if gate.report_planned is None:
-        most = min(len(gate.test), int(min(state.ledger.left("evaluations"), 1e12)) // len(candidates))
+        most = min(len(gate.test), int(min(state.affordable, 1e12)) // len(candidates))
         if len(candidates) < 2 or most < 2:
             return [_end(state)]
         return [ReportPlanned(candidates, most)]

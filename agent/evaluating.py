@@ -1,25 +1,43 @@
-"""One evaluation of a run: what is asked of the executor, and what is recorded of it; and the checks before it."""
+"""One evaluation of a run: what is asked of the executor and of models, and what is recorded; and the checks before."""
 
 from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from agent import watching
+from agent.decide_gate import reserve
+from agent.errors import BudgetExceeded, ConfigError, PrerequisiteError, ProviderError
 from agent.evaluation import Output, Request
-from agent.events import EvaluationEnded, EvaluationStarted
+from agent.events import (
+    CallEnded,
+    CallRefused,
+    CallRetried,
+    CallStarted,
+    EvaluationEnded,
+    EvaluationStarted,
+    Event,
+    StopRequested,
+)
 from agent.gate.quarantine import CONFIRM
 from agent.looking import LOOK
+from agent.state import MARGIN, SCOPE
 
 if TYPE_CHECKING:
     from agent.gate.checks import Refusal
+    from agent.llm.types import Completion, ModelRequest
     from agent.loop import Run
     from agent.space import Candidate
+    from agent.state import State
 
 
 async def evaluate(run: Run, started: EvaluationStarted) -> None:
-    """Do what an `evaluation.started` asks for, and record what comes of it."""
+    """Do what an `evaluation.started` asks for, and record what comes of it.
+
+    An evaluation whose model cannot be had now (a key, a spend limit, an exam that the budget cannot pay for) stays
+    open: a resume begins it again, and takes the replies that it already got.
+    """
     state, problem = run.state, run.problem
     request = Request(
         candidate=(
@@ -34,9 +52,15 @@ async def evaluate(run: Run, started: EvaluationStarted) -> None:
         purpose=started.purpose,  # type: ignore[arg-type]
         limits=problem.limits,
     )
+    asking = Asking(run, started) if uses(problem.evaluator) else None
+    more: dict[str, Any] = {} if asking is None else {"ask": asking}
     watched = watching.watch(state, started)
-    output = await (watched.submit(run.executor, request) if watched else run.executor.submit(request))
+    output = await (watched.submit(run.executor, request, **more) if watched else run.executor.submit(request, **more))
     output = output if watched else watching.own(output)
+    if asking is not None and asking.over is not None:
+        if await asking.rests():
+            return
+        output = Output.failed("unpaid", str(asking.over), seconds=output.seconds)
     watching.told(state, started, output)
     score = None
     if output.failure is None:
@@ -46,6 +70,100 @@ async def evaluate(run: Run, started: EvaluationStarted) -> None:
             output = Output.failed("invalid", str(error), log=output.log, seconds=output.seconds)
     await run.turn("evaluation.ended", started.id)
     run.record(EvaluationEnded(started.id, started.purpose, output.to_json(), score))
+
+
+def uses(evaluator: Any) -> tuple[str, ...]:
+    """Roles of the models that an evaluator asks."""
+    return tuple(getattr(evaluator, "uses", ()))
+
+
+class Asking:
+    """The models of one evaluation: its calls are recorded under its number, and paid by the run.
+
+    Args:
+        run: That pays.
+        started: The evaluation.
+    """
+
+    def __init__(self, run: Run, started: EvaluationStarted) -> None:
+        self._run, self._started = run, started
+        self.loop = asyncio.get_running_loop()
+        """Where it may be called; threads come here."""
+        self.over: BudgetExceeded | ProviderError | PrerequisiteError | None = None
+        """Why no model can be asked any more, whatever the evaluator made of that."""
+
+    async def __call__(self, request: ModelRequest, role: str) -> Completion:
+        """A model's reply; see `agent.evaluation.Ask`.
+
+        Raises:
+            BudgetExceeded, ProviderError, PrerequisiteError, ConfigError, OutputInvalid: As the gateway does.
+        """
+        llm = self._run.llm
+        if llm is None:
+            raise ConfigError("this run has no model to ask", hint=f'set models.{role} = "provider:model"')
+        scope = f"{SCOPE}{self._started.id}"
+        try:
+            if request.schema is None:
+                return await llm.complete(request, role=role, scope=scope)
+            return await llm.structured(request, role=role, scope=scope, schema=request.schema)
+        except (BudgetExceeded, PrerequisiteError) as error:
+            self.over = error
+            raise
+        except ProviderError as error:
+            if error.fatal:
+                self.over = error
+            raise
+
+    async def rests(self) -> bool:
+        """Stop the search, or the run, for what is over; whether this evaluation waits for a resume."""
+        run, error = self._run, self.over
+        if isinstance(error, BudgetExceeded) and self._started.purpose == "search":
+            if run.state.stop is None and run.state.ended is None:
+                run.record(StopRequested(error.limit_kind, f"the search's share of the {error.limit_kind} is spent"))
+            return False
+        if run.state.halt is None:
+            words = f"{error.message}\n{error.hint}".strip() if error is not None else ""
+            if isinstance(error, BudgetExceeded):
+                words = f"the final exam cannot be paid: {words}\nresume with a larger limit on {error.limit_kind}"
+            run.record(StopRequested("provider", words))
+        return True
+
+
+def confided(state: State, event: Event) -> Event:
+    """A model call's event with the audience of the evaluation that asks."""
+    if isinstance(event, (CallStarted, CallRefused)):
+        purpose = purpose_of(state, event.scope)
+    elif isinstance(event, (CallRetried, CallEnded)):
+        started = state.calls.get(event.id) or state.ledger.lost_calls.get(event.id)
+        purpose = started.purpose if started is not None else "search"
+    else:
+        return event
+    return event if purpose == event.purpose else replace(event, purpose=purpose)
+
+
+def purpose_of(state: State, scope: str) -> str:
+    """For whom a call is made; all but what the gate and the report measure is the search's."""
+    if not scope.startswith(SCOPE):
+        return "search"
+    found = state.evaluations.get(int(scope.removeprefix(SCOPE).partition("/")[0]))
+    return found.purpose if found is not None else "search"
+
+
+def withheld(state: State, scope: str) -> dict[str, float]:
+    """What a call of the search must leave for the exam and the report, by kind: their evaluations, at the mean price.
+
+    Args:
+        state: At the moment of the call.
+        scope: Who asks.
+    """
+    budget = state.ledger.budget
+    kinds = [kind for kind in ("calls", "tokens", "usd") if getattr(budget, kind) is not None]
+    if not kinds or not state.askers or purpose_of(state, scope) != "search":
+        return {}
+    held = MARGIN * reserve(state) / state.askers
+    # Calls under way count with their worst case until they end.
+    flying = state.workers / state.askers
+    return {kind: held * state.asked[kind] + flying * state.held_back[kind] for kind in kinds}
 
 
 def _stage(run: Run, started: EvaluationStarted) -> str:

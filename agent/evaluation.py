@@ -7,7 +7,7 @@ the output, so a judgement can be made again without paying again.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -16,12 +16,15 @@ from agent.space import Candidate
 Purpose = Literal["search", "gate", "report"]
 """Who may read the result: the search and its proposers, the gate alone, or the final report."""
 
+Ask = Callable[[Any, str], Awaitable[Any]]
+"""Calls the model of a role: an `agent.llm.types.ModelRequest` and the role in, a `Completion` out. The run pays."""
+
 FailureKind = Literal[
-    "error", "exit", "timeout", "memory", "invalid", "forged", "forbidden", "lost", "cancelled", "hopeless"
+    "error", "exit", "timeout", "memory", "invalid", "forged", "forbidden", "lost", "cancelled", "hopeless", "unpaid"
 ]
 """Why there is no output: it raised, exited non-zero, ran too long, took too much memory, returned
 something that is not a measurement, answered what it was not asked, did what the sandbox refuses, its
-process died, or we stopped it, the last because its learning curve left too little hope."""
+process died, we stopped it, its learning curve left too little hope, or a limit had no room for its model calls."""
 
 LARGEST = 1e150
 """Largest magnitude of a measured number; sums, differences and ratios of larger ones would not be finite."""
@@ -241,6 +244,10 @@ def _short(value: Any) -> str:
 
 class Evaluator(Protocol):
     """Produces outputs and judges them.
+
+    One that asks models names their roles in an attribute `uses`, such as ("task",). It runs in this process, and
+    `produce` gets a third argument, `ask` (see `Ask`). `only_asks` says that what it does beside is neither paid nor
+    seen; `forecast(problem)` says what one evaluation asks at most, and `ready(problem)` refuses what cannot work.
 
     It may have an attribute `layers` (see `Output`), and two methods more: `load()`, which a worker calls
     before its first request and outside its time limit, and `guard()`, which is called before anything is

@@ -235,6 +235,7 @@ class CallStarted(Event):
         reserved: The worst case that is held back: calls, tokens, usd (absent when the price is unknown).
         request: The request, word for word.
         batch: Whether it is sent through the provider's Batch API. One that was cut off goes on under the same id.
+        purpose: Of the evaluation that asks; what the gate's measurements ask and are told is the gate's.
     """
 
     id: int
@@ -246,7 +247,12 @@ class CallStarted(Event):
     reserved: JSON
     request: JSON
     batch: bool = False
+    purpose: str = "search"
     type: ClassVar[str] = "call.started"
+
+    @property
+    def audience(self) -> str:
+        return self.purpose
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,7 +263,12 @@ class CallRefused(Event):
     key: str
     ordinal: int
     reason: str
+    purpose: str = "search"
     type: ClassVar[str] = "call.refused"
+
+    @property
+    def audience(self) -> str:
+        return self.purpose
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,7 +288,12 @@ class CallRetried(Event):
     error: str
     wait: float
     ambiguous: bool = True
+    purpose: str = "search"
     type: ClassVar[str] = "call.retried"
+
+    @property
+    def audience(self) -> str:
+        return self.purpose
 
 
 @dataclass(frozen=True, slots=True)
@@ -297,7 +313,12 @@ class CallEnded(Event):
     error: JSON | None
     spent: JSON
     seconds: float
+    purpose: str = "search"
     type: ClassVar[str] = "call.ended"
+
+    @property
+    def audience(self) -> str:
+        return self.purpose
 
 
 @dataclass(frozen=True, slots=True)

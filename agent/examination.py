@@ -74,6 +74,8 @@ class Examination:
     seconds: float = 0.0
     planned_usd: float = 0.0
     planned_seconds: float = 0.0
+    asked: dict[str, float] = field(default_factory=lambda: dict.fromkeys(("calls", "tokens", "usd"), 0.0))
+    planned_asked: dict[str, float] = field(default_factory=lambda: dict.fromkeys(("calls", "tokens", "usd"), 0.0))
     known: dict[tuple[str, str], Mapping[str, float] | None] = field(default_factory=dict)
     report_planned: ReportPlanned | None = None
     report_started: ReportStarted | None = None
@@ -141,7 +143,9 @@ class Examination:
     @property
     def hidden(self) -> dict[str, float]:
         """What proposers are told to be left beyond what is: exams count for them as they were planned."""
-        return {"usd": self.usd - self.planned_usd, "seconds": self.seconds - self.planned_seconds}
+        out = {kind: amount - self.planned_asked[kind] for kind, amount in self.asked.items()}
+        out["usd"] += self.usd - self.planned_usd
+        return {**out, "seconds": self.seconds - self.planned_seconds}
 
     def measured(self, unit: Unit) -> None:
         """A measurement of the exam at hand."""

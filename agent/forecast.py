@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agent.asks import COMPARED, REPEATED
 from agent.curves import COMPLETE
-from agent.errors import EvaluatorError
+from agent.errors import ConfigError, EvaluatorError
+from agent.evaluating import uses
 from agent.evaluation import Request
 from agent.gate import levels, standing
 from agent.gate.noise import Noise, smallest_gain
@@ -35,6 +36,33 @@ SHORT_RACE, LONG_RACE = 5, 40
 """Rows on which most candidates are measured in a race on rows: as long as a clear loser and a tie take."""
 
 
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What the evaluations of a run ask of one role's model.
+
+    Args:
+        role: task, judge …
+        model: `provider:model`.
+        calls: Model calls, where every evaluation of the budget is made; None where the evaluator cannot tell.
+        tokens: Of those calls, at most.
+        usd: Of those tokens, at most; None when the price is unknown.
+    """
+
+    role: str
+    model: str
+    calls: int | None
+    tokens: int | None
+    usd: float | None
+
+    @property
+    def words(self) -> tuple[str, str, str]:
+        """A line of the table."""
+        if self.calls is None or self.tokens is None:
+            return f"{self.role} calls", "as many as the program makes", self.model
+        price = "price unknown" if self.usd is None else "free" if self.usd == 0 else f"at most ${self.usd:.4f}"
+        return f"{self.role} calls", f"{self.calls:,}", f"{self.model}: at most {self.tokens:,} tokens, {price}"
+
+
 @dataclass
 class Forecast:
     """What a run will take.
@@ -48,6 +76,7 @@ class Forecast:
         usd: Of those tokens; None when a price is unknown.
         usd_batched: The same through the provider's Batch API; None where there is none, or a price is unknown.
         batched: Whether the calls go through it.
+        asked: What the evaluations ask of models, by role.
         seconds_each: Seconds of one evaluation, when it was measured.
         seconds: Of the whole run without the model's time, when that can be told.
         notes: Sentences on the data and the budget.
@@ -70,6 +99,7 @@ class Forecast:
     noise: dict[str, float] | None = None
     usd_batched: float | None = None
     batched: bool = False
+    asked: list[Asked] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -88,6 +118,7 @@ class Forecast:
             "data": self.data,
             "proof": self.proof,
             "noise": self.noise,
+            "evaluator_asks": [asdict(item) for item in self.asked],
         }
 
     def rows(self) -> list[tuple[str, str, str]]:
@@ -112,6 +143,7 @@ class Forecast:
             out.append(
                 ("model calls", f"at most {self.calls}", f"{self.model}: at most {self.tokens:,} tokens, {self.price}")
             )
+        out += [item.words for item in self.asked]
         if self.seconds_each is not None:
             out.append(("one evaluation", f"{self.seconds_each:.2g} s", "measured just now"))
         if self.seconds is not None:
@@ -184,6 +216,7 @@ async def forecast(session: Session, measure: bool, runs: Path | None = None) ->
     parts = {"initial": initial, **({"starts": begins} if begins else {}), "search": search, "exam": held}
     out = Forecast(parts, candidates, calls, tokens, usd, model, each)
     out.usd_batched, out.batched = half, "propose" in settings.batched
+    out.asked = list(_asked(session, budget.evaluations))
     if each is not None and total is not None and math.isfinite(total):
         out.seconds = total * each / workers
     if problem.by_rows:
@@ -193,6 +226,24 @@ async def forecast(session: Session, measure: bool, runs: Path | None = None) ->
     if noise is not None:
         out.noise = {"sd": noise.sd, "discordance": noise.discordance, "pairs": noise.pairs}
     return out
+
+
+def _asked(session: Session, evaluations: int | None) -> Iterable[Asked]:
+    """What so many evaluations ask of models; no limit of the run is looked at."""
+    problem, settings = session.problem, session.settings
+    told = getattr(problem.evaluator, "forecast", None)
+    each = told(problem) if told is not None else {}
+    for role in uses(problem.evaluator):
+        model = settings.models[role]
+        if role not in each or evaluations is None:
+            yield Asked(role, model, None, None, None)
+            continue
+        from agent.llm.prices import Prices
+
+        calls, heard, said = (math.ceil(amount * evaluations) for amount in each[role])
+        server, batch = settings.base_url, role in settings.batched
+        usd = Prices(problem.prices).worst(model, heard, said, base_url=server, batch=batch)
+        yield Asked(role, model, calls, heard + said, usd)
 
 
 def _divide(session: Session, runs: Path | None) -> dict[str, Any]:
@@ -318,6 +369,11 @@ async def against_itself(session: Session) -> tuple[float, Noise]:
 
 async def _repeated(session: Session, most: int, repeats: int) -> tuple[float, Noise]:
     problem = session.problem
+    if uses(problem.evaluator):
+        raise ConfigError(
+            "measuring beforehand would ask models that only a run pays for",
+            hint="leave --measure out; a run with a small budget tells the time and the noise",
+        )
     executor = session.make_executor(session.settings)
     rows: list[Example | None] = [*problem.split("train")[:most]] or [None]
     groups: list[list[float | None]] = []

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 LOOK = "look"
 """Stage of the evaluations of looks."""
-PASSING = ("lost", "cancelled", "hopeless")
+PASSING = ("lost", "cancelled", "hopeless", "unpaid")
 """Failures that say nothing of the candidate."""
 
 

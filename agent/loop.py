@@ -17,7 +17,7 @@ from agent.decide import decide
 from agent.decide_gate import reserve
 from agent.effects import alone, calling
 from agent.errors import AgentError
-from agent.evaluating import evaluate, refusal
+from agent.evaluating import confided, evaluate, refusal, uses, withheld
 from agent.evaluation import Executor
 from agent.events import (
     CallEnded,
@@ -40,6 +40,7 @@ from agent.moments import Moment, fold, lean, replies
 from agent.problem import Problem
 from agent.proposers.base import Proposer
 from agent.proposing import propose
+from agent.rehearsal import rehearse
 from agent.space import Candidate
 from agent.state import State
 from agent.waits import Waits
@@ -132,6 +133,10 @@ class Run:
         """The reply of a model call that was paid for before this process."""
         return self._replies.get((scope, key, ordinal))
 
+    def withheld(self, scope: str) -> dict[str, float]:
+        """What a call must leave; see `agent.evaluating.withheld`."""
+        return withheld(self.state, scope)
+
     async def flush(self) -> None:
         """Return when everything recorded is durable."""
         await self.journal.flush()
@@ -161,12 +166,16 @@ class Run:
 
     def record(self, event: Event) -> None:
         """Append an event from outside, and all that follows from it."""
-        self._append(event)
+        self._append(confided(self.state, event))
+        self.settle()
+        self._wake.set()
+        self.waits.changed()
+
+    def settle(self) -> None:
+        """Append all that follows from what is recorded."""
         while following := decide(self.state):
             for event in following:
                 self._append(event)
-        self._wake.set()
-        self.waits.changed()
 
     def _append(self, event: Event, time: float | None = None) -> None:
         now = self.clock() if time is None else time
@@ -235,10 +244,12 @@ class Run:
 
         Raises:
             PrerequisiteError, ConfigError, ProviderError: Say how to mend it.
+            EvaluatorError: The evaluator's judge is of no use; see `agent.rehearsal`.
         """
         if self.llm is not None:
             self.llm.check()
             await self.llm.start()
+        await rehearse(self)
 
     async def drive(self) -> State:
         """Run until the end, or until a halt (interruption, provider) lets nothing more be in flight.
@@ -247,9 +258,7 @@ class Run:
             StoreError: The journal cannot be written any more; what was committed is safe.
         """
         if not self.state.ended:
-            while following := decide(self.state):
-                for event in following:
-                    self._append(event)
+            self.settle()
         try:
             while True:
                 if self._launch:
@@ -287,7 +296,9 @@ class Run:
             self.record(StopRequested("seconds", "the time for the search is up"))
         launch, self._launch = self._launch, []
         # A proposal costs nothing before its first model call, which flushes for itself.
-        if any(isinstance(event, EvaluationStarted) for event, _ in launch):
+        # Nor does an evaluation that does nothing else than ask models.
+        measures = not getattr(self.problem.evaluator, "only_asks", False)
+        if measures and any(isinstance(event, EvaluationStarted) for event, _ in launch):
             await self.flush()
         # Evaluations first: a proposer may compute for a while, and the slots are to be busy meanwhile.
         for event, moment in sorted(launch, key=lambda item: not isinstance(item[0], EvaluationStarted)):
@@ -334,7 +345,7 @@ class Run:
         state = self.state
         waits = self.waits.parked or (state.halt is not None and state.looks.waiting)
         if waits and (state.halt or state.ended) and not state.calls and not state.evaluations:
-            self._cancel_proposals()
+            self._cancel(ProposalStarted)
         if self.llm is None:
             return
         if self.llm.batched and self.state.stop is not None and self.state.halt is None:
@@ -342,13 +353,15 @@ class Run:
         if self.state.ended is not None:
             if not self._leaving:
                 self._leaving = True
-                asyncio.get_running_loop().call_later(LEAVE, self._cancel_proposals)
+                asyncio.get_running_loop().call_later(LEAVE, self._cancel, ProposalStarted)
         elif self.llm.batched and self.state.halt is not None:  # a resume takes the results
-            self._cancel_proposals()
+            self._cancel(ProposalStarted)
+            if uses(self.problem.evaluator):
+                self._cancel(EvaluationStarted)
 
-    def _cancel_proposals(self) -> None:
+    def _cancel(self, kind: type[Event]) -> None:
         for task in self._tasks:
-            if task.get_name().startswith(ProposalStarted.type):
+            if task.get_name().startswith(kind.type):
                 task.cancel()
 
     def _until_deadline(self) -> float | None:

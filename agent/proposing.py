@@ -34,7 +34,7 @@ async def propose(run: Run, started: ProposalStarted, moment: Moment) -> None:
         problem=run.state.problem,
         history=moment.history,
         rng=random.Random(int(digest([run.state.seed, "proposal", started.id]), 16)),
-        ask=effects.ask if run.llm is not None else None,
+        ask=effects.ask if run.llm is not None and "propose" in run.state.settings.models else None,
         left=moment.left,
         decision=started.id,
         memory=copy.deepcopy(moment.memory),  # a proposer may change its memory in place; the journal's stays

@@ -54,11 +54,12 @@ from agent.problem import Problem
 from agent.proposers.base import load, talks
 from agent.recorded import Memory, Nowhere, RecordedModel
 from agent.space import Candidate
+from agent.state import SCOPE
 from agent.wall import ROWS, ended, opened
 
 DELIVERED = (CallRetried, BatchStarted, BatchSubmitted, BatchEnded, RunPaused, RunContinued)
 """Events that no decision leads to, and no task of a replay."""
-OUTSIDE = (*RESUMABLE, "seconds")
+OUTSIDE = (*RESUMABLE, "seconds", "calls", "tokens", "usd")
 """Reasons to stop that come from outside; the others are decided."""
 
 
@@ -250,7 +251,8 @@ class Replay(Run):
         """Record the next event if it came from outside and no task of ours will bring it."""
         event = self._next()
         steered = isinstance(event, StopRequested) and event.reason in OUTSIDE
-        if steered or isinstance(event, DELIVERED) or self._answers(event) or self._of_tool(event):
+        outside = steered or isinstance(event, DELIVERED)
+        if outside or self._answers(event) or self._of_tool(event) or self._asked(event):
             assert event is not None
             Run.record(self, event)
         elif isinstance(event, (RunResumed, EpochStarted)):
@@ -270,6 +272,11 @@ class Replay(Run):
         if isinstance(event, ReportStarted):
             return gate.report_planned is not None
         return isinstance(event, CheckEnded) and self.state.checking is not None
+
+    def _asked(self, event: Event | None) -> bool:
+        """Whether it is a model call of an evaluation, which is not measured again."""
+        scope = self._scopes.get(event.id, "") if isinstance(event, CallEnded) else getattr(event, "scope", "")
+        return isinstance(event, (CallStarted, CallRefused, CallEnded)) and scope.startswith(SCOPE)
 
     def _take_over(self, event: Event) -> None:
         # As `resume` does in a new process: what was in flight is begun again, with the replies that were paid for.

@@ -9,13 +9,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from agent.errors import StoreError
+from agent.errors import ConfigError, StoreError
 from agent.events import RunStarted
 from agent.history import Trial
 from agent.journal import Entry, read, read_all
 from agent.ledger import at_provider, counted
 from agent.pareto import LIMIT, Front, front
 from agent.problem import Problem
+from agent.rowchanges import RowChanges, compare
 from agent.space import Candidate
 from agent.standings import Tally, standings
 from agent.state import State
@@ -183,6 +184,51 @@ class Result:
             f" {best['mean']:.4g} (gain {best['gain']:.3g}{around})."
         )
 
+    def changes(self) -> dict[str, RowChanges]:
+        """What got better and worse row by row, from the initial candidate to `best`: by split, "train" and "test".
+
+        Only rows that both were measured on. Test rows are there once the run has ended; val rows never are.
+
+        Raises:
+            StoreError: The journal cannot be read.
+        """
+        return compare(self.folder, self.problem, self.initial, self.best, self._state.ended is not None)
+
+    def to_openai_messages(self, row: Any = None) -> list[dict[str, str]]:
+        """The best prompt as OpenAI's list of messages, as the task model got it.
+
+        Args:
+            row: Fills the placeholders; without one they stay, as `{question}`.
+
+        Raises:
+            ConfigError: The run's evaluator is no prompt.
+            ValueError: The row lacks a field, or the prompt gets too long.
+        """
+        spec = self.problem.evaluator.spec or {}
+        if spec.get("kind") != "prompt":
+            raise ConfigError(
+                f"{self.problem.name} was not measured with a prompt, so there are no messages",
+                hint="result.best has the candidate's values",
+            )
+        from agent.evaluators.prompt import Prompt, Rendering
+
+        rendering = Rendering(Prompt(**spec["prompt"]), self.problem.space, spec["answer"])
+        return [{"role": role, "content": text} for role, text in rendering.turns(self.best, row)]
+
+    @property
+    def cost(self) -> dict[str, dict[str, Any]]:
+        """What each role's model was asked and cost: calls, tokens (input, cached, output), usd; None if unknown."""
+        return {role: dict(account) for role, account in self.spent["by_role"].items()}
+
+    @property
+    def line(self) -> str:
+        """A line of code that loads what was found."""
+        path = json.dumps(str(self.folder.resolve()))
+        prompt = (self.problem.evaluator.spec or {}).get("kind") == "prompt"
+        return f"from agent import load_result; load_result({path})" + (
+            ".to_openai_messages(row)" if prompt else ".best"
+        )
+
     def to_json(self) -> dict[str, Any]:
         several = {"front": self.front.to_json()} if self.front is not None else {}
         return {
@@ -243,7 +289,9 @@ class Result:
             lines += ["| parameter | initial | best |", "|---|---|---|"]
             lines += [f"| {c.name} | {_cell(c.before)} | {_cell(c.after)} |" for c in changes]
             lines.append("")
-        lines += [f"Spent: {spent_line(self.spent)}.", "", f"Run: `{self.run}`", ""]
+        lines += [f"Spent: {spent_line(self.spent)}.", ""]
+        lines += [f"- {words}" for words in role_lines(self.spent)]
+        lines += ["", "Load:", "", f"    {self.line}", "", f"Run: `{self.run}`", ""]
         return "\n".join(lines)
 
 
@@ -285,6 +333,18 @@ def spent_line(spent: dict[str, Any]) -> str:
     if possibly["calls"] > waiting:
         parts.append(f"possibly {possibly['calls'] - waiting} more calls (cut off without an answer)")
     return ", ".join(parts)
+
+
+def role_lines(spent: dict[str, Any]) -> list[str]:
+    """What each role's model took, in words; empty where one role or none asked."""
+    out = []
+    for role, account in spent["by_role"].items() if len(spent["by_role"]) > 1 else ():
+        usd = account["usd"]
+        price = "price unknown" if usd is None else f"${usd:.4f}" if usd else "$0"
+        out.append(
+            f"{role}: {account['calls']} calls, {account['input']:,} tokens in, {account['output']:,} out, {price}"
+        )
+    return out
 
 
 def write_best(folder: Path, result: Result) -> list[Path]:
@@ -332,6 +392,7 @@ def load_state(folder: Path, entries: Iterable[Entry] | None = None, everything:
     return state
 
 
-def load_result(folder: Path) -> Result:
+def load_result(folder: Path | str) -> Result:
     """The result of a run folder, finished or not."""
-    return Result.of(load_state(folder), folder)
+    where = Path(folder)
+    return Result.of(load_state(where), where)

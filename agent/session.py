@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from agent.asks import COMPARED, REPEATED
 from agent.control.server import Steering, obeying, serving
 from agent.errors import AgentError, ConfigError, RunChanged
+from agent.evaluating import uses
 from agent.evaluation import Executor
 from agent.events import EpochStarted, Event, RunResumed, RunStarted
 from agent.folders import ignored
@@ -30,7 +31,7 @@ from agent.problem import Problem
 from agent.proposers.base import TABLE, load, talks
 from agent.redact import redact
 from agent.result import Result, load_result, load_state
-from agent.settings import Settings
+from agent.settings import DEFAULT_MODEL, Settings
 from agent.warm import START, Earlier, chosen, starting_points, take
 
 if TYPE_CHECKING:
@@ -52,7 +53,8 @@ class Session:
         settings: Who proposes, how much at once, how strict.
         budget: Limits.
         seed: Of all random numbers.
-        model: A model object to use instead of `settings.models`, as `agent.llm.scripted` gives one.
+        model: A model object to use instead of those that `settings.models` names, as `agent.llm.scripted` gives one;
+            or a mapping of such objects by name.
         executor: An executor to use instead of what fits the evaluator.
         observers: Told of every event.
         progress: Told how far a download of weights is: bytes so far, bytes in all (0: unknown), a sentence; and, as
@@ -216,6 +218,15 @@ class Session:
                 f"the proposer {self.settings.proposer!r} changes numbers and choices, and the space has none",
                 hint="add a float, int or categorical parameter, or name a proposer of your own as module:attr",
             )
+        for role in uses(self.problem.evaluator):
+            if role not in self.settings.models:
+                raise ConfigError(
+                    f"the evaluator asks a model in the role {role}, and there is none",
+                    hint=f'set models.{role} = "provider:model", such as "{DEFAULT_MODEL}"',
+                )
+        ready = getattr(self.problem.evaluator, "ready", None)
+        if ready is not None:
+            ready(self.problem)
         if self.settings.proposer in TABLE:  # its options are wrong, or a package is missing: it says so here
             proposer.forecast(self.problem, 1, self.settings.options)
 
@@ -394,7 +405,8 @@ class Session:
         proposer = load(settings.proposer)
         executor = self.make_executor(settings)
         spoken = talks(proposer) and "propose" in settings.models
-        use = self._llm(settings, self.seed if seed is None else seed) if spoken else None
+        asked = uses(self.problem.evaluator)
+        use = self._llm(settings, self.seed if seed is None else seed, spoken) if spoken or asked else None
         checks, context = self._checks()
         return Run(
             journal,
@@ -423,10 +435,14 @@ class Session:
             env=self.env,
         )
 
-    def _llm(self, settings: Settings, seed: int) -> Callable[[Run], Llm]:
+    def _llm(self, settings: Settings, seed: int, spoken: bool = True) -> Callable[[Run], Llm]:
+        # Where only evaluations ask, the proposer's model is neither connected to nor loaded.
+        models = {role: name for role, name in settings.models.items() if spoken or role != "propose"}
+
         def connect(name: str) -> Adapter:
-            if self.model is not None:
-                scripted: Adapter = self.model
+            given = self.model.get(name) if isinstance(self.model, Mapping) else self.model
+            if given is not None:
+                scripted: Adapter = given
                 return scripted
             from agent.llm.connect import connect as by_name
 
@@ -439,7 +455,13 @@ class Session:
             from agent.llm.gateway import Llm
 
             return Llm(
-                run, settings.models, connect, self.problem.prices, seed, batch=settings.batched, told=self._told
+                run,
+                models,
+                connect,
+                self.problem.prices,
+                seed,
+                batch=[role for role in settings.batched if role in models],
+                told=self._told,
             )
 
         return make

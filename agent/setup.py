@@ -93,21 +93,29 @@ def build(parsed: ProblemConfig, path: Path) -> Setup:
         ConfigError: Parts of it do not fit together, or what it names cannot be read.
     """
     folder = path.parent.resolve()
+    from agent.evaluators.preference import compared
+
     objectives = tuple(
         _section(f"objectives.{number}", partial(Objective, **item.model_dump()))
         for number, item in enumerate(parsed.objectives)
     )
     constraints = tuple(Constraint(**item.model_dump()) for item in parsed.constraints)
     space = _section("space", lambda: Space.from_spec(parsed.space))
-    names = list(_section("gate", lambda: Goals(objectives, constraints, parsed.gate.claim)).reported)
     chosen = parsed.evaluator
+    if not objectives:
+        objectives = (_objective(chosen, folder),)
+    names = list(_section("gate", lambda: Goals(objectives, constraints, parsed.gate.claim)).reported)
     given = parsed.rows
     data = _data(given, folder) if given is not None else None
     fidelity = Fidelity(**parsed.fidelity.model_dump()) if parsed.fidelity is not None else None
     problem = Problem(
         name=parsed.name or folder.name,
         space=space,
-        evaluator=_evaluator(chosen, space, folder, names, objectives, fidelity.needs if fidelity is not None else ()),
+        evaluator=compared(
+            _evaluator(chosen, space, folder, names, objectives, fidelity.needs if fidelity is not None else ()),
+            space,
+            folder,
+        ),
         objectives=objectives,
         constraints=constraints,
         data=data.examples if data is not None else (),
@@ -191,6 +199,17 @@ def _data(given: DataConfig, folder: Path) -> Dataset:
     except ConfigError as error:
         message = error.message.removeprefix("data: ")
         raise ConfigError(f"data: {message}", hint=error.hint.replace("True", "true")) from None
+
+
+def _objective(chosen: EvaluatorConfig, folder: Path) -> Objective:
+    """What is compared where the file has no [[objectives]]: the metric's first number."""
+    given = chosen.prompt or chosen
+    assert given.metric is not None, "else the file has objectives"
+    from agent.evaluators.prompt import objective
+    from agent.metrics.base import load
+
+    metric, options = given.metric, given.metric_options
+    return _section("evaluator", lambda: objective(load(metric, options, folder)))  # type: ignore[no-any-return]
 
 
 def _ensemble(
@@ -326,10 +345,11 @@ def _evaluator(
     objectives: tuple[Objective, ...],
     needs: tuple[str, ...],
 ) -> Evaluator:
-    kinds = {name: getattr(chosen, name) for name in ("function", "command", "ensemble", "code", "pytest")}
+    kinds = {name: getattr(chosen, name) for name in ("function", "prompt", "command", "ensemble", "code", "pytest")}
     if sum(item is not None for item in kinds.values()) != 1:
         raise ConfigError(
-            "evaluator: exactly one of function, command and ensemble is needed, or for programs code or pytest",
+            "evaluator: exactly one of function, command and ensemble is needed, or a prompt, or for programs code or"
+            " pytest",
             hint='function = "evaluate:measure", or command = ["python", "measure.py"]',
         )
     if chosen.code is not None or chosen.pytest is not None:
@@ -342,6 +362,26 @@ def _evaluator(
             )
     if chosen.ensemble is not None:
         return _ensemble(chosen, chosen.ensemble, folder, names, objectives)
+    if chosen.metric is not None and chosen.function is None:
+        raise ConfigError(
+            "evaluator.metric scores what a function answers", hint="of a prompt it is evaluator.prompt.metric"
+        )
+    if chosen.prompt is not None:
+        from agent.evaluators.prompt import PromptEvaluator
+
+        plain = chosen.prompt.model_dump(exclude={"metric", "metric_options"})
+        scored: dict[str, Any] = {"metric": chosen.prompt.metric, "metric_options": chosen.prompt.metric_options}
+        bound = space.bound(folder)
+        return _section(  # type: ignore[no-any-return]
+            "evaluator", lambda: PromptEvaluator(plain, space=bound, folder=folder, names=names, **scored)
+        )
+    if chosen.metric is not None and chosen.function is not None:
+        from agent.evaluators.program import ProgramEvaluator
+
+        more: dict[str, Any] = {"metric": chosen.metric, "metric_options": chosen.metric_options}
+        rest: dict[str, Any] = {"folder": folder, "names": names, "exclusive": chosen.exclusive, "needs": needs}
+        target = chosen.function
+        return _section("evaluator", lambda: ProgramEvaluator(target, **more, **rest))  # type: ignore[no-any-return]
     if chosen.function is not None:
         from agent.evaluators.function import FunctionEvaluator
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -61,6 +63,11 @@ from agent.repeats import Repeats
 from agent.settings import Settings
 from agent.space import Candidate
 from agent.suspects import Suspects
+
+MARGIN = 1.1
+"""How much more than the search's rows the rows of the exam and the report may cost."""
+SCOPE = "evaluation-"
+"""How the scopes of an evaluation's model calls begin; its number follows."""
 
 
 class State:
@@ -144,6 +151,14 @@ class State:
         self.units = 0
         """Measurements of the search; what the gate's took and cost tells of its rows."""
         self.unit_seconds = self.unit_usd = 0.0
+        self.asked = dict.fromkeys(("calls", "tokens", "usd"), 0.0)
+        """What the measurements of the search have asked of models."""
+        self.held_back = dict.fromkeys(("calls", "tokens", "usd"), 0.0)
+        """The worst case of the same calls."""
+        self.askers = 0
+        """How many measurements asked them."""
+        self._asking: dict[int, list[tuple[dict[str, float], dict[str, Any]]]] = {}
+        """Calls of measurements in flight."""
         self.stop: StopRequested | None = None
         """Why the search is over; the exam follows."""
         self.halt: StopRequested | None = None
@@ -190,6 +205,27 @@ class State:
         """What proposers are told is left. Exams count as they were planned: what they took tells of their rows."""
         hidden = self.gate.hidden
         return {kind: max(0.0, self.ledger.left(kind) + hidden.get(kind, 0.0)) for kind in KINDS}
+
+    @property
+    def total(self) -> float:
+        """Evaluations that the whole budget pays for, at the mean price of those so far; infinity without a limit."""
+        return self._paid(self.ledger.budget.evaluations or math.inf, lambda kind: getattr(self.ledger.budget, kind))
+
+    @property
+    def affordable(self) -> float:
+        """Evaluations that what is left pays for; calls under way count with their worst case until they end."""
+        flying = self.workers / max(1, self.askers)
+
+        def left(kind: str) -> float:
+            return self.ledger.left(kind) - flying * self.held_back[kind]
+
+        return self._paid(self.ledger.left("evaluations"), left)
+
+    def _paid(self, most: float, amount: Callable[[str], float]) -> float:
+        for kind, spent in self.asked.items():
+            if spent > 0 and getattr(self.ledger.budget, kind) is not None:
+                most = min(most, max(0, math.floor(amount(kind) * self.askers / (MARGIN * spent))))
+        return most
 
     @property
     def next_start(self) -> bool:
@@ -360,10 +396,11 @@ class State:
         started = self.evaluations.pop(event.id, None)
         if started is None:
             return  # of a reader that does not see when the gate's measurements began
+        self._has_asked(event.id)
         if started.purpose == "search" and started.stage != CONFIRM:
             self.looks.measured(started, event)
             self.traces.measured(started, event)
-        if started.stage == LOOK:
+        if started.stage == LOOK or _unpaid(event):
             return
         if self.repeats.has(started):
             self.repeats.add(self._measuring.alone(started, event))
@@ -391,6 +428,15 @@ class State:
             self._row_measured(self.arena, unit)
         else:
             self._search_measured(unit)
+
+    def _has_asked(self, evaluation: int) -> None:
+        """What a measurement of the search has asked counts once it is over."""
+        calls = self._asking.pop(evaluation, ())
+        self.askers += bool(calls)
+        for spent, reserved in calls:
+            for kind in self.asked:
+                self.asked[kind] += spent[kind]
+                self.held_back[kind] += reserved.get(kind, 0.0)
 
     def _count(self, unit: Unit, event: EvaluationEnded) -> None:
         self.units += 1
@@ -488,6 +534,8 @@ class State:
         count, wanted = max(1, self.units), 2 * event.pairs
         self.gate.planned_usd += wanted * self.unit_usd / count
         self.gate.planned_seconds += wanted * self.unit_seconds / count / self.workers
+        for kind, amount in self.asked.items():
+            self.gate.planned_asked[kind] += wanted * amount / max(1, self.askers)
         self.gate.plan_made(event)
 
     def _exam_started(self, event: ExamStarted) -> None:
@@ -503,7 +551,18 @@ class State:
         self.next_call = event.id + 1
 
     def _call_ended(self, event: CallEnded) -> None:
-        self.calls.pop(event.id, None)
+        started = self.calls.pop(event.id, None)
+        if started is not None and started.scope.startswith(SCOPE):
+            spent = event.spent
+            tokens = spent.get("input", 0) + spent.get("output", 0)
+            amounts = {"calls": 1, "tokens": tokens, "usd": spent.get("usd", 0.0)}
+            if started.purpose == "search":
+                self._asking.setdefault(int(started.scope.removeprefix(SCOPE).partition("/")[0]), []).append(
+                    (amounts, started.reserved)
+                )
+            else:
+                for kind, amount in amounts.items():
+                    self.gate.asked[kind] += amount
 
     def _stop(self, event: StopRequested) -> None:
         if event.reason in RESUMABLE:
@@ -525,6 +584,11 @@ class State:
         self.ended = event
         self.ledger.closed = True
         self.looks.drop("the run is over", self.ledger.evaluations)
+
+
+def _unpaid(event: EvaluationEnded) -> bool:
+    """Whether it was not measured because the search's share of a limit is spent, which says nothing about it."""
+    return event.purpose == "search" and event.output.get("failure", {}).get("kind") == "unpaid"
 
 
 _HANDLERS: dict[type[Event], Any] = {

@@ -13,10 +13,21 @@ import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
-from agent.events import EvaluationEnded, EvaluationStarted, HoldoutFixed, RunEnded, RunResumed, RunStarted
+from agent.events import (
+    CallEnded,
+    CallRefused,
+    CallRetried,
+    CallStarted,
+    EvaluationEnded,
+    EvaluationStarted,
+    HoldoutFixed,
+    RunEnded,
+    RunResumed,
+    RunStarted,
+)
 from agent.journal import GATE, Entry, Journal, connect, explain, last, read, read_all
 
-ROWS = (EvaluationStarted, EvaluationEnded, HoldoutFixed)
+ROWS = (EvaluationStarted, EvaluationEnded, HoldoutFixed, CallStarted, CallRefused, CallRetried, CallEnded)
 """Events of the gate and the report that show single rows."""
 
 

@@ -51,11 +51,11 @@ class Watched:
         self._stopped: dict[str, float] | None = None
         self._partials: list[Any] = []
 
-    async def submit(self, executor: Executor, request: Request) -> Output:
+    async def submit(self, executor: Executor, request: Request, **more: Any) -> Output:
         """The output of the request; of one that was stopped, a failure with the partial results there are."""
         loop = asyncio.get_running_loop()
         began = loop.time()
-        self._work = asyncio.ensure_future(executor.submit(request, self._partial))
+        self._work = asyncio.ensure_future(executor.submit(request, self._partial, **more))
         try:
             return own(await self._work)
         except asyncio.CancelledError:

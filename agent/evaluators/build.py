@@ -15,6 +15,8 @@ KINDS = {
     "ensemble": "agent.evaluators.ensemble:EnsembleEvaluator",
     "code": "agent.evaluators.code:CodeEvaluator",
     "pytest": "agent.evaluators.pytest_suite:PytestEvaluator",
+    "prompt": "agent.evaluators.prompt:PromptEvaluator",
+    "program": "agent.evaluators.program:ProgramEvaluator",
 }
 """Where each kind of evaluator is; a plug-in's kind is such a "module:attr" itself."""
 

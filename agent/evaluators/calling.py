@@ -11,7 +11,7 @@ from typing import Any
 from agent.errors import ConfigError
 from agent.evaluation import Request
 
-OFFERED = ("example", "seed", "replicate", "fidelity", "request", "partial")
+OFFERED = ("example", "seed", "replicate", "fidelity", "request", "partial", "ask")
 """What a callable may ask for by the name of a parameter."""
 
 
@@ -75,7 +75,7 @@ class Call:
             needed=second is not None and second.default is second.empty,
         )
 
-    def __call__(self, request: Request, report: Callable[[Any], None]) -> Any:
+    def __call__(self, request: Request, report: Callable[[Any], None], ask: Callable[..., Any] | None = None) -> Any:
         has_row = request.example is not None
         if self.needed and not has_row:
             raise ConfigError(
@@ -88,6 +88,7 @@ class Call:
             "replicate": request.replicate,
             "fidelity": request.fidelity,
             "partial": report,
+            "ask": ask,
         }
         if "request" in self.named:
             # Nothing that measures may know for whom; a worker does not know it either.

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from agent.errors import ConfigError
-from agent.evaluation import Failure, Output, Request, Score, measurement
+from agent.evaluation import Ask, Failure, Output, Request, Score, measurement
+from agent.evaluators import asking
 from agent.evaluators.calling import Call
 from agent.evaluators.loading import load_target, parse_target
 from agent.evaluators.source import (
@@ -31,9 +32,10 @@ class FunctionEvaluator:
 
     The function, sync or async, gets the candidate (a mapping) as its first argument, and further
     arguments only for parameters that it declares by name: `example` (the data row), `seed`,
-    `replicate`, `fidelity`, `request`, and `partial`, a callback for results that arrive before the
-    final one. When there is data, a second positional parameter of any name is the row. It returns
-    a number, `(number, feedback)`, a mapping, or a `Score`; see `measurement`.
+    `replicate`, `fidelity`, `request`, `partial`, a callback for results that arrive before the final one, and `ask`,
+    which asks the run's models: `ask("…")` gives the text, awaited in an async function. When there is data, a second
+    positional parameter of any name is the row. It returns a number, `(number, feedback)`, a mapping, or a `Score`;
+    see `measurement`.
 
     Args:
         target: "module:attr", found on sys.path or else in the problem's folder, or a callable.
@@ -47,6 +49,7 @@ class FunctionEvaluator:
     """
 
     keeps_limits = False
+    kind = "function"
 
     def __init__(
         self,
@@ -79,13 +82,21 @@ class FunctionEvaluator:
         if self._path is None:
             return None
         out = {
-            "kind": "function",
+            "kind": self.kind,
             "target": ":".join(self._path),
             "folder": None if self._folder is None else str(self._folder),
             "names": list(self.names),
             "exclusive": self.exclusive,
         }
         return {**out, "needs": list(self.needs)} if self.needs else out
+
+    @cached_property
+    def uses(self) -> tuple[str, ...]:
+        """Roles of the models that it asks, beside those that the function names itself."""
+        if self._call is not None:
+            return ("task",) if "ask" in self._call.named else ()
+        assert self._path is not None
+        return ("task",) if "ask" in (declares(*self._path, self._folder) or ()) else ()
 
     @cached_property
     def fingerprint(self) -> str:
@@ -133,7 +144,7 @@ class FunctionEvaluator:
             return None
         return name in declared or (name != "partial" and "request" in declared)
 
-    async def produce(self, request: Request, partial: Callable[[Any], None]) -> Output:
+    async def produce(self, request: Request, partial: Callable[[Any], None], ask: Ask | None = None) -> Output:
         """The output's value is `{"values": {name: number}, "feedback": words}`.
 
         A program that uses `agent.trace` runs under `record` and `use(candidate)`; the output has its trace, a
@@ -145,23 +156,27 @@ class FunctionEvaluator:
             return Output(failure=failure_of(error))
         tracing = sys.modules.get("agent.trace")
         if tracing is None:
-            return await self._produced(request, partial)
+            return await self._produced(request, partial, ask)
         with tracing.record() as run, tracing.use(request.candidate):
-            output = await self._produced(request, partial)
+            output = await self._produced(request, partial, ask)
         return replace(output, trace=tracing.kept(run))
 
-    async def _produced(self, request: Request, partial: Callable[[Any], None]) -> Output:
+    async def _produced(self, request: Request, partial: Callable[[Any], None], ask: Ask | None) -> Output:
         def report(value: Any) -> None:
             partial(_partial(value, self.names))
 
         try:
-            result = self.load()(request, report)
+            result = self.load()(request, report, self._asking(ask))
             if inspect.isawaitable(result):
-                result = await result if _in_loop() else _run(result)
+                result = await result if in_loop() else _run(result)
         except _Invalid as error:
             return Output.failed("invalid", str(error))
         except (Exception, SystemExit) as error:
             return Output(failure=failure_of(error))
+        return await self._judged(result, request, ask)
+
+    async def _judged(self, result: Any, request: Request, ask: Ask | None) -> Output:
+        """What the function returned, as an output."""
         try:
             return Output(value=measurement(result, self.names))
         except ValueError as error:
@@ -169,10 +184,19 @@ class FunctionEvaluator:
         except Exception as error:  # an object that breaks when it is looked at
             return Output(failure=Failure("invalid", f"the result cannot be read: {failure_of(error).message}"))
 
+    def _asking(self, ask: Ask | None) -> Callable[..., Any] | None:
+        if ask is None:
+            return _unpaid if self.uses else None
+        return asking.awaited(ask) if in_loop() else asking.plain(ask)
+
     def score(self, output: Output) -> Score:
         """The measurement that `produce` kept."""
         value = measurement(output.value, self.names)
         return Score(value["values"], value["feedback"])
+
+
+def _unpaid(*_: Any, **__: Any) -> Any:
+    raise ConfigError("ask() works within a run, which pays for the models")
 
 
 class _Invalid(ValueError):
@@ -187,7 +211,8 @@ def _partial(value: Any, names: Sequence[str]) -> dict[str, Any]:
         raise _Invalid(f"partial result: {error}") from None
 
 
-def _in_loop() -> bool:
+def in_loop() -> bool:
+    """Whether an event loop runs in this thread."""
     asyncio = sys.modules.get("asyncio")  # a worker whose function is not async never imports it
     return asyncio is not None and asyncio._get_running_loop() is not None
 

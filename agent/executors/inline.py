@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from agent.evaluation import Evaluator, Output, Request
+from agent.evaluation import Ask, Evaluator, Output, Request
 from agent.executors.measure import Partials, drive, failure_of, measure
 
 log = logging.getLogger(__name__)
@@ -43,7 +43,9 @@ class InlineExecutor:
         self._warned: set[str] = set()
         self._closed = False
 
-    async def submit(self, request: Request, partial: Callable[[Any], None] | None = None) -> Output:
+    async def submit(
+        self, request: Request, partial: Callable[[Any], None] | None = None, ask: Ask | None = None
+    ) -> Output:
         """The request's output; failures are outputs. Cancelling the call stops a coroutine and abandons a thread."""
         async with self._slots:
             if self._closed:
@@ -57,7 +59,7 @@ class InlineExecutor:
             start = self._thread if self._evaluator.blocking else self._task
             loop = asyncio.get_running_loop()
             started = loop.time()
-            running = start(request, partials)
+            running = start(request, partials, ask)
             self._running.add(running)
             try:
                 done, _ = await asyncio.wait({running}, timeout=seconds)
@@ -107,15 +109,15 @@ class InlineExecutor:
             self._warned.add(text)
             log.warning(text)
 
-    def _task(self, request: Request, partials: Partials) -> asyncio.Future[Output]:
+    def _task(self, request: Request, partials: Partials, ask: Ask | None) -> asyncio.Future[Output]:
         loop = asyncio.get_running_loop()
 
         def report(value: Any) -> None:
             loop.call_soon_threadsafe(partials, value)  # the user's code may report from a thread
 
-        return asyncio.ensure_future(measure(self._evaluator, request, report))
+        return asyncio.ensure_future(measure(self._evaluator, request, report, ask))
 
-    def _thread(self, request: Request, partials: Partials) -> asyncio.Future[Output]:
+    def _thread(self, request: Request, partials: Partials, ask: Ask | None) -> asyncio.Future[Output]:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Output] = loop.create_future()
 
@@ -134,7 +136,7 @@ class InlineExecutor:
 
         def work() -> None:
             try:
-                output = drive(measure(self._evaluator, request, report))
+                output = drive(measure(self._evaluator, request, report, ask))
             except BaseException as error:  # whatever the user made up; without an answer the request would hang
                 output = Output(failure=failure_of(error))
             tell(settle, output)

@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 from agent.errors import AgentError
-from agent.evaluation import Evaluator, Failure, Output, Request
+from agent.evaluation import Ask, Evaluator, Failure, Output, Request
 
 T = TypeVar("T")
 OURS = (str(Path(__file__).parents[1]), importlib.__file__, "<frozen importlib")
@@ -74,11 +74,14 @@ class Partials:
         return tuple(self._kept)
 
 
-async def measure(evaluator: Evaluator, request: Request, partial: Callable[[Any], None]) -> Output:
+async def measure(
+    evaluator: Evaluator, request: Request, partial: Callable[[Any], None], ask: Ask | None = None
+) -> Output:
     """The evaluator's output with its seconds; what it raises is a failure. Only cancellation passes through."""
     started = time.perf_counter()
     try:
-        output = await evaluator.produce(request, partial)
+        given = (request, partial) if ask is None else (request, partial, ask)
+        output = await evaluator.produce(*given)
         if not isinstance(output, Output):
             raise TypeError(f"produce() must return an Output, not {type(output).__name__}")
     except (Exception, SystemExit) as error:

@@ -42,6 +42,13 @@ def executor_for(
         raise ConfigError(f"executor: found {kind!r}, allowed is inline or subprocess")
     if kind == "inline" and isolate:
         raise ConfigError("isolate needs worker processes", hint='leave out executor = "inline"')
+    if getattr(evaluator, "uses", ()):
+        if kind == "subprocess" or isolate:
+            raise ConfigError(
+                "an evaluator that asks models runs in this process, which pays for them",
+                hint="leave out executor and isolate",
+            )
+        return InlineExecutor(evaluator, slots=workers)
     spec = evaluator.spec
     # A command has a process of its own each time, so isolation changes nothing for it.
     wanted = kind == "subprocess" or (kind is None and isolate and not evaluator.keeps_limits)

@@ -144,7 +144,7 @@ class Call:
         await self._recorder.turn("call.started", who.scope, who.key, who.ordinal)
         # No await between check and record: calls in parallel see each other's reservations.
         try:
-            self._recorder.ledger.check(calls=1, tokens=self._tokens, usd=self._usd)
+            self._recorder.ledger.check(**self._wanted())
         except BudgetExceeded as error:
             # In the journal because it depends on the moment: what else was reserved just then.
             self._recorder.record(CallRefused(who.scope, who.key, who.ordinal, error.message))
@@ -164,6 +164,15 @@ class Call:
             )
         )
         await self._recorder.flush()
+
+    def _wanted(self) -> dict[str, float | None]:
+        """The worst case, with what must be left for others after it."""
+        worst: dict[str, float | None] = {"calls": 1, "tokens": self._tokens, "usd": self._usd}
+        withheld = getattr(self._recorder, "withheld", None)
+        for kind, amount in (withheld(self._identity.scope) if withheld is not None else {}).items():
+            own = worst[kind]
+            worst[kind] = None if own is None else own + amount
+        return worst
 
     async def _attempt(self) -> Completion:
         try:

@@ -1,0 +1,102 @@
+"""The task program as any Python callable: what it returns is the answer, which a metric scores, or a score already."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from agent.evaluation import Ask, Output, Request, Score, measurement
+from agent.evaluators import asking
+from agent.evaluators.function import FunctionEvaluator, in_loop
+from agent.evaluators.source import import_path
+from agent.metrics.base import Metric, load
+from agent.space import digest
+
+
+class ProgramEvaluator(FunctionEvaluator):
+    """Calls a program with a candidate and a row; a text that it returns is scored by the metric.
+
+    It is called as `FunctionEvaluator` calls a function. It may return a text, or what such a function returns.
+    It may have as many steps as it likes, ask the run's models with `ask`, and trace them with `agent.trace`.
+
+    Args:
+        target: The callable, or "module:attr".
+        metric: What scores a text: see `agent.metrics.base.load`.
+        metric_options: Of the metric.
+        folder: The problem's folder.
+        names: The objectives and constraints that a measurement must hold; None for the metric's first number.
+        exclusive: Whether nothing else of ours may compute while it measures.
+        needs: Parameters that the program must declare.
+
+    Raises:
+        ConfigError: The target is no callable, or there is no such metric.
+    """
+
+    kind = "program"
+
+    def __init__(
+        self,
+        target: str | Callable[..., Any],
+        *,
+        metric: str | Callable[..., Any],
+        metric_options: Mapping[str, Any] | None = None,
+        folder: Path | str | None = None,
+        names: Sequence[str] | None = None,
+        exclusive: bool = False,
+        needs: Sequence[str] = (),
+    ) -> None:
+        self.metric: Metric = load(metric, metric_options, folder)
+        chosen = self.metric.names[:1] if names is None else names
+        super().__init__(target, folder=folder, names=chosen, exclusive=exclusive, needs=needs)
+        self._name = metric if isinstance(metric, str) else None
+        if self._name is None and not isinstance(metric, Metric) and (path := import_path(metric)) is not None:
+            self._name = ":".join(path)
+
+    @cached_property
+    def spec(self) -> Mapping[str, Any] | None:
+        """Plain data to rebuild it from; None where another process can import the program or the metric not."""
+        base = super().spec
+        if base is None or self._name is None:
+            return None
+        return {**base, "metric": self._name, "metric_options": dict(self.metric.options)}
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Changes with the program's source and with the metric."""
+        return digest([super().fingerprint, self.metric.fingerprint])
+
+    @cached_property
+    def uses(self) -> tuple[str, ...]:
+        """Roles of the models that the program and the metric ask."""
+        return tuple(dict.fromkeys((*super().uses, *self.metric.uses)))
+
+    async def _judged(self, result: Any, request: Request, ask: Ask | None) -> Output:
+        if not isinstance(result, str):
+            return await super()._judged(result, request, ask)
+        try:
+            if self.metric.uses or not self._plain:
+                score = await self._measured(result, request.row, ask)
+            else:
+                score = Score(*self.metric.values(result, request.row))
+        except ValueError as error:
+            return Output.failed("invalid", str(error))
+        return Output(value={"values": dict(score.values), "feedback": score.feedback, "text": result})
+
+    @property
+    def _plain(self) -> bool:
+        """Whether the metric can be computed right here."""
+        return not getattr(self.metric, "is_async", False) and (not self.metric.blocking or not in_loop())
+
+    async def _measured(self, text: str, row: Any, ask: Ask | None) -> Score:
+        if in_loop():
+            return await self.metric.measure(text, row, ask)
+        return asyncio.run(self.metric.measure(text, row, None if ask is None else asking.across(ask)))
+
+    def score(self, output: Output) -> Score:
+        """The numbers that `produce` kept."""
+        kept = {name: output.value[name] for name in ("values", "feedback")}
+        value = measurement(kept, self.names)
+        return Score(value["values"], value["feedback"])
