@@ -61,8 +61,8 @@ class Bootstrap:
     async def propose(self, context: Context, n: int) -> list[Proposal]:
         """Up to `n` candidates with a new set of examples.
 
-        Where no example of a pool is known to be passed, sets are drawn from the whole pool, marked
-        `bootstrap:labels`, and the reason is recorded.
+        Where no example of a pool is known to be passed, sets are drawn from all rows of train in it (from all of it
+        where it has none), marked `bootstrap:labels`, and the reason is recorded.
 
         Raises:
             ConfigError: The space has no choice of examples, or an option is wrong.
@@ -152,7 +152,7 @@ def _drawn(context: Context, parameters: Mapping[str, Demos], good: Mapping[str,
     values: dict[str, Any] = dict(context.champion)
     sizes = []
     for name, parameter in parameters.items():
-        among = good[name] or range(len(parameter.pool))
+        among = good[name] or demosets.allowed(context.problem, parameter)
         values[name] = demosets.draw(parameter, among, context.rng, parameter.k)
         sizes.append(f"{name}: {len(values[name])} examples" + (" that were passed" if good[name] else ""))
     source = SOURCE if all(good.values()) else f"{SOURCE}:labels"

@@ -116,7 +116,9 @@ def _random(context: Context, n: int) -> list[Proposal]:
         return drawn(context, n, f"{SOURCE}:fallback")
     out: dict[str, Proposal] = {}
     for _ in range(TRIES * n * bool(demosets.demos_of(space))):
-        values = {name: item.sample(context.rng) for name, item in demosets.demos_of(space).items()}
+        pools = demosets.demos_of(space).items()
+        free = {name: demosets.allowed(context.problem, item) for name, item in pools}
+        values = {name: demosets.draw(item, free[name], context.rng, item.k) for name, item in pools}
         candidate = space.candidate({**context.champion, **values})
         if candidate.id not in context.history and len(out) < n:
             shown = demosets.shown(context.problem, candidate)

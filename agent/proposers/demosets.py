@@ -33,6 +33,14 @@ def rows_of(problem: Problem, parameter: Demos) -> dict[int, str]:
     return {index: row for index, row in found if row in known}
 
 
+def allowed(problem: Problem, parameter: Demos) -> list[int]:
+    """The indices of a pool that may be drawn or shown: those of rows of train; all, where the pool holds none of them.
+
+    What else is in a pool that was taken from the data may be held out.
+    """
+    return list(rows_of(problem, parameter)) or list(range(len(parameter.pool)))
+
+
 def demos_of(space: Space) -> dict[str, Demos]:
     """The parameters that choose examples."""
     return {name: item for name, item in space.items() if isinstance(item, Demos)}

@@ -187,7 +187,7 @@ def _request(
     examples = [
         Case(f"example {index} of {name}", json.dumps(parameter.pool[index], ensure_ascii=False))
         for name, parameter in demosets.demos_of(problem.space).items()
-        for index in demosets.draw(parameter, range(len(parameter.pool)), context.rng, min(3, parameter.k))
+        for index in demosets.draw(parameter, demosets.allowed(problem, parameter), context.rng, min(3, parameter.k))
     ]
     told = packed([*cases, *examples], names, options.tokens - evidence.MARKS)
     shown = [name_and_value for name_and_value in evidence.variables(context) if name_and_value[0] in names]
@@ -224,7 +224,7 @@ async def _sets(context: Context, options: Options) -> dict[str, list[list[int]]
     out: dict[str, list[list[int]]] = {}
     for name, parameter in parameters.items():
         out[name] = [parameter.check(value) for value in _known(context, name)]
-        among = good[name] or range(len(parameter.pool))
+        among = good[name] or demosets.allowed(context.problem, parameter)
         for _ in range(DRAWS * (options.sets - 1)):
             if len(out[name]) >= options.sets:
                 break

@@ -275,7 +275,7 @@ def _offered(context: Context) -> dict[str, list[int]]:
     for name, parameter in demosets.demos_of(context.problem.space).items():
         rng = random.Random(f"{context.decision} {name}")  # the same for every prompt of a decision
         used: list[int] = list(context.champion[name])
-        others = [index for index in range(len(parameter.pool)) if index not in used]
+        others = [index for index in demosets.allowed(context.problem, parameter) if index not in used]
         left, out[name] = POOL - evidence.MARKS, []
         for index in [*used, *rng.sample(others, len(others))]:
             left -= text_bound(_example(name, index, parameter.pool[index])) + 1

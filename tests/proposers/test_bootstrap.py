@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
 
 from agent.api import optimize
-from agent.errors import ConfigError
+from agent.errors import BudgetExceeded, ConfigError
 from agent.goals import Objective
+from agent.looking import Look, LookRow
 from agent.proposers import demosets
 from agent.proposers.base import Proposal, Proposer
 from agent.proposers.bootstrap import Bootstrap
@@ -88,6 +90,55 @@ def test_a_failure_is_not_passed() -> None:
     assert {index for made in proposed(at, 3) for index in made.values["demos"]} == {1}
 
 
+class Measuring(Known):
+    """A context that can look: r2 and r4 are passed. It keeps what it measured."""
+
+    looked: ClassVar[list[str]] = []
+
+    async def look(self, values: Mapping[str, Any], examples: Any = (), *, key: str) -> Look:
+        self.looked.extend(examples)
+        rows = [LookRow(row, {"score": float(row in ("r2", "r4"))}) for row in examples]
+        return Look("candidate", values, tuple(rows))
+
+
+def test_rows_that_were_not_measured_are_measured_once_and_a_few_at_a_time() -> None:
+    plain = known()
+    measured(plain, {}, rows=scores("0"))
+    at = Measuring(**{item.name: getattr(plain, item.name) for item in fields(Known)})
+    at.effects = object()  # type: ignore[assignment]
+    Measuring.looked.clear()
+    for _ in range(4):
+        proposed(at, measure=2)
+    assert sorted(at.looked) == ["r1", "r2", "r3", "r4", "r5"] and at.memory["passed"] == ["r2", "r4"]
+    assert {index for made in proposed(at, 2, measure=2) for index in made.values["demos"]} == {2, 4}
+    proposed(at, measure=0)
+    assert len(at.looked) == 5
+    at.history.champion = measured(at, {"prompt": "B"}, rows=scores("0"), promote=True)
+    proposed(at, measure=2)
+    assert len(at.looked) == 7, "another champion passes other rows"
+
+
+def test_what_was_measured_in_a_decision_counts_in_it() -> None:
+    plain = known()
+    at = Measuring(**{item.name: getattr(plain, item.name) for item in fields(Known)})
+    at.effects = object()  # type: ignore[assignment]
+    made = proposed(at, 3, measure=6)
+    assert {index for item in made for index in item.values["demos"]} == {2, 4} and not at.rejections
+
+
+def test_a_limit_on_measurements_is_told() -> None:
+    plain = known()
+    at = Measuring(**{item.name: getattr(plain, item.name) for item in fields(Known)})
+    at.effects = object()  # type: ignore[assignment]
+
+    async def refused(*_: Any, **__: Any) -> Look:
+        raise BudgetExceeded("evaluations", 5, 5)
+
+    at.look = refused  # type: ignore[method-assign]
+    assert proposed(at)[0].source == "bootstrap:labels"
+    assert at.rejections[0]["reason"].startswith("no row was measured: ")
+
+
 def test_where_nothing_is_passed_sets_are_drawn_from_the_whole_pool_and_that_is_said() -> None:
     at = known()
     measured(at, {}, rows=scores("000000"))
@@ -100,6 +151,12 @@ def test_a_pool_that_is_no_part_of_the_data_is_told() -> None:
     measured(at, {}, rows=scores("111111"))
     assert proposed(at)[0].source == "bootstrap:labels"
     assert at.rejections[0]["reason"].startswith("demos: no example of the pool is a row of train")
+
+
+def test_what_is_held_out_is_never_drawn_from_a_pool_that_holds_it() -> None:
+    at = known([{"id": "r1"}, {"id": "held1"}, {"id": "r2"}, {"id": "held2"}, {"id": "r3"}])
+    drawn = {index for made in proposed(at, 12) for index in made.values["demos"]}
+    assert drawn == {0, 2, 4}
 
 
 def test_a_set_is_of_unlike_examples() -> None:

@@ -132,6 +132,7 @@ def test_without_any_version_it_asks_a_second_time_and_then_ends() -> None:
     assert proposed(at, model) == [] and not at.exhausted
     assert proposed(at, model) == [] and at.exhausted and len(model.requests) == 10
     assert at.rejections[-1]["reason"].endswith("nothing to choose from")
+    assert proposed(at, model) == [] and len(model.requests) == 10, "it asks for ever"
 
 
 def test_without_a_model_sets_alone_are_chosen_and_that_is_said() -> None:

@@ -7,6 +7,7 @@ import json
 import re
 import zlib
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -91,7 +92,11 @@ def test_the_shorter_of_two_that_do_alike_is_the_parent_when_length_costs() -> N
     long = measured(at, {"prompt": "Answer. " * 100}, rows=scores("111111"), promote=True)
     short = measured(at, {"prompt": "Answer!"}, rows=scores("111111"))
     assert set(fronts.fronts(at, 0.1)) == {short}
-    assert len(fronts.fronts(at)) == 1 and long in at.history
+    nearly = measured(at, {"prompt": "Answer?"}, rows=scores("111110"))
+    assert fronts.fronts(at)[long] == set(scores("111111")) and len(fronts.fronts(at)) == 1
+    assert fronts.fronts(at, 0.1)[short] == set(scores("111111")) and nearly not in fronts.fronts(at, 0.1)
+    at.history.trials[2] = replace(at.history.trials[2], rows={"r5": (0.0, "")})
+    assert len(fronts.fronts(at, 0.1)) == 2, "one is best on five rows at its length, the other on one"
 
 
 def test_the_prompt_shows_the_parents_failures_and_the_child_names_it_as_parent() -> None:
@@ -187,12 +192,14 @@ def test_a_claim_beyond_what_a_result_can_be_is_cut_and_another_is_none() -> Non
 
 
 def test_instructions_and_examples_change_in_one_reply_and_what_was_offered_counts_as_read() -> None:
-    pool = tuple({"id": f"r{number}", "question": "q", "answer": number} for number in range(4))
+    rows = ({"id": f"r{number}", "question": "q", "answer": number} for number in range(4))
+    pool = (*rows, {"id": "held1", "question": "secret"})
     at = known({**SPACE, "demos": Demos(pool, 2)})
     model = Model(reply({"prompt": "New.", "demos": [3, 1]}))
     (made,) = proposed(at, model, rows=1)
     assert made.values["prompt"] == "New." and made.values["demos"] == [3, 1]
     assert {"r0", "r1", "r2", "r3"} <= set(made.read) and 'demos 3: {"id": "r3"' in model.prompt
+    assert "secret" not in model.prompt
 
 
 def test_length_is_told_only_when_it_costs() -> None:
@@ -259,6 +266,10 @@ def test_a_parent_and_its_child_are_not_merged_nor_those_of_which_one_is_ahead_e
         trial.id for trial in at.history.trials[1:]
     } and pair.ancestor == at.history.initial
     assert not list(merging.pairs(at, wins, [pair.key]))
+    at = merging_pair("Answer.\nBe brief.\nIn EUR.", "Answer at once.\nBe brief.")
+    for row in ("r2", "r3", "r4", "r5"):
+        measured(at, {"prompt": "Answer.\nBe brief.\nIn EUR."}, rows={row: 1.0})
+    assert not list(merging.pairs(at, wins))
 
 
 @pytest.mark.parametrize(
