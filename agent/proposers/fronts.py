@@ -57,16 +57,15 @@ def fronts(context: Context, length_cost: float = 0.0) -> Wins:
 
     Args:
         context: Of the decision.
-        length_cost: As in `merit`; with it the shorter of two candidates with equal scores is ahead.
+        length_cost: As in `merit`; of candidates that stand in for one another, the one with the best merit stays.
     """
     history, sign = context.history, context.problem.objective.sign
     champion = history[history.champion]
     trials = {trial.id: trial for trial in history.trials if usable(trial)}
-    fee = {name: length_cost * length(context, trial) / 1000 for name, trial in trials.items()}
     by_row: dict[str, set[str]] = {}
     for row in champion.rows:
         found = {
-            name: sign * float(score) - fee[name]
+            name: sign * float(score)
             for name, trial in trials.items()
             if (score := trial.rows.get(row, (None, ""))[0]) is not None
         }

@@ -273,7 +273,8 @@ def _offered(context: Context) -> dict[str, list[int]]:
 
     out: dict[str, list[int]] = {}
     for name, parameter in demosets.demos_of(context.problem.space).items():
-        rng = random.Random(f"{context.decision} {name}")  # the same for every prompt of a decision
+        # The same in every decision: each further example that is shown is one more row that no race can use.
+        rng = random.Random(f"{context.history.initial} {name}")
         used: list[int] = list(context.champion[name])
         others = [index for index in demosets.allowed(context.problem, parameter) if index not in used]
         left, out[name] = POOL - evidence.MARKS, []

@@ -7,7 +7,6 @@ import json
 import re
 import zlib
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -92,11 +91,16 @@ def test_the_shorter_of_two_that_do_alike_is_the_parent_when_length_costs() -> N
     long = measured(at, {"prompt": "Answer. " * 100}, rows=scores("111111"), promote=True)
     short = measured(at, {"prompt": "Answer!"}, rows=scores("111111"))
     assert set(fronts.fronts(at, 0.1)) == {short}
-    nearly = measured(at, {"prompt": "Answer?"}, rows=scores("111110"))
-    assert fronts.fronts(at)[long] == set(scores("111111")) and len(fronts.fronts(at)) == 1
-    assert fronts.fronts(at, 0.1)[short] == set(scores("111111")) and nearly not in fronts.fronts(at, 0.1)
-    at.history.trials[2] = replace(at.history.trials[2], rows={"r5": (0.0, "")})
-    assert len(fronts.fronts(at, 0.1)) == 2, "one is best on five rows at its length, the other on one"
+    better = measured(at, {"prompt": "Answer. " * 50}, rows=scores("111112"))
+    assert set(fronts.fronts(at)) == set(fronts.fronts(at, 0.1)) == {better}, "what is better at a row outweighs length"
+    assert long in at.history
+
+
+def test_a_short_text_that_fails_everywhere_is_no_parent_however_much_length_costs() -> None:
+    at = known()
+    first = measured(at, {}, rows=scores("110000"))
+    measured(at, {"prompt": ""}, rows=scores("000000"))
+    assert set(fronts.fronts(at, 0.02)) == {first}
 
 
 def test_the_prompt_shows_the_parents_failures_and_the_child_names_it_as_parent() -> None:
@@ -200,6 +204,19 @@ def test_instructions_and_examples_change_in_one_reply_and_what_was_offered_coun
     assert made.values["prompt"] == "New." and made.values["demos"] == [3, 1]
     assert {"r0", "r1", "r2", "r3"} <= set(made.read) and 'demos 3: {"id": "r3"' in model.prompt
     assert "secret" not in model.prompt
+
+
+def test_the_examples_that_are_offered_stay_the_same_so_that_few_rows_are_read() -> None:
+    rows = [{"id": f"r{number}", "text": "word " * 60} for number in range(6)]
+    pool = (*rows, *({"id": f"r{number}", "text": "word " * 60, "more": 1} for number in range(6)))
+    offered = []
+    for decision in (1, 2, 4):
+        at = known({**SPACE, "demos": Demos(pool, 2)}, decision=decision)
+        at.rng.seed(decision)
+        model = Model(reply({"prompt": "New."}))
+        proposed(at, model)
+        offered.append(re.findall(r"^demos (\d+): ", model.prompt, re.MULTILINE))
+    assert 2 < len(offered[0]) < 12 and offered[0] == offered[1] == offered[2]
 
 
 def test_length_is_told_only_when_it_costs() -> None:
