@@ -118,7 +118,8 @@ def lines_together(base: str, one: str, other: str) -> str | None:
     What both put in at the same place comes one after the other.
     """
     old = base.split("\n")
-    edits = sorted({*_edits(old, one.split("\n")), *_edits(old, other.split("\n"))}, key=lambda edit: edit[:2])
+    both = dict.fromkeys([*_edits(old, one.split("\n")), *_edits(old, other.split("\n"))])
+    edits = sorted(both, key=lambda edit: edit[:2])
     out: list[str] = []
     place = 0
     for start, end, lines in edits:
