@@ -94,6 +94,9 @@ class Problem(Judging):
                 hint="give data with target = population, or claim the sum or the first objective",
             )
         object.__setattr__(self, "space", self.space.bound(self.folder))
+        begins = getattr(self.evaluator, "begins", None)
+        if begins is not None:
+            begins(self.initial())
 
     def _check_fidelity(self) -> None:
         if self.fidelity is None:

@@ -63,6 +63,12 @@ class Display:
             yield
         self._status = None
 
+    def still(self) -> None:
+        """Draw no more, for somebody else writes on this terminal; lines are still printed."""
+        if self._status is not None:
+            self._status.stop()
+            self._status = None
+
     def line(self, text: str, style: str = "") -> None:
         """One line above the status."""
         if self.quiet:

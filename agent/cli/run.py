@@ -186,6 +186,9 @@ def session_of(setup: Setup, display: Display | JsonLines | None = None, service
     watched_by: dict[str, Any] = {}
     if display is not None:
         watched_by = {"observers": (display,), "progress": display.progress}
+        still = getattr(display, "still", None)
+        if still is not None and getattr(setup.problem.evaluator, "at_terminal", False):
+            still()  # somebody is asked questions there
     return Session.of(setup, service=service, **watched_by)
 
 

@@ -1,0 +1,43 @@
+"""What an evaluator tries out with the run's models before the first measurement, such as its judge."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from agent.errors import ConfigError
+from agent.state import SCOPE
+
+if TYPE_CHECKING:
+    from agent.llm.types import Completion, ModelRequest
+    from agent.loop import Run
+
+NUMBER = 0
+"""Of no evaluation: under it the calls of a rehearsal are recorded, and a resume finds their replies."""
+
+
+async def rehearse(run: Run) -> None:
+    """Let the evaluator test itself, where it has a `self_test(ask)`. Its calls are recorded and paid.
+
+    Raises:
+        EvaluatorError: The evaluator refuses.
+        BudgetExceeded, ProviderError: The test cannot be paid, or the model cannot be reached.
+    """
+    test = getattr(run.problem.evaluator, "self_test", None)
+    if test is None or run.state.ended is not None:
+        return
+    run.settle()  # first, as in a replay, where nothing is tested
+
+    async def ask(request: ModelRequest, role: str) -> Completion:
+        if run.llm is None:
+            raise ConfigError("this run has no model to ask", hint=f'set models.{role} = "provider:model"')
+        scope = f"{SCOPE}{NUMBER}"
+        if request.schema is None:
+            return await run.llm.complete(request, role=role, scope=scope)
+        return await run.llm.structured(request, role=role, scope=scope, schema=request.schema)
+
+    try:
+        await test(ask)
+    except BaseException:
+        await run.flush()  # whoever made the folder may remove it now
+        await run.close()
+        raise
