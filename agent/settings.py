@@ -13,7 +13,7 @@ from agent.gate.exam import GAIN, LEVEL, PAIRS
 from agent.gate.levels import weight
 from agent.gate.suspicion import JUMP
 
-ROLES = ("propose", "task", "judge", "critic")
+ROLES = ("propose", "task", "judge", "critic", "embed")
 BATCHED = ("openai", "anthropic")
 """How the names of models begin whose providers have a Batch API."""
 DEFAULT_MODEL = "local:smollm2-135m"
@@ -117,10 +117,12 @@ class Settings:
 
     def _in_batches(self) -> list[str]:
         """The roles in batch mode, after a look at whether their models can be asked so."""
-        given = list(self.models) if self.batch is True else [] if self.batch is False else self.batch
-        if isinstance(given, str) or not isinstance(given, Sequence) or not all(role in ROLES for role in given):
+        roles = [role for role in ROLES if role != "embed"]  # vectors are wanted at once, and cost next to nothing
+        all_of_them = [role for role in self.models if role in roles]
+        given = all_of_them if self.batch is True else [] if self.batch is False else self.batch
+        if isinstance(given, str) or not isinstance(given, Sequence) or not all(role in roles for role in given):
             raise ConfigError(
-                f"batch: found {self.batch!r}, allowed is true, or a list of roles ({', '.join(ROLES)})",
+                f"batch: found {self.batch!r}, allowed is true, or a list of roles ({', '.join(roles)})",
                 hint='such as batch = ["propose"]',
             )
         for role in given:

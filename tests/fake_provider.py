@@ -33,6 +33,7 @@ from fake_wires import (
     anthropic_events,
     chat,
     drop,
+    embeddings,
     error,
     ok,
     rate_limited,
@@ -153,6 +154,9 @@ class FakeProvider:
     async def _reply(self, act: Behaviour, request: Request, writer: asyncio.StreamWriter) -> None:
         if request.path.endswith("/messages"):
             await self._stream(anthropic_events(act), act, writer)
+            return
+        if request.path.endswith("/embeddings"):
+            await _send(writer, 200, json.dumps(embeddings(act, request.body["input"])), act.headers)
             return
         render = responses if request.path.endswith("/responses") else chat
         await asyncio.sleep(act.gap)

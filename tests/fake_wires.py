@@ -121,6 +121,16 @@ def chat(act: Behaviour) -> JSON:
     return out
 
 
+def embeddings(act: Behaviour, texts: list[str]) -> JSON:
+    """A text's vector counts its letters; they come in any order."""
+    data = [
+        {"object": "embedding", "index": i, "embedding": [float(text.count(c)) for c in "abcdefghijklmnopqrstuvwxyz"]}
+        for i, text in enumerate(texts)
+    ]
+    usage = {"prompt_tokens": act.input, "total_tokens": act.input}
+    return {"object": "list", "data": data[::-1], "model": "fake-vectors", "usage": usage}
+
+
 def responses(act: Behaviour) -> JSON:
     output: list[JSON] = []
     if act.thought:

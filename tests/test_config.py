@@ -182,7 +182,7 @@ def test_values_of_the_command_line_replace_the_files(folder: Path) -> None:
         ("goal", "objectives", "[objectives.0]: name, direction, unit"),
         ("most", "constraints", "[constraints.0]: name, max, min, unit"),
         ("money", "budget", "[budget]: evaluations, calls, tokens, usd, seconds"),
-        ("proposer", "models", "[models]: propose, task, judge, critic, base_url"),
+        ("proposer", "models", "[models]: propose, task, judge, critic, embed, base_url"),
         ("nmae", "proposer", "[proposer]: name, options"),
         ("alpha", "gate", "[gate]: baseline, race_shortest, race_longest, exam_pairs, level"),
         ("threads", "run", "[run]: seed, workers"),

@@ -16,6 +16,7 @@ from agent.llm.bulk import AGAIN, WINDOW, Bulk
 from agent.llm.call import Call, Identity
 from agent.llm.connect import connect as connect_by_name
 from agent.llm.connect import facts
+from agent.llm.embedding import refused
 from agent.llm.failures import BatchWaits, error_from_json
 from agent.llm.limiter import Limiter
 from agent.llm.prices import Prices
@@ -264,6 +265,9 @@ class Llm:
             if done.reply is None:
                 raise error_from_json(done.error or {"message": "the call failed"})
             return Completion.from_json(done.reply), mark
+
+        if request.embed and not (known := facts(model)).embeddings and (role != "embed" or known.wire == "messages"):
+            raise refused(model)
 
         def allowed() -> None:
             if model in self._broken:

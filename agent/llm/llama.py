@@ -38,11 +38,14 @@ params.api_keys = [want["token"]]
 params.n_ctx = want["context"]
 params.cpuparams.n_threads = params.cpuparams_batch.n_threads = want["threads"]
 params.n_parallel = 1
+if want["embed"]:  # a text is read at once then, and its vector is the mean over its tokens
+    params.embedding = True
+    params.pooling_type = xllamacpp.llama_pooling_type.LLAMA_POOLING_TYPE_MEAN
 # Below 64 tokens at a time, attention adds up in the same order however much of a prompt was cached, so that
 # equal requests get equal replies. New parts of a prompt take 1.4 times as long as with the default of 512;
 # reading all of it again each time, the other way to the same end, takes up to 8 times as long.
 # A call that was cancelled is noticed between two batches.
-params.n_batch = params.n_ubatch = 48
+params.n_batch = params.n_ubatch = want["context"] if want["embed"] else 48
 params.cache_ram_mib = 512
 params.n_gpu_layers = 0
 params.warmup = params.ui = params.endpoint_slots = False
@@ -62,17 +65,24 @@ class LlamaProcess:
     _guard: ClassVar[threading.Lock] = threading.Lock()
 
     @classmethod
-    def shared(cls, name: str, context: int, progress: Progress | None) -> LlamaProcess:
-        """The server of a model in this process: the one that runs, or a new one. Blocks while it loads."""
+    def shared(cls, name: str, context: int, progress: Progress | None, embed: bool = False) -> LlamaProcess:
+        """The server of a model in this process: the one that runs, or a new one. Blocks while it loads.
+
+        Args:
+            name: Of the model.
+            context: Tokens that fit.
+            progress: Told about a download of the weights.
+            embed: Whether it is to give embeddings, which the server of a chat cannot.
+        """
         with cls._guard:
             path = str(weights.locate(name, progress=progress).resolve())
-            key = (os.getpid(), name, path, context)  # a fork must not end what belongs to its parent
+            key = (os.getpid(), name, path, context, embed)  # a fork must not end what belongs to its parent
             server = cls._running.get(key)
             if server is None or not server.alive:
-                server = cls._running[key] = cls(name, path, context)
+                server = cls._running[key] = cls(name, path, context, embed)
             return server
 
-    def __init__(self, name: str, path: str, context: int) -> None:
+    def __init__(self, name: str, path: str, context: int, embed: bool = False) -> None:
         self.name = name
         self.token = secrets.token_urlsafe(24)
         self._said = tempfile.TemporaryFile()  # noqa: SIM115 - it lives as long as the process
@@ -88,7 +98,7 @@ class LlamaProcess:
         )
         weakref.finalize(self, _stop, self._process, self._said, os.getpid())  # also at exit
         assert self._process.stdin is not None and self._process.stdout is not None
-        want = {"path": path, "name": name, "token": self.token, "context": context, "threads": THREADS}
+        want = {"path": path, "name": name, "token": self.token, "context": context, "threads": THREADS, "embed": embed}
         with suppress(BrokenPipeError):
             self._process.stdin.write(json.dumps(want).encode() + b"\n")
             self._process.stdin.flush()

@@ -12,6 +12,7 @@ import json
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from agent.errors import PrerequisiteError, ProviderError
@@ -25,6 +26,11 @@ from agent.llm.types import Completion, ModelRequest
 from agent.llm.wire import Endpoint
 
 T = TypeVar("T")
+
+EMBEDDED_TOKENS = 2048
+"""Of context where embeddings are made."""
+EMBEDDED_BYTES = 2000
+"""Of a text whose embedding is made: no more tokens than fit, whatever it is. What comes after them does not count."""
 
 PATIENCE_SECONDS = 3600.0
 """The server answers one request after the other, so waiting says nothing about its health."""
@@ -61,6 +67,8 @@ class LocalModel:
         self._progress = progress
         self._server: LlamaProcess | None = None
         self._chat: _Chat | None = None
+        self._vectors: LocalModel | None = None
+        self._embeds = False
 
     async def start(self) -> None:
         """Load the model now, rather than with the first call; fetches the weights if need be.
@@ -74,7 +82,7 @@ class LocalModel:
             return
         # The SDK takes as long to import as the model to load, and neither may hold up the event loop.
         server, _ = await asyncio.gather(
-            _in_thread(lambda: LlamaProcess.shared(self._name, self._context, self._progress)),
+            _in_thread(lambda: LlamaProcess.shared(self._name, self._context, self._progress, self._embeds)),
             _in_thread(lambda: importlib.util.find_spec("openai") and importlib.import_module("openai")),
         )
         if server is not self._server:  # another call may have been faster
@@ -88,6 +96,8 @@ class LocalModel:
         Raises:
             ProviderError: The prompt does not fit, or the model's process ended (retryable).
         """
+        if request.embed and not self._embeds:
+            return await self._embedding().complete(_cut(request), seed=seed)
         await self.start()
         assert self._server is not None and self._chat is not None
         server, chat = self._server, self._chat
@@ -107,8 +117,25 @@ class LocalModel:
     async def close(self) -> None:
         """Close connections; the last user of a model ends its process."""
         chat, self._chat, self._server = self._chat, None, None
+        vectors, self._vectors = self._vectors, None
         if chat is not None:
             await chat.close()
+        if vectors is not None:
+            await vectors.close()
+
+    def _embedding(self) -> LocalModel:
+        """The same model in a process of its own, since one that chats gives no embeddings."""
+        if self._vectors is None:
+            self._vectors = LocalModel(self._name, context=EMBEDDED_TOKENS, progress=self._progress)
+            self._vectors._embeds = True
+        return self._vectors
+
+
+def _cut(request: ModelRequest) -> ModelRequest:
+    def cut(text: str) -> str:
+        return text.encode("utf-8", "replace")[:EMBEDDED_BYTES].decode("utf-8", "ignore")
+
+    return replace(request, messages=tuple(replace(item, text=cut(item.text)) for item in request.messages))
 
 
 class _Chat(OpenAIChat):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from agent.llm import wire
+from agent.llm import embedding, wire
 from agent.llm.failures import Malformed, failed_reply, failure
 from agent.llm.schema import OPENAI, strict
 from agent.llm.types import Completion, Message, ModelRequest, Stop, ToolCall, Usage
@@ -40,6 +40,8 @@ class OpenAIResponses:
         wire.check(request, self._at)
         body = self._body(request)
         try:
+            if request.embed:
+                return await embedding.answered(self._client, self._at.name, request)
             return self._read(wire.answer(await self._client.responses.create(**body)))
         except Exception as error:
             raise failure(error, self._at.model) from error

@@ -34,6 +34,7 @@ class Profile:
         tools: Whether tools are accepted.
         schema: Whether a JSON schema is enforced; otherwise it goes into the prompt.
         logprobs: Whether log-probabilities of tokens can be asked for.
+        embeddings: Whether it gives embeddings; a model in the role embed is asked for them in any case.
         limit: What the chat protocol calls the limit of output tokens here.
     """
 
@@ -47,6 +48,7 @@ class Profile:
     tools: bool = True
     schema: bool = True
     logprobs: bool = True
+    embeddings: bool = False
     limit: str = "max_completion_tokens"
 
     def output_limit(self, asked: int) -> int:

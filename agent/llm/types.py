@@ -11,7 +11,7 @@ from agent.events import CallEnded, Event
 from agent.ledger import Ledger
 from agent.space import digest
 
-Role = Literal["propose", "task", "judge", "critic"]
+Role = Literal["propose", "task", "judge", "critic", "embed"]
 """What a call is for; each role can have a model of its own, and spend is shown by role."""
 
 Stop = Literal["end", "length", "tool", "refusal", "other"]
@@ -95,6 +95,7 @@ class ModelRequest:
         effort: Reasoning effort (low, medium, high), left out where the model does not take it.
         logprobs: How many of the likeliest first tokens to tell of, with their log-probabilities; at most 20.
             A model that cannot tell is a ConfigError.
+        embed: Whether the texts of the messages are wanted as vectors, and nothing is said; see `agent.llm.embedding`.
     """
 
     messages: tuple[Message, ...]
@@ -105,6 +106,7 @@ class ModelRequest:
     temperature: float | None = None
     effort: str | None = None
     logprobs: int | None = None
+    embed: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """The request as plain JSON, without fields that hold nothing."""
@@ -209,7 +211,10 @@ class Adapter(Protocol):
 
 
 class Recorder(Protocol):
-    """Where calls are journalled and paid; the loop's effect runner is one, and so is a test's list."""
+    """Where calls are journalled and paid; the loop's effect runner is one, and so is a test's list.
+
+    It may also have `withheld(scope)`: what a call of that scope must leave of the budget, by kind.
+    """
 
     @property
     def ledger(self) -> Ledger: ...
