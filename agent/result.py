@@ -215,6 +215,12 @@ class Result:
         rendering = Rendering(Prompt(**spec["prompt"]), self.problem.space, spec["answer"])
         return [{"role": role, "content": text} for role, text in rendering.turns(self.best, row)]
 
+    def to_dspy(self) -> dict[str, Any]:
+        """The best DSPy program's state, for its `load_state`; a ConfigError where the evaluator is none."""
+        from agent.evaluators.dspy_state import state
+
+        return state(self.problem.evaluator.spec or {}, self.best, self.problem.space)
+
     @property
     def cost(self) -> dict[str, dict[str, Any]]:
         """What each role's model was asked and cost: calls, tokens (input, cached, output), usd; None if unknown."""
