@@ -14,6 +14,9 @@ from pathlib import Path
 
 from agent.sandbox.native import CLONE_NEWNS, MS_BIND, MS_NODEV, MS_NOSUID, MS_PRIVATE, MS_REC, mount, unshare
 
+DEPTH = 8
+"""Closed folders, one in the other, that are opened at most."""
+
 
 def closed(path: Path) -> Path | None:
     """The first folder on the way to a path that others may not enter, if any; the path itself counts."""
@@ -33,27 +36,37 @@ def open_up(paths: Iterable[str]) -> None:
     """Make the paths reachable for everyone, in a new mount namespace of this process.
 
     Raises:
-        OSError: We may not, or a path is itself closed to others.
+        OSError: We may not, or a path is a file that is itself closed to others.
     """
-    wanted: dict[Path, set[Path]] = {}
-    for path in paths:
-        real = Path(path).resolve()
-        place = closed(real)
-        if place == real:
-            raise PermissionError(f"{real} may be read by its owner only")
-        if place is not None:
-            wanted.setdefault(place, set()).add(real)
     os.umask(0o022)
     unshare(CLONE_NEWNS)
     mount("none", "/", flags=MS_REC | MS_PRIVATE)
-    for place, insides in wanted.items():
-        kept = {path: os.open(path, os.O_PATH) for path in insides}
-        mount("tmpfs", str(place), "tmpfs", MS_NOSUID | MS_NODEV, "mode=0755,size=64k")
-        for inside, descriptor in sorted(kept.items()):
-            if not inside.exists():
-                inside.mkdir(mode=0o755, parents=True)
-                mount(f"/proc/self/fd/{descriptor}", str(inside), flags=MS_BIND | MS_REC)
-            os.close(descriptor)
-    still = unreachable(paths)
-    if still:
-        raise PermissionError(f"{still[0]} may be read by its owner only")
+    wanted = [Path(path).resolve() for path in paths if os.path.exists(path)]
+    for _ in range(DEPTH):  # below a folder that was opened there may be another one
+        covers: dict[Path, set[Path]] = {}
+        for path in wanted:
+            place = closed(path)
+            if place is not None:
+                covers.setdefault(place, set()).update(place.iterdir() if place == path else [path])
+        if not covers:
+            return
+        for place, insides in covers.items():
+            _cover(place, insides)
+    raise PermissionError(f"{unreachable(paths)[0]} may be read by its owner only")
+
+
+def _cover(place: Path, insides: Iterable[Path]) -> None:
+    """Lay an open folder over a closed one, with nothing in it but these."""
+    links = {path: os.readlink(path) for path in insides if path.is_symlink()}
+    kept = {path: os.open(path, os.O_PATH) for path in insides if path not in links}
+    folders = {path for path in kept if path.is_dir()}
+    mount("tmpfs", str(place), "tmpfs", MS_NOSUID | MS_NODEV, "mode=0755,size=64k")
+    for path, descriptor in sorted(kept.items()):
+        if not path.exists():
+            (path if path in folders else path.parent).mkdir(mode=0o755, parents=True, exist_ok=True)
+            if path not in folders:
+                path.touch()
+            mount(f"/proc/self/fd/{descriptor}", str(path), flags=MS_BIND | MS_REC)
+        os.close(descriptor)
+    for path, aim in links.items():
+        path.symlink_to(aim)

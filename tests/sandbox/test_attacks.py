@@ -87,7 +87,8 @@ def test_the_doctor_knows_its_layers(tmp_path: Path) -> None:
 
 @needs_root
 @needs("uid")
-def test_python_under_a_closed_home_is_no_obstacle(tmp_path: Path) -> None:
+@pytest.mark.parametrize("deep", [False, True], ids=["below it", "below it and itself closed"])
+def test_python_under_a_closed_home_is_no_obstacle(tmp_path: Path, deep: bool) -> None:
     """A virtual environment below a folder that only root may enter, with a sandbox that runs as nobody."""
     home = tmp_path / "home"
     home.mkdir(mode=0o700)
@@ -95,6 +96,8 @@ def test_python_under_a_closed_home_is_no_obstacle(tmp_path: Path) -> None:
         if place.owner() == "root" and place != Path("/") and place != Path("/tmp"):
             place.chmod(0o755)
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", "--copies", str(home / "venv")], check=True)
+    if deep:
+        (home / "venv").chmod(0o700)
     script = """
 import asyncio, json
 from agent.sandbox.pool import Sandbox
