@@ -33,7 +33,7 @@ from agent.events import (
     StopRequested,
     VerdictReached,
 )
-from agent.gate.quarantine import CONFIRM
+from agent.gate.quarantine import CONFIRM, refuse_impossible
 from agent.journal import Journal
 from agent.ledger import Ledger
 from agent.moments import Moment, fold, replies
@@ -370,8 +370,11 @@ class Run:
         if output.failure is None:
             try:
                 score = self.problem.evaluator.score(output).to_json()
+                if self.state.watched:
+                    refuse_impossible(self.problem, score["values"])
             except (ValueError, TypeError, KeyError) as error:
-                output = Output.failed("invalid", str(error), log=output.log, seconds=output.seconds)
+                paid = {name: getattr(output, name) for name in ("log", "seconds", "usd", "layers")}
+                score, output = None, Output.failed("invalid", str(error), **paid)
         await self.turn("evaluation.ended", started.id)
         self.record(EvaluationEnded(started.id, started.purpose, output.to_json(), score))
 

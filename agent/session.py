@@ -248,12 +248,15 @@ class Session:
     def _checks(self) -> tuple[list[Check], Any]:
         """The checks that need more than the space, and what they know."""
         from agent.gate.checks import Context, Leak, standard, texts
+        from agent.gate.duplicates import same_program
 
+        same = same_program(self.problem.space)
+        checks = [*([same] if same is not None else []), *self.checks]
         held = [example for example in self.problem.data if example.split != "train" and example.answer is not None]
         if not held or not any(True for _ in texts(self.problem.space, self.problem.initial())):
-            return list(self.checks), Context()
+            return checks, Context()
         leak = next(check for check in standard(self.problem.space) if check.name == "leak")
-        return [leak, *self.checks], Context(Leak.of(self.problem.space, self.problem.data))
+        return [leak, *checks], Context(Leak.of(self.problem.space, self.problem.data))
 
     def started(self, name: str) -> RunStarted:
         """The first event of a new run."""

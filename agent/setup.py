@@ -13,7 +13,7 @@ from agent import trees
 from agent.errors import ConfigError
 from agent.evaluation import Evaluator, Limits
 from agent.gate.checks import Check, load_check
-from agent.gate.duplicates import same_behaviour, same_program
+from agent.gate.duplicates import same_behaviour
 from agent.goals import Constraint, Goals, Objective
 from agent.halving import Fidelity
 from agent.ledger import Budget
@@ -148,7 +148,7 @@ def build(parsed: ProblemConfig, path: Path) -> Setup:
         parsed.run.seed,
         chosen.env or None,
         checks=(
-            *_code_checks(chosen, problem),
+            *_behaves(chosen, problem),
             *(_section("gate.checks", partial(load_check, name, folder)) for name in parsed.gate.checks),
         ),
         shares=_shares(given),
@@ -304,18 +304,16 @@ def _place(name: str, item: Code) -> dict[str, Any]:
     return {"path": path, "entry": item.entry}
 
 
-def _code_checks(chosen: EvaluatorConfig, problem: Problem) -> list[Check]:
-    """What a program must pass before it is measured: it is not one that was measured already."""
-    same = same_program(problem.space)
-    out = [same] if same is not None else []
-    if chosen.duplicates == "behaviour":
-        if chosen.code is None:
-            raise ConfigError(
-                'evaluator.duplicates: "behaviour" goes by the smoke inputs of a task',
-                hint="leave it out, or take code instead",
-            )
-        out.append(same_behaviour(problem.evaluator, problem.limits))
-    return out
+def _behaves(chosen: EvaluatorConfig, problem: Problem) -> list[Check]:
+    """That a program does not answer as one that was measured already, where that is asked for."""
+    if chosen.duplicates != "behaviour":
+        return []
+    if chosen.code is None:
+        raise ConfigError(
+            'evaluator.duplicates: "behaviour" goes by the smoke inputs of a task',
+            hint="leave it out, or take code instead",
+        )
+    return [same_behaviour(problem.evaluator, problem.limits)]
 
 
 def _evaluator(

@@ -7,6 +7,7 @@ import asyncio
 import json
 import random
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ from agent.proposers import cards
 from agent.proposers.base import Context, Proposal
 from agent.replay import Replay, compare, replay
 from agent.report.tape import Tape
+from agent.report.view import load_view
 from agent.report.warnings import warnings
 from agent.result import Result, load_result
 from agent.session import Session
@@ -194,7 +196,7 @@ async def test_how_large_a_jump_may_be_is_an_option(tmp_path: Path, k: float, ex
 
 
 async def test_with_zero_nothing_is_suspicious(tmp_path: Path) -> None:
-    tricks = [*USUAL, program(90.0, 0.4), program("suspicious: beyond the bound"), program(91.0, more="import gc\n")]
+    tricks = [*USUAL, program(90.0, 0.4), program("suspicious: that is impossible"), program(91.0, more="import gc\n")]
     _, found = await events(tmp_path / "run", world(tricks, suspicion=0))
     assert told(found) == [] and not again(found)
 
@@ -219,7 +221,7 @@ def test_what_the_author_wrote_is_no_trick() -> None:
     assert newly_internal(["import gc ("], []) is None, "what does not parse does nothing either"
 
 
-IMPOSSIBLE = "suspicious: value is 9, beyond the bound that is possible"
+IMPOSSIBLE = "suspicious: value is 9, beyond its bound, which is impossible"
 
 
 async def test_an_impossible_score_that_comes_again_is_dropped(tmp_path: Path) -> None:
@@ -228,6 +230,20 @@ async def test_an_impossible_score_that_comes_again_is_dropped(tmp_path: Path) -
     assert result.trials[1].reason.startswith("suspicious: value is 9") and "failed again" in result.trials[1].reason
     assert next(e.reason for e in found if e.type == "candidate.suspected") == "bound"  # type: ignore[attr-defined]
     assert [e.candidate for e in again(found)] == [result.trials[1].id], "there is nothing to compare it with"
+
+
+async def test_the_range_of_an_objective_is_a_bound_for_any_evaluator(tmp_path: Path) -> None:
+    chosen = replace(problem(), objectives=(Objective("value", "maximize", low=0.0, high=1.0),))
+    result, found = await events(tmp_path / "run", world([program(1.5, 1.5), program(0.6)], chosen=chosen))
+    assert told(found) == ["suspected", "convicted"] and result.best["program"] == program(0.6)
+    assert "value is 1.5, and more than 1 is impossible" in result.trials[1].reason
+    assert next(e.reason for e in found if e.type == "candidate.suspected") == "bound"  # type: ignore[attr-defined]
+
+
+async def test_the_second_look_is_no_score_in_the_report(tmp_path: Path) -> None:
+    await events(tmp_path / "run", world([*USUAL, program(90.0, 80.0)]))
+    view = load_view(tmp_path / "run")
+    assert view.repeats[8] == [90.0]
 
 
 async def test_another_answer_to_other_words_that_comes_once_is_forgiven_once(tmp_path: Path) -> None:

@@ -121,6 +121,14 @@ class CodeEvaluator:
         options = {name: value for name, value in self.sandbox.items() if name not in ("kind", "caps", "env")}
         return Runner(self.sandbox.get("kind"), {**options, "workers": 1})
 
+    @cached_property
+    def strictest(self) -> Runner:
+        """With every layer that works here, whatever the problem asks for: what is claimed or suspected is run here."""
+        if self.sandbox.get("kind") is not None or self.sandbox.get("layers") is None:
+            return self.runner
+        options = {name: value for name, value in self.sandbox.items() if name not in ("layers", "caps", "env")}
+        return Runner(None, {**options, "workers": 1})
+
     def load(self) -> Task:
         """Import the task and start the sandbox, once.
 
@@ -161,7 +169,9 @@ class CodeEvaluator:
 
     async def produce(self, request: Request, partial: Callable[[Any], None]) -> Output:
         """The output's value is `{"values": {name: number}, "feedback": words}`; its layers are the sandbox's."""
-        return replace(self._produced(request), layers=self.layers)
+        output = self._produced(request)
+        strict = request.stage == CONFIRM and self._task is not None
+        return replace(output, layers=tuple(self.strictest.layers) if strict else self.layers)
 
     def _produced(self, request: Request) -> Output:
         try:
@@ -253,7 +263,8 @@ class CodeEvaluator:
                 return None
             asked = [task.question(given) for given in inputs]
             job = self.job(files, entry, asked)
-            result = self.runner.run(job)
+            runner = self.strictest if stage == CONFIRM else self.runner
+            result = runner.run(job)
             if result.status != "ok":
                 return _failed(result, stage, asked, public)
             log = cleaned(result.log, LOG_TAIL) if public else ""
@@ -262,10 +273,10 @@ class CodeEvaluator:
                     return _rejected(stage, number, question, wrong, public, log)
             if stage == SMOKE:
                 return Output(log=log)
-            if wrong := self._unsteady(task, job, inputs[0], result, request.seed):
+            if wrong := self._unsteady(task, runner, job, inputs[0], result, request.seed):
                 return Output.failed("invalid", wrong)
             first = [Measured(usage.seconds, usage.cpu_seconds, usage.peak_mb) for usage in result.usages]
-            usages = self.timing.measure(self.runner, job, first, self._beside(task, asked), result.outputs)
+            usages = self.timing.measure(runner, job, first, self._beside(task, asked), result.outputs)
             return self._judged(task, stage, inputs, result.outputs, usages, public, log)
         except ValueError as error:
             return Output.failed("invalid", str(error))
@@ -302,12 +313,12 @@ class CodeEvaluator:
             feedback = "; ".join([*words])[:FEEDBACK] or took
         return Output(value={"values": values, "feedback": feedback}, log=log)
 
-    def _unsteady(self, task: Task, job: Job, given: Any, result: Result, seed: int) -> str:
+    def _unsteady(self, task: Task, runner: Runner, job: Job, given: Any, result: Result, seed: int) -> str:
         """That a program answers the same question in other words differently, or ""."""
         if not task.has_variants:
             return ""
         output, variants = result.outputs[0], task.variants(given, seed)
-        again = self.runner.run(replace(job, inputs=[task.question(variant) for variant in variants]))
+        again = runner.run(replace(job, inputs=[task.question(variant) for variant in variants]))
         if again.status != "ok":
             return f"{SUSPICIOUS}it fails on the same question in other words: {again.status}"
         for variant, other in zip(variants, again.outputs, strict=True):

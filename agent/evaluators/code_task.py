@@ -175,7 +175,7 @@ class Task:
             if name in values and not (-math.inf if low is None else low) <= values[name] <= (
                 math.inf if high is None else high
             ):
-                raise ValueError(f"{SUSPICIOUS}{name} is {values[name]:.12g}, beyond the bound that is possible")
+                raise ValueError(f"{SUSPICIOUS}{name} is {values[name]:.12g}, beyond its bound, which is impossible")
         return dict(values)
 
     def variants(self, given: Any, seed: int) -> list[Any]:

@@ -11,7 +11,7 @@ from agent.events import CandidateSuspected
 from agent.gate import race
 from agent.gate.pairs import Pairs
 from agent.gate.race import Race, Ruling
-from agent.gate.suspicion import Suspicion, jump, newly_internal, programs_of
+from agent.gate.suspicion import IMPOSSIBLE, Suspicion, beyond_bound, jump, newly_internal, programs_of
 from agent.history import SUSPICIOUS, History, Trial
 from agent.problem import Problem
 from agent.texts import Code
@@ -154,6 +154,17 @@ def watches(problem: Problem, k: float) -> bool:
     return k > 0 and any(isinstance(item, Code) for item in problem.space.values())
 
 
+def refuse_impossible(problem: Problem, values: Mapping[str, float]) -> None:
+    """Take no score that an objective's declared range excludes: a program that has one has found a trick.
+
+    Raises:
+        ValueError: One lies outside it.
+    """
+    found = beyond_bound(values, {goal.name: (goal.low, goal.high) for goal in problem.objectives})
+    if found:
+        raise ValueError(f"{SUSPICIOUS}{found[0].evidence}")
+
+
 def signs(problem: Problem, history: History, trial: Trial, k: float) -> Suspicion | None:
     """What is suspicious of a candidate that was measured, or failed; None where nothing is.
 
@@ -167,7 +178,7 @@ def signs(problem: Problem, history: History, trial: Trial, k: float) -> Suspici
         return None
     if trial.values is None:
         _, mark, said = trial.failure.partition(SUSPICIOUS)
-        return Suspicion("bound" if "beyond the bound" in said else "variant", said) if mark else None
+        return Suspicion("bound" if IMPOSSIBLE in said else "variant", said) if mark else None
     names = str((problem.evaluator.spec or {}).get("target", "")).partition(":")[0].split(".")
     initial = history.trials[0].candidate
     found = newly_internal(

@@ -49,6 +49,10 @@ INTERNALS = frozenset(
 """Names by which a program reaches for what is around it, and which a solution has no use for."""
 
 
+IMPOSSIBLE = "is impossible"
+"""How the evidence ends that a score lies beyond a declared bound."""
+
+
 @dataclass(frozen=True, slots=True)
 class Suspicion:
     """A sign, and what it was seen in.
@@ -79,9 +83,9 @@ def beyond_bound(
         if not math.isfinite(value):
             out.append(Suspicion("bound", f"{name} is {value!r}"))
         elif low is not None and value < low:
-            out.append(Suspicion("bound", f"{name} is {value:.12g}, and less than {low:.12g} is impossible"))
+            out.append(Suspicion("bound", f"{name} is {value:.12g}, and less than {low:.12g} {IMPOSSIBLE}"))
         elif high is not None and value > high:
-            out.append(Suspicion("bound", f"{name} is {value:.12g}, and more than {high:.12g} is impossible"))
+            out.append(Suspicion("bound", f"{name} is {value:.12g}, and more than {high:.12g} {IMPOSSIBLE}"))
     return out
 
 

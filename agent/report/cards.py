@@ -85,6 +85,7 @@ class Shown:
     Args:
         example: The row, or None.
         replicate: Counts repeats.
+        purpose: "search", "report", or "confirm" of a suspect that was measured again.
         value: The compared number; None when it failed.
         failure: Why it failed, or "".
         texts: By what they are: output, feedback, log, failure detail, partial results.
@@ -203,10 +204,7 @@ def _scores(tape: Tape, seen: Iterable[Measured]) -> dict[str, float | None]:
     return {
         item.started.example: _compared(tape, item)
         for item in seen
-        if item.started.example is not None
-        and item.started.purpose == "search"
-        and item.started.fidelity == 1
-        and item.started.stage != CONFIRM
+        if item.started.example is not None and item.started.purpose == "search" and item.full
     }
 
 
@@ -233,7 +231,7 @@ def _shown(tape: Tape, seen: list[Measured], allowance: Allowance) -> list[Shown
         Shown(
             example=item.started.example,
             replicate=item.started.replicate,
-            purpose=item.started.purpose,
+            purpose=CONFIRM if item.started.stage == CONFIRM else item.started.purpose,
             seconds=float(item.ended.output.get("seconds", 0.0)),
             value=_compared(tape, item),
             failure=allowance.text(item.failure),

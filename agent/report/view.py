@@ -220,7 +220,7 @@ def _repeats(tape: Tape, trials: list[Trial]) -> dict[int, list[float | None]]:
         scores = [
             _score(tape, item.ended.score)
             for item in tape.measured.get(trial.id, ())
-            if item.started.purpose == "search" and item.started.fidelity == 1
+            if item.started.purpose == "search" and item.full
         ]
         if scores:
             out[trial.number] = scores

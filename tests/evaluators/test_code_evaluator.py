@@ -14,6 +14,7 @@ from agent.evaluation import Output
 from agent.evaluators.build import build
 from agent.evaluators.code import CodeEvaluator
 from agent.evaluators.code_task import Measured
+from agent.sandbox.layers import probe
 from tests.evaluators.code_helpers import evaluator, produce
 
 TASK = '''
@@ -296,3 +297,13 @@ def test_hostile_programs_in_the_sandbox(tmp_path: Path) -> None:
 def test_an_unknown_isolation_says_so(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cannot be started"):
         made(tmp_path, TASK, sandbox={"kind": "nowhere:Box"}).load()
+
+
+def test_hidden_inputs_run_in_the_strictest_sandbox_whatever_the_problem_asks_for(tmp_path: Path) -> None:
+    """A claim, and a suspect's second look, are made there."""
+    weak = made(tmp_path, TASK, sandbox={"layers": ["rlimits"], "unsafe": True, "caps": {"seconds": 60}})
+    usual = produce(weak, "def solve(x): return x * x")
+    strict = produce(weak, "def solve(x): return x * x", stage="confirm")
+    everything = tuple(layer.name for layer in probe() if layer.on)
+    assert values(usual) == values(strict) == {"score": 1.0}
+    assert usual.layers == ("process", "rlimits") and strict.layers == everything
