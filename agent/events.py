@@ -335,7 +335,7 @@ class CandidateSuspected(Event):
     Args:
         candidate: Its id.
         champion: What it is measured against on fresh seeds; "" where it had no score and is measured alone.
-        reason: "jump", "internals", "bound" or "variant"; see `agent.gate.suspicion`.
+        reason: "jump", "internals", "bound", "variant" or "canary"; see `agent.gate.suspicion`.
         evidence: What was seen, one sentence for people.
         rows: Rows of data on which both are measured; empty where a candidate is measured as a whole.
     """

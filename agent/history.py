@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
-from typing import Any, Literal, overload
+from typing import Any, Literal, NamedTuple, overload
 
 from agent.events import (
     CandidateAdmitted,
@@ -71,6 +71,8 @@ class Trial:
     feasible: bool = True
     feedback: str = ""
     failure: str = ""
+    sign: str = ""
+    """Of one without a value: why the scorer suspects a trick (`agent.evaluation.Failure.sign`)."""
     reason: str = ""
     read: frozenset[str] = frozenset()
     rows: Mapping[str, tuple[float | None, str]] = field(default_factory=dict)
@@ -79,7 +81,8 @@ class Trial:
     stopped: Mapping[str, float] | None = None
     """Of one whose learning curve left too little hope: `agent.evaluation.Output.stopped`."""
     suspicion: str = ""
-    """"" where nothing was ever suspicious, else suspected, cleared or convicted."""
+    """"" where nothing was ever suspicious, else suspected, cleared, convicted, or forgiven: it had no score, had one
+    when it was measured again, and so is measured as if for the first time."""
     held: dict[str, float] | None = None
     """Of one that is suspected: the means that it has if it is cleared. Nothing but its quarantine reads them."""
 
@@ -126,22 +129,33 @@ class Unit:
     feedback: str = ""
     seconds: float = 0.0
     example: str | None = None
+    sign: str = ""
     fidelity: float = 1.0
     stopped: Mapping[str, float] | None = None
+
+
+class _Part(NamedTuple):
+    """What one evaluation adds to a unit; `values` is None where it failed and no floor stands for it."""
+
+    values: dict[str, float] | None
+    failure: str
+    sign: str
+    feedback: str
+    seconds: float
 
 
 class Measuring:
     """Gathers evaluations into units; used for search and gate alike.
 
-    A failed row counts with what `Objective.failed` says. Where an objective has nothing to say, or a
-    constraint has no value, the whole unit is a failure.
+    A failed row counts with what `Objective.failed` says. Where an objective has nothing to say, a constraint has
+    no value, or the failure looks like a trick, the whole unit is a failure.
     """
 
     def __init__(self, objectives: Sequence[Objective], constraints: Sequence[str], rows: int) -> None:
         self._floors = {item.name: item.failed for item in objectives}
         self._names = [*self._floors, *constraints]
         self._rows = rows
-        self._open: dict[tuple[str, int, float], list[tuple[dict[str, float] | None, str, str, float]]] = {}
+        self._open: dict[tuple[str, int, float], list[_Part]] = {}
 
     def add(self, started: EvaluationStarted, ended: EvaluationEnded) -> Unit | None:
         """The unit that this evaluation completes, if it does."""
@@ -153,50 +167,52 @@ class Measuring:
         if len(parts) < self._rows:
             return None
         del self._open[key]
-        failure = next((text for values, text, _, _ in parts if values is None), "")
+        failed = next((part for part in parts if part.values is None), None)
         values = None
-        if not failure:
-            values = {n: sum(v[n] for v, _, _, _ in parts if v) / len(parts) for n in self._names}
-        words = [feedback for _, _, feedback, _ in parts if feedback]
+        if failed is None:
+            values = {n: sum(part.values[n] for part in parts if part.values) / len(parts) for n in self._names}
+        words = [part.feedback for part in parts if part.feedback]
         return Unit(
             candidate=started.candidate,
             replicate=started.replicate,
             pair=started.pair,
             purpose=started.purpose,
             values=values,
-            failure=failure,
+            failure=failed.failure if failed is not None else "",
             feedback="\n".join(words[:5]),
-            seconds=sum(seconds for _, _, _, seconds in parts),
+            seconds=sum(part.seconds for part in parts),
             fidelity=started.fidelity,
+            sign=next((part.sign for part in parts if part.sign), ""),
         )
 
     def alone(self, started: EvaluationStarted, ended: EvaluationEnded) -> Unit:
         """A unit of one row by itself."""
-        values, failure, feedback, seconds = self._part(ended)
+        part = self._part(ended)
         return Unit(
             candidate=started.candidate,
             replicate=started.replicate,
             pair=started.pair,
             purpose=started.purpose,
-            values=values,
-            failure=failure,
-            feedback=feedback,
-            seconds=seconds,
+            values=part.values,
+            failure=part.failure,
+            feedback=part.feedback,
+            seconds=part.seconds,
             example=started.example,
             fidelity=started.fidelity,
-            stopped=ended.output.get("stopped") if values is None else None,
+            stopped=ended.output.get("stopped") if part.values is None else None,
+            sign=part.sign,
         )
 
-    def _part(self, ended: EvaluationEnded) -> tuple[dict[str, float] | None, str, str, float]:
+    def _part(self, ended: EvaluationEnded) -> _Part:
         seconds = ended.output.get("seconds", 0.0)
         if ended.score is not None:
-            return ended.score["values"], "", ended.score.get("feedback", ""), seconds
+            return _Part(ended.score["values"], "", "", ended.score.get("feedback", ""), seconds)
         failure = ended.output.get("failure", {})
-        text = f"{failure.get('kind', 'error')}: {failure.get('message', '')}"
+        text, sign = f"{failure.get('kind', 'error')}: {failure.get('message', '')}", failure.get("sign", "")
         floors = {name: self._floors.get(name) for name in self._names}
-        if self._rows > 1 and all(value is not None for value in floors.values()):
-            return {name: float(value) for name, value in floors.items() if value is not None}, "", text, seconds
-        return None, text, "", seconds
+        if self._rows > 1 and not sign and all(value is not None for value in floors.values()):
+            return _Part({name: float(v) for name, v in floors.items() if v is not None}, "", "", text, seconds)
+        return _Part(None, text, sign, "", seconds)
 
 
 class Trials(Sequence[Trial]):
@@ -346,7 +362,8 @@ class History:
         elif isinstance(event, CandidateCleared):
             trial = self[event.candidate]
             state: TrialState = "queued" if trial.held is None else "measured"
-            self._put(replace(trial, state=state, suspicion="cleared", values=trial.held, held=None, failure=""))
+            word = "forgiven" if trial.held is None else "cleared"
+            self._put(replace(trial, state=state, suspicion=word, values=trial.held, held=None, failure="", sign=""))
         elif isinstance(event, CandidateConvicted):
             trial = self[event.candidate]
             words = f"{trial.failure}; {event.reason}"
@@ -377,7 +394,7 @@ class History:
             if unit.stopped:
                 self._stopped(trial, unit.stopped)
             elif trial.values is None:
-                self._put(replace(trial, state="failed", failure=unit.failure))
+                self._put(replace(trial, state="failed", failure=unit.failure, sign=unit.sign))
             return
         failed_before = trial.state == "failed" and unit.example is not None  # on another row
         climbed = trial.state == "racing" and trial.values is None

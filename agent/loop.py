@@ -17,7 +17,7 @@ from agent import watching
 from agent.decide import decide
 from agent.decide_gate import reserve
 from agent.errors import AgentError
-from agent.evaluation import Executor, Output, Request
+from agent.evaluation import Executor, Failure, Request
 from agent.events import (
     CallEnded,
     CheckEnded,
@@ -373,8 +373,8 @@ class Run:
                 if self.state.watched:
                     refuse_impossible(self.problem, score["values"])
             except (ValueError, TypeError, KeyError) as error:
-                paid = {name: getattr(output, name) for name in ("log", "seconds", "usd", "layers")}
-                score, output = None, Output.failed("invalid", str(error), **paid)
+                failure = Failure("invalid", str(error), sign=getattr(error, "sign", ""))
+                score, output = None, replace(output, value=None, failure=failure)
         await self.turn("evaluation.ended", started.id)
         self.record(EvaluationEnded(started.id, started.purpose, output.to_json(), score))
 

@@ -12,6 +12,8 @@ Tree = Mapping[str, str]
 
 DYNAMIC = frozenset({"locals", "vars", "dir", "eval", "exec", "compile"})
 """A program that calls one of these may look at the names of its variables, so they are part of what it does."""
+LONGEST = 100_000
+"""Characters up to which a program is taken apart; longer ones are compared as they are."""
 ENTRIES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
 COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
@@ -155,9 +157,12 @@ def normal(text: str) -> str:
     Raises:
         ValueError: The program does not parse.
     """
+    tree = parse(text)
+    if len(text) > LONGEST:
+        return text
     try:
-        return _normal(parse(text))
-    except RecursionError:  # nested too deeply to be taken apart
+        return _normal(tree)
+    except (RecursionError, MemoryError, ValueError, SyntaxError):  # too deep, or a number too long to be written out
         return text
 
 

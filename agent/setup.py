@@ -286,6 +286,7 @@ def _program(chosen: EvaluatorConfig, space: Space, folder: Path, names: list[st
         "timing": chosen.timing.model_dump(),
         "exclusive": chosen.exclusive,
         "initial": space.bound(folder).initial().values_json if needs_initial else None,
+        "repeat": chosen.deterministic,
     }
     if chosen.code is not None:
         from agent.evaluators.code import CodeEvaluator

@@ -186,6 +186,10 @@ class Code(Parameter):
             raise ValueError(f"the program has {chars} characters, {self.max_chars} are allowed")
 
     def _check_text(self, text: str, path: str, own: Sequence[str]) -> None:
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise ValueError(f"{path or 'the program'} has a character that is none, at {error.start}") from None
         if self.language != "python" or (path and not path.endswith(".py")):
             return
         programs.parse(text, path)

@@ -16,7 +16,7 @@ import pytest
 from agent.cli.run import session_of
 from agent.config import load
 from agent.errors import ConfigError
-from agent.evaluation import Output, Request
+from agent.evaluation import Output, Request, Suspicious
 from agent.evaluators.function import FunctionEvaluator
 from agent.events import (
     CandidateAdmitted,
@@ -80,7 +80,8 @@ def worth(candidate: Mapping[str, Any], request: Request) -> float:
     values = ast.literal_eval(next(node for node in ast.walk(tree) if isinstance(node, ast.Return)).value)  # type: ignore[arg-type]
     value = values[request.stage == CONFIRM]
     if isinstance(value, str):
-        raise ValueError(value)
+        mark, said = value.partition(": ")[::2]
+        raise Suspicious(said, "variant" if "words" in said else "bound") if mark == "suspicious" else ValueError(value)
     return float(value)
 
 
@@ -244,6 +245,36 @@ async def test_the_second_look_is_no_score_in_the_report(tmp_path: Path) -> None
     await events(tmp_path / "run", world([*USUAL, program(90.0, 80.0)]))
     view = load_view(tmp_path / "run")
     assert view.repeats[8] == [90.0]
+
+
+@pytest.mark.parametrize("words", ["suspicious: x", "error: suspicious: x"])
+async def test_a_program_cannot_make_itself_a_suspect_by_what_it_says(tmp_path: Path, words: str) -> None:
+    """Who is measured again without having a score has a second chance."""
+
+    def measure(candidate: Mapping[str, Any], request: Request) -> float:
+        if "lucky" in candidate["program"]:
+            raise ValueError(words)
+        return worth(candidate, request)
+
+    _, found = await events(tmp_path / "run", world([program(0.9, more="lucky = 1\n")], chosen=problem(measure)))
+    assert told(found) == []
+
+
+async def test_who_was_forgiven_is_no_less_suspicious_of_other_things(tmp_path: Path) -> None:
+    seen: list[bool] = []
+
+    def measure(candidate: Mapping[str, Any], request: Request) -> float:
+        if "gc" in candidate["program"] and request.stage != CONFIRM:
+            seen.append(True)
+            if len(seen) == 1:
+                raise Suspicious("impossible, this time")
+        return worth(candidate, request)
+
+    made = world([program(0.9, 0.1, "import gc\n")], chosen=problem(measure))
+    result, found = await events(tmp_path / "run", made)
+    assert told(found) == ["suspected", "cleared", "suspected", "convicted"] and result.status == "initial"
+    reasons = [e.reason for e in found if e.type == "candidate.suspected"]  # type: ignore[attr-defined]
+    assert reasons == ["bound", "internals"]
 
 
 async def test_another_answer_to_other_words_that_comes_once_is_forgiven_once(tmp_path: Path) -> None:

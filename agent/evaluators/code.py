@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
@@ -11,9 +12,10 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from agent import trees
-from agent.evaluation import FailureKind, Output, Purpose, Request, Score, measurement
+from agent.errors import AgentError
+from agent.evaluation import Failure, FailureKind, Output, Purpose, Request, Score, Suspicious, measurement
 from agent.evaluators.code_runner import Runner
-from agent.evaluators.code_task import CONFIRM, PUBLIC, SMOKE, SUSPICIOUS, TRAIN, Measured, Task, shown
+from agent.evaluators.code_task import CONFIRM, PUBLIC, SMOKE, TRAIN, Measured, Task, shown
 from agent.evaluators.loading import parse_target
 from agent.evaluators.source import module_digest
 from agent.evaluators.timing import Timing
@@ -38,6 +40,8 @@ REMEMBERED = 256
 """Candidates whose smoke inputs need not be tried again in this process."""
 LOG_TAIL = 1500
 FEEDBACK = 600
+MESSAGE = 500
+DETAIL = 2000
 
 
 class CodeEvaluator:
@@ -57,6 +61,8 @@ class CodeEvaluator:
         timing: See `Timing`.
         exclusive: Whether nothing else of ours may compute while it measures.
         initial: The initial candidate's values, where it is measured beside each candidate.
+        repeat: Run every program twice, and take no score of one that answers differently the second time; for problems
+            that are declared deterministic. With `timing` a program is run again anyway.
     """
 
     blocking = True
@@ -73,6 +79,7 @@ class CodeEvaluator:
         timing: Mapping[str, Any] | None = None,
         exclusive: bool = False,
         initial: Mapping[str, Any] | None = None,
+        repeat: bool = False,
     ) -> None:
         self._path = parse_target(target)
         self._folder = Path(folder).resolve() if folder is not None else None
@@ -82,6 +89,7 @@ class CodeEvaluator:
         self.timing = Timing(**(timing or {}))
         self.exclusive = exclusive or self.timing.cost == "seconds"
         self.initial = dict(initial) if initial is not None and self.timing.against == "initial" else None
+        self.repeat = repeat and self.timing.cost is None
         self._task: Task | None = None
         self._passed: OrderedDict[str, None] = OrderedDict()
 
@@ -98,6 +106,7 @@ class CodeEvaluator:
             "timing": self.timing.to_json(),
             "exclusive": self.exclusive,
             "initial": self.initial,
+            "repeat": self.repeat,
         }
 
     @cached_property
@@ -174,17 +183,17 @@ class CodeEvaluator:
         return replace(output, layers=tuple(self.strictest.layers) if strict else self.layers)
 
     def _produced(self, request: Request) -> Output:
+        stage = request.stage if request.stage in (SMOKE, CONFIRM) else TRAIN
         try:
             task = self.load()
-            files, entry = self.assembled(request.candidate, task)
+            files, entry = self.assembled(request.candidate, task, stage)
         except ValueError as error:
-            return Output.failed("invalid", str(error))
+            return Output.failed("invalid", cleaned(str(error), MESSAGE))
         except (Exception, SystemExit) as error:
             return Output(failure=failure_of(error))
-        if request.stage == SMOKE:
+        if stage == SMOKE:
             return self._behaviour(task, files, entry)
-        stage = CONFIRM if request.stage == CONFIRM else TRAIN
-        if stage != CONFIRM and request.candidate.id not in self._passed:
+        if stage == TRAIN and request.candidate.id not in self._passed:
             smoke = self._stage(task, files, entry, request, SMOKE)
             if smoke is not None and smoke.failure is not None:
                 return smoke
@@ -211,10 +220,12 @@ class CodeEvaluator:
             return Output(value={"behaviour": ""})
         if result.status != "ok":
             return _failed(result, SMOKE, inputs, task.public)
-        return Output(value={"behaviour": digest(json.loads(json.dumps(result.outputs, default=_plain)))})
+        return Output(value={"behaviour": answered(result.outputs)})
 
-    def assembled(self, candidate: Mapping[str, Any], task: Task) -> tuple[dict[str, bytes], str | list[str]]:
-        """The files of a candidate's program, and how it is entered.
+    def assembled(
+        self, candidate: Mapping[str, Any], task: Task, stage: str
+    ) -> tuple[dict[str, bytes], str | list[str]]:
+        """The files of a candidate's program in a stage, and how it is entered.
 
         Raises:
             ValueError: Two parameters, or a parameter and the task, have a file of one path.
@@ -230,9 +241,7 @@ class CodeEvaluator:
             if item.get("entry") and entry is None:
                 module = "" if ":" in item["entry"] else ".".join(PurePosixPath(item["path"]).with_suffix("").parts)
                 entry = f"{module}:{item['entry']}".removeprefix(":")
-        given = task.files(candidate) if task.files is not None else {}
-        fixed = {path: text.encode() if isinstance(text, str) else bytes(text) for path, text in given.items()}
-        files = trees.assembled(own, fixed)
+        files = trees.assembled(own, task.fixed(candidate, stage))
         if task.entry is not None:
             entry = task.entry if isinstance(task.entry, str) else list(task.entry)
         if entry is None:
@@ -273,19 +282,17 @@ class CodeEvaluator:
                     return _rejected(stage, number, question, wrong, public, log)
             if stage == SMOKE:
                 return Output(log=log)
-            if wrong := self._unsteady(task, runner, job, inputs[0], result, request.seed):
-                return Output.failed("invalid", wrong)
+            self._answers_again(runner, job, result)
+            self._steady(task, runner, job, inputs[0], result, request.seed)
             first = [Measured(usage.seconds, usage.cpu_seconds, usage.peak_mb) for usage in result.usages]
-            usages = self.timing.measure(runner, job, first, self._beside(task, asked), result.outputs)
+            usages = self.timing.measure(runner, job, first, self._beside(task, stage, asked), result.outputs)
             return self._judged(task, stage, inputs, result.outputs, usages, public, log)
-        except ValueError as error:
-            return Output.failed("invalid", str(error))
         except (Exception, SystemExit) as error:
-            return Output(failure=failure_of(error))
+            return Output(failure=_wrong(error, stage, public))
 
-    def _beside(self, task: Task, inputs: Sequence[Any]) -> Job | None:
+    def _beside(self, task: Task, stage: str, inputs: Sequence[Any]) -> Job | None:
         """The job of the initial program on the same inputs, where it is measured beside the candidate."""
-        return self.job(*self.assembled(self.initial, task), inputs) if self.initial is not None else None
+        return self.job(*self.assembled(self.initial, task, stage), inputs) if self.initial is not None else None
 
     def _judged(
         self,
@@ -301,9 +308,10 @@ class CodeEvaluator:
         for number, (given, output, usage) in enumerate(zip(inputs, outputs, usages, strict=True)):
             try:
                 scores.append(task.score(given, output, usage))
+            except Suspicious:
+                raise
             except Exception as error:
-                said = str(error)
-                wrong = said if said.startswith(SUSPICIOUS) else f"score() raised {type(error).__name__}: {said}"
+                wrong = f"score() raised {type(error).__name__}: {error}"
                 return _rejected(stage, number, task.question(given), wrong, public, log)
         values = task.combined(scores)
         feedback = ""
@@ -313,18 +321,47 @@ class CodeEvaluator:
             feedback = "; ".join([*words])[:FEEDBACK] or took
         return Output(value={"values": values, "feedback": feedback}, log=log)
 
-    def _unsteady(self, task: Task, runner: Runner, job: Job, given: Any, result: Result, seed: int) -> str:
-        """That a program answers the same question in other words differently, or ""."""
+    def _answers_again(self, runner: Runner, job: Job, result: Result) -> None:
+        """Where a program has to be deterministic, run it once more.
+
+        Raises:
+            ValueError: It answers differently.
+        """
+        if not self.repeat:
+            return
+        again = runner.run(job)
+        if again.status != "ok" or answered(again.outputs) != answered(result.outputs):
+            raise ValueError("it answers the same inputs differently each time, and the problem is deterministic")
+
+    def _steady(self, task: Task, runner: Runner, job: Job, given: Any, result: Result, seed: int) -> None:
+        """Ask the first question in other words.
+
+        Raises:
+            Suspicious: It has another answer.
+        """
         if not task.has_variants:
-            return ""
+            return
         output, variants = result.outputs[0], task.variants(given, seed)
         again = runner.run(replace(job, inputs=[task.question(variant) for variant in variants]))
         if again.status != "ok":
-            return f"{SUSPICIOUS}it fails on the same question in other words: {again.status}"
+            raise Suspicious(f"it fails on the same question in other words: {again.status}", "variant")
         for variant, other in zip(variants, again.outputs, strict=True):
             if task.reject(other) or not task.agree(given, output, variant, other):
-                return f"{SUSPICIOUS}the same question in other words has another answer"
-        return ""
+                raise Suspicious("the same question in other words has another answer", "variant")
+
+
+def answered(outputs: Sequence[Any]) -> str:
+    """A hash of what a program answered."""
+    return digest(json.loads(json.dumps(outputs, default=_plain)))
+
+
+def _wrong(error: BaseException, stage: str, public: bool) -> Failure:
+    """Why there is no score; of hidden inputs no word that may quote them."""
+    invalid = isinstance(error, ValueError)
+    failure = Failure("invalid", str(error), sign=getattr(error, "sign", "")) if invalid else failure_of(error)
+    if public or isinstance(error, AgentError):
+        return replace(failure, message=cleaned(failure.message, MESSAGE), detail=cleaned(failure.detail, DETAIL))
+    return Failure(failure.kind, f"{type(error).__name__} on the {stage} inputs", sign=failure.sign)
 
 
 def _failed(result: Result, stage: str, inputs: Sequence[Any], public: bool) -> Output:
@@ -335,7 +372,7 @@ def _failed(result: Result, stage: str, inputs: Sequence[Any], public: bool) -> 
     lines = [cleaned(result.detail, 400)] if result.detail else []
     if result.failed_input is not None and result.failed_input < len(inputs):
         lines.append(f"input {result.failed_input}: {shown(inputs[result.failed_input])}")
-    message = cleaned(f"{result.status} on the {stage} inputs: {result.message}", 500)
+    message = cleaned(f"{result.status} on the {stage} inputs: {result.message}", MESSAGE)
     return Output.failed(kind, message, "\n".join(lines), log=cleaned(result.log, LOG_TAIL))
 
 
@@ -343,10 +380,10 @@ def _rejected(stage: str, number: int, given: Any, wrong: str, public: bool, log
     if not public:
         return Output.failed("invalid", f"invalid output on the {stage} inputs")
     return Output.failed(
-        "invalid", cleaned(f"{stage} inputs: {wrong}", 500), f"input {number}: {shown(given)}", log=log
+        "invalid", cleaned(f"{stage} inputs: {wrong}", MESSAGE), f"input {number}: {shown(given)}", log=log
     )
 
 
 def _plain(value: Any) -> Any:
-    """An array of numpy's as JSON, with its shape and type."""
-    return [str(value.dtype), list(value.shape), value.tolist()]
+    """An array of numpy's: type, shape and a hash of what is in it."""
+    return [str(value.dtype), list(value.shape), hashlib.sha256(value.tobytes()).hexdigest()]

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from agent.errors import ConfigError
-from agent.evaluation import Score, measurement
+from agent.evaluation import Score, Suspicious, measurement
 from agent.evaluators.loading import load_target
 from agent.llm.schema import problems, verify
 
@@ -21,8 +21,6 @@ SMOKE, TRAIN, CONFIRM = "smoke", "train", "confirm"
 sees, on which the gate examines and the report is written."""
 PUBLIC = (SMOKE, TRAIN)
 """Stages whose inputs a proposer may be told of."""
-SUSPICIOUS = "suspicious: "
-"""How the message of a failure begins that is more likely a trick than a mistake."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +132,11 @@ class Task:
             raise ConfigError(f"inputs() has nothing for the stage {stage!r}", hint="return at least one input")
         return list(given)
 
+    def fixed(self, candidate: Any, stage: str) -> dict[str, bytes]:
+        """The scorer's own files beside the candidate's, by path."""
+        given = self.files(candidate) if self.files is not None else {}
+        return {path: text.encode() if isinstance(text, str) else bytes(text) for path, text in given.items()}
+
     def question(self, given: Any) -> Any:
         """What the program gets of an input."""
         ask = getattr(self.user, "question", None)
@@ -152,7 +155,7 @@ class Task:
         """The measurement that one output is.
 
         Raises:
-            ValueError: It is none, or lies beyond a bound that the author declared.
+            ValueError: It is none.
         """
         found = self.user.score(given, output, usage) if self._takes_usage else self.user.score(given, output)
         # What is needed of all inputs together need not be there for each.
@@ -163,7 +166,7 @@ class Task:
         """The numbers of all inputs together.
 
         Raises:
-            ValueError: One is missing or not finite, or lies beyond a bound that the author declared.
+            ValueError: One is missing or not finite; Suspicious: or lies beyond a bound that the author declared.
         """
         each = [dict(item["values"]) for item in scores]
         combine = getattr(self.user, "combine", None)
@@ -175,7 +178,7 @@ class Task:
             if name in values and not (-math.inf if low is None else low) <= values[name] <= (
                 math.inf if high is None else high
             ):
-                raise ValueError(f"{SUSPICIOUS}{name} is {values[name]:.12g}, beyond its bound, which is impossible")
+                raise Suspicious(f"{name} is {values[name]:.12g}, beyond its bound, which is impossible")
         return dict(values)
 
     def variants(self, given: Any, seed: int) -> list[Any]:

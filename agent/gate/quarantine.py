@@ -7,12 +7,13 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from agent.evaluation import Suspicious
 from agent.events import CandidateSuspected
 from agent.gate import race
 from agent.gate.pairs import Pairs
 from agent.gate.race import Race, Ruling
-from agent.gate.suspicion import IMPOSSIBLE, Suspicion, beyond_bound, jump, newly_internal, programs_of
-from agent.history import SUSPICIOUS, History, Trial
+from agent.gate.suspicion import Suspicion, beyond_bound, jump, newly_internal, programs_of
+from agent.history import History, Trial
 from agent.problem import Problem
 from agent.texts import Code
 
@@ -158,11 +159,11 @@ def refuse_impossible(problem: Problem, values: Mapping[str, float]) -> None:
     """Take no score that an objective's declared range excludes: a program that has one has found a trick.
 
     Raises:
-        ValueError: One lies outside it.
+        Suspicious: One lies outside it.
     """
     found = beyond_bound(values, {goal.name: (goal.low, goal.high) for goal in problem.objectives})
     if found:
-        raise ValueError(f"{SUSPICIOUS}{found[0].evidence}")
+        raise Suspicious(found[0].evidence)
 
 
 def signs(problem: Problem, history: History, trial: Trial, k: float) -> Suspicion | None:
@@ -174,11 +175,11 @@ def signs(problem: Problem, history: History, trial: Trial, k: float) -> Suspici
         trial: The candidate; the initial one is above suspicion.
         k: Deviations, see `jump`.
     """
-    if trial.suspicion or not trial.number:
+    if trial.suspicion not in ("", "forgiven") or not trial.number:
         return None
     if trial.values is None:
-        _, mark, said = trial.failure.partition(SUSPICIOUS)
-        return Suspicion("bound" if IMPOSSIBLE in said else "variant", said) if mark else None
+        told = trial.failure.partition(": ")[2]  # without its kind
+        return Suspicion(trial.sign, told) if trial.sign and not trial.suspicion else None
     names = str((problem.evaluator.spec or {}).get("target", "")).partition(":")[0].split(".")
     initial = history.trials[0].candidate
     found = newly_internal(

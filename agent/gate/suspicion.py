@@ -49,16 +49,12 @@ INTERNALS = frozenset(
 """Names by which a program reaches for what is around it, and which a solution has no use for."""
 
 
-IMPOSSIBLE = "is impossible"
-"""How the evidence ends that a score lies beyond a declared bound."""
-
-
 @dataclass(frozen=True, slots=True)
 class Suspicion:
     """A sign, and what it was seen in.
 
     Args:
-        reason: "bound", "jump", "internals" or "variant".
+        reason: "bound", "jump", "internals", "variant" or "canary".
         evidence: One sentence for people.
     """
 
@@ -83,9 +79,9 @@ def beyond_bound(
         if not math.isfinite(value):
             out.append(Suspicion("bound", f"{name} is {value!r}"))
         elif low is not None and value < low:
-            out.append(Suspicion("bound", f"{name} is {value:.12g}, and less than {low:.12g} {IMPOSSIBLE}"))
+            out.append(Suspicion("bound", f"{name} is {value:.12g}, and less than {low:.12g} is impossible"))
         elif high is not None and value > high:
-            out.append(Suspicion("bound", f"{name} is {value:.12g}, and more than {high:.12g} {IMPOSSIBLE}"))
+            out.append(Suspicion("bound", f"{name} is {value:.12g}, and more than {high:.12g} is impossible"))
     return out
 
 

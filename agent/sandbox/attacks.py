@@ -257,6 +257,22 @@ def solve(x):
         "send something over TCP and UDP",
     ),
     Attack(
+        "datagrams",
+        """
+import socket
+
+def solve(x):
+    ours, _ = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    for name in (x["unix"], "\\0" + x["needle"]):
+        try:
+            ours.sendto(b"hello", name)
+        except OSError:
+            pass
+""",
+        ("seccomp", "bubblewrap"),
+        "write to other programs' sockets on this machine",
+    ),
+    Attack(
         "NaN",
         "def solve(x):\n    return {'centres': [[float('nan'), float('inf')]]}\n",
         ALWAYS,
@@ -273,6 +289,22 @@ def solve(x):
         "import os\n\ndef solve(x):\n    os.kill(x['pid'], 9)\n",
         ("uid", "seccomp", "landlock", "bubblewrap"),
         "kill one of our processes",
+    ),
+    Attack(
+        "signals by the kernel",
+        """
+import fcntl, os, signal, socket, time
+
+def solve(x):
+    ours, other = socket.socketpair()
+    fcntl.fcntl(ours, fcntl.F_SETOWN, x["pid"])
+    fcntl.fcntl(ours, 10, signal.SIGKILL)  # F_SETSIG
+    fcntl.fcntl(ours, fcntl.F_SETFL, os.O_ASYNC | os.O_NONBLOCK)
+    other.send(b"x")
+    time.sleep(0.5)  # a process takes a moment to die
+""",
+        ("uid", "seccomp", "landlock", "bubblewrap"),
+        "have one of our processes killed when its own socket can be read",
     ),
     Attack(
         "files left outside",
@@ -302,6 +334,20 @@ def solve(x):
         "leave a shared memory segment, which outlives every process",
     ),
     Attack(
+        "memory of others",
+        """
+import ctypes
+
+def solve(x):
+    libc = ctypes.CDLL(None)
+    libc.shmat.restype = ctypes.c_ssize_t
+    at = libc.shmat(x["segment"], None, 0o10000)  # SHM_RDONLY
+    return ctypes.string_at(at).decode("latin-1") if at != -1 else ""
+""",
+        ("uid", "seccomp", "bubblewrap"),
+        "read shared memory that belongs to another program of its user",
+    ),
+    Attack(
         "disk full",
         """
 import os, time
@@ -315,6 +361,24 @@ def solve(x):
 """,
         ALWAYS,
         "write 300 MB in small files, and folders too deep to remove",
+        Caps(seconds=20, memory_mb=256, disk_mb=32),
+    ),
+    Attack(
+        "deleted files",
+        """
+import mmap, os, time
+
+def solve(x):
+    kept = []
+    for number in range(20):
+        file = os.open("f", os.O_RDWR | os.O_CREAT, 0o600)
+        os.unlink("f")
+        os.write(file, bytes(15 * 2**20))
+        kept.append(file)
+    time.sleep(600)
+""",
+        ALWAYS,
+        "write 300 MB to files that no folder shows any more",
         Caps(seconds=20, memory_mb=256, disk_mb=32),
     ),
 )

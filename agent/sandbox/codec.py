@@ -17,6 +17,8 @@ from typing import Any
 
 KINDS = "biufc"
 HEADER_BYTES = 4096
+EMPTY_SIDES = 1024
+"""What the other sides of an array without elements may come to together: each costs its reader, not its writer."""
 
 
 def encode(value: Any, finite: bool = True) -> bytes:
@@ -63,6 +65,8 @@ def _plain(value: Any, finite: bool, arrays: list[bytes]) -> Any:
             raise ValueError(f"an array of {value.dtype} cannot be sent; only numbers and booleans can")
         if finite and not numpy.isfinite(value).all():
             raise ValueError("an array holds NaN or an infinity")
+        if _hollow(value.shape):
+            raise ValueError(f"an array without elements has the shape {value.shape}")
         buffer = io.BytesIO()
         numpy.lib.format.write_array(buffer, numpy.asarray(value), version=(1, 0), allow_pickle=False)
         arrays.append(buffer.getvalue())
@@ -81,7 +85,8 @@ def decode(data: bytes, finite: bool = True) -> Any:
         if 4 + size > len(data):
             raise ValueError("cut short")
         plain = json.loads(data[4 : 4 + size], parse_constant=_refuse if finite else float)
-        arrays, at = [], 4 + size
+        arrays: list[Any] = []
+        at = 4 + size
         while at < len(data):
             (size,) = struct.unpack_from("<Q", data, at)
             at += 8
@@ -96,6 +101,11 @@ def decode(data: bytes, finite: bool = True) -> Any:
         raise ValueError(f"not a value: {error}") from None
 
 
+def _hollow(shape: tuple[int, ...]) -> bool:
+    """Whether an array holds nothing and yet costs much to walk through."""
+    return 0 in shape and math.prod(side for side in shape if side) > EMPTY_SIDES
+
+
 def _refuse(word: str) -> Any:
     raise ValueError(f"the value holds {word}")
 
@@ -104,17 +114,22 @@ def _value(plain: Any, arrays: list[Any], finite: bool) -> Any:
     if isinstance(plain, float) and finite and not math.isfinite(plain):
         raise ValueError("the value holds an infinity")  # 1e999
     if isinstance(plain, list):
-        return [_value(item, arrays, finite) for item in plain]
+        for at, item in enumerate(plain):  # in place: two of everything would cost twice as much
+            plain[at] = _value(item, arrays, finite)
+        return plain
     if isinstance(plain, dict):
         if list(plain) == ["$npy"]:
             index = plain["$npy"]
             if not isinstance(index, int) or not 0 <= index < len(arrays):
                 raise ValueError("an array is missing")
-            return arrays[index]
-        return {
-            key.removeprefix("$") if key.startswith("$$") else key: _value(item, arrays, finite)
-            for key, item in plain.items()
-        }
+            array, arrays[index] = arrays[index], None  # once only, or a few bytes stand for gigabytes
+            if array is None:
+                raise ValueError("an array is there twice")
+            return array
+        for key in plain:
+            plain[key] = _value(plain[key], arrays, finite)
+        if any(key.startswith("$$") for key in plain):
+            return {key.removeprefix("$") if key.startswith("$$") else key: item for key, item in plain.items()}
     return plain
 
 
@@ -132,6 +147,8 @@ def _array(data: bytes, finite: bool) -> Any:
     rest = len(data) - file.tell()
     if dtype.kind not in KINDS or any(side < 0 for side in shape) or math.prod(shape) * dtype.itemsize != rest:
         raise ValueError("an array's header does not fit its data")
+    if _hollow(shape):
+        raise ValueError(f"an array without elements has the shape {shape}")
     array = numpy.frombuffer(data, dtype=numpy.uint8, offset=file.tell()).copy()  # writable and aligned
     if dtype.kind == "b":
         array = array != 0  # a boolean has no third state

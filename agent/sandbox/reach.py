@@ -41,7 +41,9 @@ def open_up(paths: Iterable[str]) -> None:
     os.umask(0o022)
     unshare(CLONE_NEWNS)
     mount("none", "/", flags=MS_REC | MS_PRIVATE)
-    wanted = [Path(path).resolve() for path in paths if os.path.exists(path)]
+    there = [Path(path) for path in paths if os.path.exists(path)]
+    wanted = {path.resolve() for path in there}
+    wanted |= {path.parent.resolve() / path.name for path in there}  # the link as well as what it leads to
     for _ in range(DEPTH):  # below a folder that was opened there may be another one
         covers: dict[Path, set[Path]] = {}
         for path in wanted:
@@ -69,4 +71,6 @@ def _cover(place: Path, insides: Iterable[Path]) -> None:
             mount(f"/proc/self/fd/{descriptor}", str(path), flags=MS_BIND | MS_REC)
         os.close(descriptor)
     for path, aim in links.items():
-        path.symlink_to(aim)
+        path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        if not os.path.lexists(path):
+            path.symlink_to(aim)

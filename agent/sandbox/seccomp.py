@@ -1,9 +1,11 @@
 """Seccomp: a process gives up system calls. A small filter made by hand, so that no package is needed.
 
-Refused: the network, the attributes of files, other processes (trace, read, signal, change their
-limits), new namespaces and mounts, the kernel's own machinery, and memory that would outlive the
-process. A job of one process may not start another. clone3 answers "no such call", because its flags
-lie in memory where a filter cannot look; the C library then falls back to clone.
+Refused: the network and every socket but a connected pair, the attributes of files and watching them,
+other processes (trace, read, signal, change their limits), new namespaces and mounts, the kernel's own
+machinery, and memory that would outlive the process. A job of one process may not start another. clone3
+answers "no such call", because its flags lie in memory where a filter cannot look; the C library then
+falls back to clone. fallocate answers as a file system that cannot: the C library then writes, at the
+disk's pace.
 
 Source: Linux kernel documentation, "Seccomp BPF (SECure COMPuting with filters)"; numbers from the
 kernel's tables syscall_64.tbl (x86-64) and unistd.h (generic, aarch64).
@@ -26,6 +28,11 @@ NEWEST = 462  # what came after this answers "no such call" until somebody has l
 
 REFUSED: tuple[tuple[int, int], ...] = (
     (41, 198),  # socket
+    (42, 203),  # connect
+    (49, 200),  # bind
+    (50, 201),  # listen
+    (43, 202),  # accept
+    (288, 242),  # accept4
     (101, 117),  # ptrace
     (310, 270),  # process_vm_readv
     (311, 271),  # process_vm_writev
@@ -56,10 +63,20 @@ REFUSED: tuple[tuple[int, int], ...] = (
     (323, 282),  # userfaultfd
     (319, 279),  # memfd_create: memory that no limit of the process counts
     (447, 447),  # memfd_secret
-    (29, 194),  # shmget: this and the next three outlive the process
+    (29, 194),  # shmget: from here to mq_unlink outlives the process, or is the user's already
+    (30, 196),  # shmat
+    (31, 195),  # shmctl
+    (67, 197),  # shmdt
     (64, 190),  # semget
+    (65, 193),  # semop
+    (66, 191),  # semctl
+    (220, 192),  # semtimedop
     (68, 186),  # msgget
+    (69, 189),  # msgsnd
+    (70, 188),  # msgrcv
+    (71, 187),  # msgctl
     (240, 180),  # mq_open
+    (241, 181),  # mq_unlink
     (133, -1),  # mknod
     (259, 33),  # mknodat
     (167, 224),  # swapon
@@ -89,6 +106,8 @@ REFUSED: tuple[tuple[int, int], ...] = (
     (170, 161),  # sethostname
     (171, 162),  # setdomainname
     (300, 262),  # fanotify_init
+    (253, -1),  # inotify_init: landlock does not look at it
+    (294, 26),  # inotify_init1
     (141, 140),  # setpriority
     (251, 30),  # ioprio_set
     (256, 238),  # migrate_pages
@@ -116,19 +135,30 @@ ATTRIBUTES: tuple[tuple[int, int], ...] = (
 )
 """Refused to a function. To a program it looks as if they worked, since tools that copy files give up else."""
 UNKNOWN: tuple[tuple[int, int], ...] = ((435, 435), (425, 425), (426, 426), (427, 427))  # clone3, io_uring
+FALLOCATE = (285, 47)
+PASSING: tuple[tuple[int, int], ...] = ((46, 211), (307, 269))
+"""sendmsg, sendmmsg. Refused to a function: an open file on its way between two sockets is in nobody's list."""
 STARTING: tuple[tuple[int, int], ...] = ((57, -1), (58, -1), (59, 221), (322, 281))  # fork, vfork, execve, execveat
 TKILL = (200, 130)
 SIGNALLING: tuple[tuple[int, int], ...] = ((62, 129), (234, 131), (129, 138), (297, 240))
 """kill, tgkill, rt_sigqueueinfo, rt_tgsigqueueinfo."""
 ABOUT_A_PROCESS: tuple[tuple[int, int], ...] = ((302, 261), (203, 122), (144, 119), (142, 118), (314, 274))
 """prlimit64, sched_setaffinity, sched_setscheduler, sched_setparam, sched_setattr."""
+SOCKETPAIR, FCNTL, IOCTL = (53, 199), (72, 25), (16, 29)
+UNIX, STREAMS = 1, (0x1, 0x801, 0x80001, 0x80801)
+"""AF_UNIX; SOCK_STREAM, without and with SOCK_NONBLOCK and SOCK_CLOEXEC. A pair of datagram sockets can write to any
+socket that has a name; a stream is connected for good."""
+OWNERS = (8, 10, 15)
+"""F_SETOWN, F_SETSIG, F_SETOWN_EX: with them the kernel signals another process in our name."""
+IOCTL_OWNERS = (0x8901, 0x8902)
+"""FIOSETOWN, SIOCSPGRP."""
 CLONE = (56, 220)
 CLONE_THREAD = 0x00010000
 CLONE_NEW = 0x7E020000 | 0x80  # every namespace
 
 ALLOW, KILL, ERRNO = 0x7FFF0000, 0x80000000, 0x00050000
 LOAD, EQUAL, ABOVE, HAS, RETURN = 0x20, 0x15, 0x25, 0x45, 0x06
-NUMBER, ARCH, ARGUMENT = 0, 4, 16
+NUMBER, ARCH, ARGUMENT, SECOND = 0, 4, 16, 24
 
 
 def program(machine: str, single: bool, pid: int) -> bytes:
@@ -162,12 +192,25 @@ def program(machine: str, single: bool, pid: int) -> bytes:
             body = [(LOAD, 0, 0, ARGUMENT), *tests, (RETURN, 0, 0, refuse), (RETURN, 0, 0, ALLOW)]
             code.extend([(EQUAL, 0, len(body), call[column]), *body])
 
+    def never_with(call: tuple[int, int], values: tuple[int, ...]) -> None:
+        """This call, except where its second argument is one of these."""
+        tests = [(EQUAL, len(values) - i, 0, value) for i, value in enumerate(values)]
+        body = [(LOAD, 0, 0, SECOND), *tests, (RETURN, 0, 0, ALLOW), (RETURN, 0, 0, refuse)]
+        code.extend([(EQUAL, 0, len(body), call[column]), *body])
+
     answer(REFUSED, refuse)
     answer(UNKNOWN, unknown)
+    answer((FALLOCATE,), ERRNO | errno.EOPNOTSUPP)
+    never_with(FCNTL, OWNERS)
+    never_with(IOCTL, IOCTL_OWNERS)
+    kinds = [(EQUAL, len(STREAMS) - i, 0, kind) for i, kind in enumerate(STREAMS)]
+    pair = [(LOAD, 0, 0, ARGUMENT), (EQUAL, 0, 1 + len(kinds), UNIX), (LOAD, 0, 0, SECOND), *kinds]
+    pair += [(RETURN, 0, 0, refuse), (RETURN, 0, 0, ALLOW)]
+    code.extend([(EQUAL, 0, len(pair), SOCKETPAIR[column]), *pair])
     answer(ATTRIBUTES, refuse if single else ERRNO)
     only_on(ABOUT_A_PROCESS, (0, pid))
     if single:
-        answer((*STARTING, TKILL), refuse)
+        answer((*STARTING, *PASSING, TKILL), refuse)
         only_on(SIGNALLING, (pid,))
     body = [(LOAD, 0, 0, ARGUMENT), (HAS, 0, 1, CLONE_NEW), (RETURN, 0, 0, refuse)]
     if single:

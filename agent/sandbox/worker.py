@@ -22,6 +22,7 @@ from agent.sandbox import bubblewrap, cgroups, codec, layers, reach
 from agent.sandbox.channel import Channel, Closed, Failure
 from agent.sandbox.types import Job, Result, Usage
 from agent.sandbox.workspace import WorkerFolder
+from agent.sandbox.zygote import descendants
 
 ZYGOTE = Path(__file__).with_name("zygote.py")
 START_SECONDS = 60.0
@@ -53,6 +54,7 @@ class _Watch:
     printed: int = 0
     verdict: str = ""
     greeted: bool = False
+    zygote: int | None = None
     ready: float | None = None
     usages: list[Usage] = field(default_factory=list)
 
@@ -228,7 +230,8 @@ class Worker:
                 self._kill()
                 end = await self._ended()
             drain.rest()
-            result = self._judged(result, end, watch, cpu, channel.extra())
+            starved = self._group is not None and self._group.killed()  # asked each time: the next is not to blame
+            result = self._judged(result, end, watch, cpu, channel.extra(), starved)
         finally:
             drain.close()
             channel.close()
@@ -266,7 +269,8 @@ class Worker:
     async def _watch(self, disk_mb: int, watch: _Watch) -> None:
         while True:
             await asyncio.sleep(WATCH_SECONDS)
-            if excess := self._folder.excess(disk_mb):
+            pids = descendants(watch.zygote) if watch.zygote else ()
+            if excess := self._folder.excess(disk_mb, pids):
                 watch.end(excess)
 
     async def _talk(
@@ -294,7 +298,7 @@ class Worker:
             }
             async with asyncio.timeout(START_SECONDS):
                 pid = await channel.greeted(json.dumps(load).encode())
-            watch.greeted = True
+            watch.greeted, watch.zygote = True, _parent(pid)
             await self._within(job.caps.seconds, until, channel.loaded())
             watch.ready = time.monotonic()
             for at, data in enumerate(inputs):  # noqa: B007
@@ -324,7 +328,9 @@ class Worker:
             text = f"it took longer than {seconds:g} s" if seconds <= left else "the job took longer than allowed"
             raise TimeoutError(text) from None
 
-    def _judged(self, result: Result, end: dict[str, Any], watch: _Watch, cpu: float, extra: bool) -> Result:
+    def _judged(
+        self, result: Result, end: dict[str, Any], watch: _Watch, cpu: float, extra: bool, starved: bool
+    ) -> Result:
         """The result in the light of how the process ended."""
         if result.status == "ok":
             forged = replace(
@@ -333,7 +339,7 @@ class Worker:
             return forged if extra else result
         if watch.verdict:
             return replace(result, status="forbidden", message=watch.verdict)
-        if self._group is not None and self._group.killed():
+        if starved:
             return replace(result, status="memory", message="it used more memory than allowed")
         if result.status != "crash" or result.message:
             return result
@@ -372,6 +378,14 @@ def _cpu_seconds(pid: int | None) -> float | None:
         return time.clock_gettime(~pid << 3 | 2)
     except OSError:
         return None
+
+
+def _parent(pid: int | None) -> int | None:
+    if pid is None:
+        return None
+    with contextlib.suppress(OSError), open(f"/proc/{pid}/stat", "rb") as file:
+        return int(file.read().rpartition(b")")[2].split()[1])  # its own name may hold anything
+    return None
 
 
 def _peak_mb(pid: int | None) -> float | None:

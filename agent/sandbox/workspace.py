@@ -7,15 +7,17 @@ import fcntl
 import os
 import secrets
 import shutil
+import stat
 import subprocess
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from agent.errors import ConfigError
 
 PREFIX = "truegain-sandbox-"
+YOUNG = "truegain-new-sandbox-"
 MOST_FILES = 10_000
 
 
@@ -28,12 +30,13 @@ class Workspace:
 
     def __init__(self, shared: bool) -> None:
         for old in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
-            with contextlib.suppress(OSError), open(old / "lock") as file:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                remove(old)
-        self.folder = Path(tempfile.mkdtemp(prefix=PREFIX)).resolve()
-        self._lock = open(self.folder / "lock", "w")  # noqa: SIM115
+            with contextlib.suppress(OSError):
+                _remove_dead(old)
+        young = Path(tempfile.mkdtemp(prefix=YOUNG)).resolve()
+        self._lock = open(young / "lock", "w")  # noqa: SIM115
         fcntl.flock(self._lock, fcntl.LOCK_EX)
+        self.folder = young.with_name(PREFIX + young.name.removeprefix(YOUNG))
+        young.rename(self.folder)  # it takes the name by which others find it when they see that it is locked
         self.jobs = self.folder / "jobs"
         self.jobs.mkdir()
         if shared:
@@ -44,6 +47,27 @@ class Workspace:
         """Remove it."""
         remove(self.folder)
         self._lock.close()
+
+
+def _remove_dead(folder: Path) -> None:
+    """Remove the folder of a sandbox that has ended, if it is ours; others' may hold anything under any name.
+
+    Raises:
+        OSError: It is not, or somebody lives in it.
+    """
+    place = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        if os.fstat(place).st_uid != os.geteuid():
+            return
+        lock = os.open("lock", os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW, dir_fd=place)
+        try:
+            if stat.S_ISREG(os.fstat(lock).st_mode):
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                remove(folder)
+        finally:
+            os.close(lock)
+    finally:
+        os.close(place)
 
 
 class WorkerFolder:
@@ -86,9 +110,18 @@ class WorkerFolder:
             raise
         return own, work
 
-    def excess(self, disk_mb: int) -> str:
-        """What is too much in the working folder; empty when nothing is."""
-        size = count = 0
+    def excess(self, disk_mb: int, pids: Iterable[int] = ()) -> str:
+        """What is too much in the working folder; empty when nothing is.
+
+        Args:
+            disk_mb: What it may hold.
+            pids: Processes that may hold files open which have no name any more.
+        """
+        try:
+            size = nameless(pids, os.stat(self.work).st_dev, disk_mb * 2**20)
+        except PermissionError:
+            return "it hid its open files"
+        count = 0
         todo = [str(self.work)]
         while todo:
             place = todo.pop()
@@ -142,20 +175,61 @@ def _fill(own: str, files: Mapping[str, bytes]) -> None:
         os.chmod(folder, 0o555)
 
 
+def nameless(pids: Iterable[int], device: int, mapped: int) -> int:
+    """Bytes of the files that have no name, but that processes hold open or in their memory.
+
+    Args:
+        pids: The processes.
+        device: Where the files lie.
+        mapped: What a file counts that is only in memory: nobody tells its size.
+
+    Raises:
+        PermissionError: A process of our own user does not let us look.
+    """
+    held: dict[int, int] = {}
+    only_mapped: set[int] = set()
+    for pid in pids:
+        try:
+            for task in os.listdir(f"/proc/{pid}/task"):  # a thread may have a table of files of its own
+                for name in os.listdir(f"/proc/{pid}/task/{task}/fd"):
+                    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                        found = os.stat(f"/proc/{pid}/task/{task}/fd/{name}")
+                        if not found.st_nlink and found.st_dev == device:
+                            held[found.st_ino] = found.st_blocks * 512
+            with open(f"/proc/{pid}/task/{task}/maps", "rb") as file:  # all have the same; the first may be dead
+                lines = [line.split(maxsplit=5) for line in file if line.endswith(b" (deleted)\n")]
+            here = f"{os.major(device):02x}:{os.minor(device):02x}".encode()
+            only_mapped |= {int(words[4]) for words in lines if words[3] == here}
+        except PermissionError:
+            if os.geteuid():
+                raise
+            # root without CAP_SYS_PTRACE, as in a container, is let into nobody's
+        except OSError:
+            continue  # it has ended
+    return sum(held.values()) + mapped * len(only_mapped - held.keys())
+
+
 def remove(folder: Path) -> None:
-    """Remove a file or folder that an enemy has filled: closed, deep, or with names that are too long."""
+    """Remove a file or folder that an enemy has filled: closed, deep, or with names that are too long.
+
+    Root needs to open nothing, and so never changes the mode of what a name leads to.
+    """
+    root = os.geteuid() == 0
 
     def open_and_retry(call: Callable[..., Any], path: str, _: Any) -> None:
         with contextlib.suppress(OSError):
-            os.chmod(os.path.dirname(path), 0o700)
+            if not root:
+                os.chmod(os.path.dirname(path), 0o700)
             if call is os.unlink or call is os.rmdir:
                 call(path)
 
     with contextlib.suppress(OSError, RecursionError):
         if not folder.is_dir() or folder.is_symlink():
             return folder.unlink()
-        folder.chmod(0o700)
+        if not root:
+            folder.chmod(0o700)
         shutil.rmtree(folder, onerror=open_and_retry)
     if os.path.lexists(folder):
-        for words in (["chmod", "-R", "u+rwX", "--"], ["rm", "-rf", "--"]):
+        commands = [["rm", "-rf", "--"]] if root else [["chmod", "-R", "u+rwX", "--"], ["rm", "-rf", "--"]]
+        for words in commands:
             subprocess.run([*words, str(folder)], stdin=subprocess.DEVNULL, capture_output=True, check=False)

@@ -180,7 +180,7 @@ class Zygote:
                 self.kill_user()
             else:
                 stopped: set[int] = set()
-                while new := descendants() - stopped:  # who is stopped starts nothing more
+                while new := descendants(os.getpid()) - stopped:  # who is stopped starts nothing more
                     for pid in new:
                         send(pid, signal.SIGSTOP)
                     stopped |= new
@@ -271,10 +271,10 @@ def send(pid: int, number: int) -> None:
         os.kill(pid, number)
 
 
-def descendants() -> set[int]:
-    """All processes beneath us that are not dead."""
+def descendants(ancestor: int) -> set[int]:
+    """All processes beneath one that are not dead."""
     found: set[int] = set()
-    todo = [os.getpid()]
+    todo = [ancestor]
     while todo:
         pid = todo.pop()
         with contextlib.suppress(OSError):

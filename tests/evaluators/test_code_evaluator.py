@@ -109,7 +109,9 @@ def test_nothing_expensive_runs_before_the_smoke_inputs(tmp_path: Path) -> None:
 
 def test_a_score_beyond_its_bound_is_suspicious(tmp_path: Path) -> None:
     task = made(tmp_path, TASK.replace('(1.0, "")', '(1.0 + 1e-9, "")'))
-    assert "suspicious: score is 1.000000001" in failed(produce(task, "def solve(x): return x * x"), "invalid")
+    output = produce(task, "def solve(x): return x * x")
+    assert "score is 1.000000001, beyond" in failed(output, "invalid")
+    assert output.failure is not None and output.failure.sign == "bound"
 
 
 def test_the_answer_stays_with_the_scorer(tmp_path: Path) -> None:
@@ -146,7 +148,9 @@ def test_the_same_question_in_other_words(tmp_path: Path) -> None:
         """,
     )
     assert values(produce(task, "def solve(x): return max(x)")) == {"score": 5.0}
-    assert "suspicious" in failed(produce(task, "def solve(x): return x[0]"), "invalid")
+    output = produce(task, "def solve(x): return x[0]")
+    assert "in other words" in failed(output, "invalid")
+    assert output.failure is not None and output.failure.sign == "variant"
 
 
 def test_all_inputs_together_and_the_row_of_the_data(tmp_path: Path) -> None:

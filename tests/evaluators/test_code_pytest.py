@@ -102,7 +102,7 @@ def square(x): return 0
 def test_a_program_that_pretends_gains_nothing(tmp_path: Path, name: str) -> None:
     output = produce(suite(tmp_path), FORGERS[name])
     if name == "outcomes":
-        assert output.failure is not None and output.failure.message.startswith("train inputs: suspicious")
+        assert output.failure is not None and output.failure.sign == "canary"
     elif name == "exit":
         assert output.failure is not None and output.failure.kind == "error"
     else:

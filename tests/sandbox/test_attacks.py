@@ -14,7 +14,7 @@ from sandbox_helpers import AS_ROOT, ON, ROOT, USER, linux_only, needs, needs_ro
 
 from agent.sandbox.attacks import ALWAYS, ATTACKS, stoppers
 from agent.sandbox.drill import Outcome, drill
-from agent.sandbox.layers import NAMES
+from agent.sandbox.layers import NAMES, UIDS
 from tests.cli_helpers import cli, environment
 
 pytestmark = linux_only
@@ -130,5 +130,5 @@ asyncio.run(main())
     assert done.returncode == 0, done.stderr
     status, message, found = json.loads(done.stdout)
     assert status == "ok", message
-    assert 61200 <= found[0] < 61999 and found[1:] == [str(home / "venv"), "wave", "PermissionError"]
+    assert found[0] in UIDS and found[1:] == [str(home / "venv"), "wave", "PermissionError"]
     assert os.stat(home).st_mode & 0o777 == 0o700  # nobody else noticed
