@@ -366,15 +366,13 @@ def solve(x):
     Attack(
         "deleted files",
         """
-import mmap, os, time
+import os, time
 
 def solve(x):
-    kept = []
     for number in range(20):
         file = os.open("f", os.O_RDWR | os.O_CREAT, 0o600)
         os.unlink("f")
         os.write(file, bytes(15 * 2**20))
-        kept.append(file)
     time.sleep(600)
 """,
         ALWAYS,

@@ -22,7 +22,7 @@ from agent.sandbox import bubblewrap, cgroups, codec, layers, reach
 from agent.sandbox.channel import Channel, Closed, Failure
 from agent.sandbox.types import Job, Result, Usage
 from agent.sandbox.workspace import WorkerFolder
-from agent.sandbox.zygote import descendants
+from agent.sandbox.zygote import descendants, parent
 
 ZYGOTE = Path(__file__).with_name("zygote.py")
 START_SECONDS = 60.0
@@ -298,7 +298,7 @@ class Worker:
             }
             async with asyncio.timeout(START_SECONDS):
                 pid = await channel.greeted(json.dumps(load).encode())
-            watch.greeted, watch.zygote = True, _parent(pid)
+            watch.greeted, watch.zygote = True, parent(pid) if pid else None
             await self._within(job.caps.seconds, until, channel.loaded())
             watch.ready = time.monotonic()
             for at, data in enumerate(inputs):  # noqa: B007
@@ -378,14 +378,6 @@ def _cpu_seconds(pid: int | None) -> float | None:
         return time.clock_gettime(~pid << 3 | 2)
     except OSError:
         return None
-
-
-def _parent(pid: int | None) -> int | None:
-    if pid is None:
-        return None
-    with contextlib.suppress(OSError), open(f"/proc/{pid}/stat", "rb") as file:
-        return int(file.read().rpartition(b")")[2].split()[1])  # its own name may hold anything
-    return None
 
 
 def _peak_mb(pid: int | None) -> float | None:

@@ -118,7 +118,7 @@ class WorkerFolder:
             pids: Processes that may hold files open which have no name any more.
         """
         try:
-            size = nameless(pids, os.stat(self.work).st_dev, disk_mb * 2**20)
+            size = nameless(pids, os.stat(self.work).st_dev, disk_mb * 2**20 // 4)
         except PermissionError:
             return "it hid its open files"
         count = 0

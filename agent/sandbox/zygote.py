@@ -286,5 +286,12 @@ def descendants(ancestor: int) -> set[int]:
     return found
 
 
+def parent(pid: int) -> int | None:
+    """A process's parent; None when it has ended."""
+    with contextlib.suppress(OSError), open(f"/proc/{pid}/stat", "rb") as file:
+        return int(file.read().rpartition(b")")[2].split()[1])  # its own name may hold anything
+    return None
+
+
 if __name__ == "__main__":
     main()

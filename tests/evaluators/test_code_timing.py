@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import platform
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from agent.errors import ConfigError, PrerequisiteError
 from agent.evaluators import timing
+from agent.evaluators.code_runner import Runner
 from agent.evaluators.code_task import Measured
 from agent.evaluators.timing import FINEST, Counter, Timing, counters
 from agent.sandbox.types import Caps, Job, Result, Usage
@@ -140,6 +143,51 @@ def test_a_counter_that_the_sandbox_keeps_out_makes_way_for_the_next(monkeypatch
     with pytest.raises(PrerequisiteError, match="not permitted") as caught:
         Timing(cost="instructions").prepare(Clock(answer), CANDIDATE)  # type: ignore[arg-type]
     assert "apt-get install valgrind" in caught.value.fix
+
+
+def test_outputs_are_the_same_when_their_arrays_bytes_are() -> None:
+    one, wide = np.arange(6.0), np.zeros((1000, 1, 1000))
+    assert timing._text([one.reshape(2, 3)]) == timing._text([np.asfortranarray(one.reshape(2, 3))])
+    for other in (one.reshape(3, 2), one.astype("f4"), one + 1e-9):
+        assert timing._text([one.reshape(2, 3)]) != timing._text([other])
+    assert len(timing._text([wide])) < 200, "never element by element"
+
+
+LEAVES = {  # each gives the right answer, and a count of its own making
+    "exec": "os.execv(sys.executable, ['python', '-I', '-S', '-c', SAYS])",
+    "fork": "os.fork() or os.execv(sys.executable, ['python', '-I', '-S', '-c', SAYS]); os._exit(0)",
+    "spawn": "os.posix_spawn(sys.executable, ['python', '-I', '-S', '-c', SAYS], {}); os._exit(0)",
+}
+
+
+@pytest.mark.skipif(shutil.which("valgrind") is None, reason="valgrind is not installed")
+@pytest.mark.timeout(280)
+@pytest.mark.parametrize("how", LEAVES)
+def test_a_program_cannot_leave_what_counts_it(how: str) -> None:
+    source = f"""
+import os, sys
+SAYS = "import sys, time; time.sleep(1); print(9, flush=True); sys.stderr.write('==1== Collected : 1\\n')"
+def solve(x):
+    if "truegain_driver" in sys.argv[0]:
+        {LEAVES[how]}
+    return x * x
+"""
+    runner = Runner(None, {"workers": 1, "unsafe": True})
+    try:
+        job = Job({"p.py": source.encode()}, "p:solve", [3], Caps(seconds=60))
+        assert runner.run(job).outputs == (9,)
+        made = Timing(cost="instructions")
+        made.prepare(runner, job)
+        with pytest.raises(ValueError, match="while its instructions were counted"):
+            made.measure(runner, job, [Measured(1.0)], None, [9])
+    finally:
+        runner.close()
+
+
+def test_no_count_where_a_program_could_leave(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(platform, "machine", lambda: "riscv64")
+    with pytest.raises(ValueError, match="cannot be counted on the processor riscv64"):
+        counts({"program": (5.0, "9\n"), "empty": (4.0, "3\n")}, Job({"p.py": b""}, "p:f", [3]), [9])
 
 
 @pytest.mark.skipif(shutil.which("valgrind") is None, reason="valgrind is not installed")

@@ -66,6 +66,33 @@ def as_user(place: Path, *words: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@needs_root
+@needs("uid")
+def test_an_ordinary_users_candidate_cannot_hide_what_it_holds_open(tmp_path: Path) -> None:
+    script = """
+import asyncio
+from agent.sandbox.pool import Sandbox
+from agent.sandbox.types import Caps, Job
+
+SOURCE = b'''
+import ctypes, time
+
+def solve(x):
+    ctypes.CDLL(None).prctl(4, 0, 0, 0, 0)  # PR_SET_DUMPABLE
+    time.sleep(600)
+'''
+
+async def main():
+    async with Sandbox(workers=1, layers=["rlimits"], unsafe=True) as sandbox:
+        result = await sandbox.run(Job({"c.py": SOURCE}, "c:solve", [1], Caps(seconds=120)))
+        print(result.status, result.message, sep=": ")
+
+asyncio.run(main())
+"""
+    done = as_user(tmp_path, "-c", script)
+    assert done.stdout == "forbidden: it hid its open files\n", done.stderr
+
+
 @needs("landlock", "seccomp")
 def test_the_doctor_names_what_is_no_longer_stopped(tmp_path: Path) -> None:
     done = cli(

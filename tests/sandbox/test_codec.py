@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import struct
+import tracemalloc
 import warnings
 from typing import Any
 
@@ -92,12 +93,42 @@ def pickled() -> bytes:
         framed(b'{"$npy": 0}', npy("(" * 200)),
         framed(b'{"$npy": 0}', npy("x" * 60_000)),
         framed(b'{"$npy": 0}', b"\x93NUMPY\x03\x00"),
+        framed(b'{"$npy": 0}', npy("{'descr': '<f8', 'fortran_order': False, 'shape': (1000000000, 0)}")),
+        framed(b'{"$npy": 0}', npy("{'descr': '<f8', 'fortran_order': False, 'shape': (0, 1000000000)}")),
+        framed(b'{"$npy": 0}', npy("{'descr': '<f8', 'fortran_order': False, 'shape': (40, 0, 40)}")),
+        framed(b'[{"$npy": 0}, {"$npy": 0}]', npy("{'descr': '|i1', 'fortran_order': False, 'shape': (1,)}", b"1")),
     ],
 )
 def test_bytes_from_an_enemy_are_refused(data: bytes) -> None:
     with pytest.raises(ValueError), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         decode(data)
+
+
+def test_an_array_of_nothing_has_sides_that_one_can_walk() -> None:
+    assert decode(encode(np.zeros((0, 768)))).shape == (0, 768)
+    with pytest.raises(ValueError, match="without elements"):
+        encode(np.zeros((10**9, 0)))
+
+
+def test_the_same_array_may_be_sent_twice() -> None:
+    array = np.arange(3)
+    one, beside = decode(encode([array, {"$$": array}]))
+    two = beside["$$"]
+    assert one.tolist() == two.tolist() == [0, 1, 2] and one is not two
+
+
+DEEP = {"lists": b"[" * 400 + b"]" * 400, "mappings": b'{"":' * 300 + b"1" + b"}" * 300, "empty": b"[]"}
+
+
+@pytest.mark.parametrize("text", DEEP.values(), ids=DEEP)
+def test_reading_costs_some_multiple_of_the_bytes(text: bytes) -> None:
+    data = framed(b"[" + b",".join([text] * (2**18 // (len(text) + 1))) + b"]")
+    tracemalloc.start()
+    value = decode(data)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert value and most < 60 * len(data), most / len(data)
 
 
 @given(st.binary(max_size=60), st.integers(0, 200))

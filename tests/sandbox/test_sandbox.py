@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-from sandbox_helpers import ON, PATIENT, eventually, job, linux_only, needs, processes
+from sandbox_helpers import ON, PATIENT, eventually, job, linux_only, needs, needs_root, processes
 
 from agent.errors import ConfigError, PrerequisiteError
 from agent.sandbox import layers, pool
@@ -238,3 +239,43 @@ async def test_cancelling_leaves_nothing(sandbox: Sandbox) -> None:
     assert (await sandbox.run(job("def solve(x): return x\n"))).status == "ok"
     await sandbox.close()
     assert not os.path.exists(folder) and eventually(lambda: not processes(folder))
+
+
+@linux_only
+def test_a_user_number_that_somebody_has_is_left_to_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    named, running, *_ = layers.UIDS
+    assert min(layers.UIDS) > 60577 and max(layers.UIDS) < 61184, "systemd's homes and services have those around"
+    monkeypatch.setattr(layers.pwd, "getpwuid", {named: "somebody"}.__getitem__)
+    monkeypatch.setattr(layers, "_running", lambda: {running})
+    first, second = layers.User(), layers.User()
+    try:
+        assert [first.number, second.number] == [running + 1, running + 2]
+    finally:
+        first.release()
+        second.release()
+
+
+@linux_only
+@needs_root
+def test_a_process_shows_whose_number_it_has() -> None:
+    number = layers.UIDS[-1]
+    with subprocess.Popen(["sleep", "600"], user=number) as one:
+        assert number in layers._running()
+        one.kill()
+    assert number not in layers._running()
+
+
+def test_a_home_and_a_project_are_not_pythons_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home, project = tmp_path / "home", tmp_path / "project"
+    for place in (home, project):
+        (place / "bin").mkdir(parents=True)
+        (place / "lib").mkdir()
+        (place / "secret").touch()
+    (home / "bin/python3").touch()
+    (project / "bin/python3").symlink_to(home / "bin/python3")
+    monkeypatch.setattr(sys, "executable", str(project / "bin/python3"))
+    monkeypatch.setattr(sys, "prefix", str(project))
+    monkeypatch.setattr(sys, "base_prefix", str(home))
+    paths = layers.python_paths()
+    assert {str(place / name) for place in (home, project) for name in ("bin", "lib")} < set(paths)
+    assert not {str(home), str(project), str(tmp_path)} & set(paths)
