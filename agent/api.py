@@ -27,6 +27,7 @@ from agent.ledger import Budget
 from agent.loop import Observer
 from agent.parameters import Parameter
 from agent.problem import Problem
+from agent.program_setup import Programs, fenced, own_source, task
 from agent.result import Result
 from agent.session import Session
 from agent.settings import ROLES, Settings
@@ -82,10 +83,17 @@ def make_session(
     names = list(Goals(goals, tuple(constraints), claim).reported)  # type: ignore[arg-type]
     where = Path(folder) if folder is not None else _folder_of(evaluate)
     rows = _dataset(data)
+    known = space if isinstance(space, Space) else Space(space)
+    if task(evaluate):
+        known = fenced(known, where, own_source(evaluate, where))
+        programs = evaluate if isinstance(evaluate, Programs) else Programs(evaluate)
+        made = programs.evaluator(known, where, names, exclusive, deterministic)
+    else:
+        made = _evaluator(evaluate, where, names, exclusive, fidelity.needs if fidelity is not None else ())
     problem = Problem(
         name=name or _name_of(evaluate),
-        space=space if isinstance(space, Space) else Space(space),
-        evaluator=_evaluator(evaluate, where, names, exclusive, fidelity.needs if fidelity is not None else ()),
+        space=known,
+        evaluator=made,
         objectives=goals,
         constraints=tuple(constraints),
         data=rows.examples if rows is not None else (),
@@ -191,6 +199,7 @@ def _evaluator(evaluate: Any, folder: Path, names: Sequence[str], exclusive: boo
 
 def _folder_of(evaluate: Any) -> Path:
     # A script's runs lie beside the script, wherever it was started from; a notebook's in its working directory.
+    evaluate = evaluate.task if isinstance(evaluate, Programs) else evaluate
     try:
         source = inspect.getsourcefile(inspect.unwrap(evaluate))
     except TypeError:
@@ -205,6 +214,7 @@ def _words_of(evaluate: Any) -> str:
 
 
 def _name_of(evaluate: Any) -> str:
+    evaluate = evaluate.task if isinstance(evaluate, Programs) else evaluate
     text = evaluate if isinstance(evaluate, str) else getattr(evaluate, "__name__", type(evaluate).__name__)
     return "run" if "<" in text else text.replace(":", "-")
 
@@ -246,7 +256,8 @@ def optimize(
     Args:
         evaluate: Measures a candidate (a mapping of values): a function, sync or async, "module:attr",
             or an `Evaluator`. It returns a number, `(number, feedback)`, a mapping of names to
-            numbers, or a `Score`. With `data` it is called as `evaluate(candidate, row)`.
+            numbers, or a `Score`. With `data` it is called as `evaluate(candidate, row)`. For programs, a class
+            with `inputs` and `score`, or `Programs` of one: they are run in the sandbox (docs/code.md).
         space: Parameters by name.
         data: Rows: a list, an iterator, the path of a .jsonl, .json or .csv file, {"train": …, "val": …, "test": …},
             or an `agent.data.Dataset` with clusters and answers.

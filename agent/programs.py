@@ -39,7 +39,7 @@ def parse(text: str, name: str = "") -> ast.Module:
         shown = f": {lines[number - 1].strip()[:120]}" if 0 < number <= len(lines) else ""
         raise ValueError(f"{where}does not parse: line {number}, {error.msg}{shown}") from None
     except (ValueError, RecursionError, MemoryError) as error:
-        raise ValueError(f"{where}does not parse: {error or type(error).__name__}") from None
+        raise ValueError(f"{where}does not parse: {str(error) or type(error).__name__}") from None
 
 
 def definition(text: str, entry: str, name: str = "") -> ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef:
@@ -97,6 +97,16 @@ def _arguments(signature: str) -> ast.arguments:
         raise ValueError(f'signature: found {signature!r}, allowed is one such as "(text, limit)"') from None
     assert isinstance(found, ast.FunctionDef)
     return found.args
+
+
+def required(signature: str) -> int:
+    """How many positional arguments a signature needs.
+
+    Raises:
+        ValueError: It is no signature.
+    """
+    given = _arguments(signature)
+    return len(given.posonlyargs) + len(given.args) - len(given.defaults)
 
 
 def check_signature(signature: str) -> None:

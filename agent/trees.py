@@ -63,8 +63,11 @@ def check(tree: object, patterns: Sequence[str], protected: Sequence[str], known
             raise ValueError(wrong)
         if not isinstance(text, str):
             raise ValueError(f"{path}: a text is needed, not {type(text).__name__}")
-        hidden = [module for module in _imported_as(path) if matches(f"{module}.py", protected)]
-        if hidden or matches(path, protected) or not matches(path, patterns):
+        if matches(path, protected):
+            raise ValueError(f"{path} is protected: it stays as it is")
+        if hidden := [f"{module}.py" for module in _imported_as(path) if matches(f"{module}.py", protected)]:
+            raise ValueError(f"{path} would be imported in place of {hidden[0]}, which is protected")
+        if not matches(path, patterns):
             raise ValueError(f"{path} is not one of the files that may change: {', '.join(patterns)}")
         other = folded.setdefault(path.casefold(), path)
         if other != path:
@@ -100,10 +103,14 @@ def find(folder: Path, patterns: Sequence[str], protected: Sequence[str]) -> lis
     out = []
     for file in sorted(root.rglob("*")):
         path = file.relative_to(root).as_posix()
-        if matches(path, patterns) and not matches(path, protected) and file.is_file():
-            if not file.resolve().is_relative_to(root):
-                raise ValueError(f"{path} is a link that leaves the folder")
+        if not matches(path, patterns) or matches(path, protected):
+            continue
+        if file.is_symlink() and not file.resolve().is_relative_to(root):
+            raise ValueError(f"{path} is a link that leaves the folder")
+        if file.is_file():
             out.append(path)
+        elif not file.is_dir():
+            raise ValueError(f"{path} is a link to nothing, or no plain file")
     return out
 
 

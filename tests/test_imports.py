@@ -147,7 +147,7 @@ FLOORS = (
         "folders",
         "replay",
     ),
-    ("config", "control", "setup", "session", "forecast", "apply", "gitbranch"),
+    ("config", "control", "program_setup", "setup", "session", "forecast", "apply", "gitbranch"),
     ("api", "batch"),
     ("asktell", "ranked", "ranked_result", "testing", "testing_proposers"),
     ("cli", "report", "integrations", "__main__"),

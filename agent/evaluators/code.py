@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import json
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
@@ -12,12 +13,12 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from agent import trees
-from agent.errors import AgentError
+from agent.errors import AgentError, PrerequisiteError
 from agent.evaluation import Failure, FailureKind, Output, Purpose, Request, Score, Suspicious, measurement
 from agent.evaluators.code_runner import Runner
 from agent.evaluators.code_task import CONFIRM, PUBLIC, SMOKE, TRAIN, Measured, Task, shown
 from agent.evaluators.loading import parse_target
-from agent.evaluators.source import module_digest
+from agent.evaluators.source import callable_digest, module_digest
 from agent.evaluators.timing import Timing
 from agent.executors.measure import failure_of
 from agent.space import digest
@@ -53,10 +54,11 @@ class CodeEvaluator:
     stage "smoke" measures nothing: its value is {"behaviour": hash of what the program answers to the smoke inputs}.
 
     Args:
-        target: "module:Class" of the task; see `Task`.
+        target: "module:Class" of the task, see `Task`; or the class, which is then judged in this process.
         folder: The problem's.
         names: The objectives and constraints that a measurement must hold.
-        programs: The code parameters by name: `path` of a program of one file (None for a tree) and `entry`.
+        programs: The code parameters by name: `path` of a program of one file (None for a tree), `entry`, and `beside`:
+            paths of files of the folder that lie unchanged beside it.
         sandbox: `caps` (see `Caps`), `imports`, `env`, and what else the isolation takes; `kind` for another one.
         timing: See `Timing`.
         exclusive: Whether nothing else of ours may compute while it measures.
@@ -70,7 +72,7 @@ class CodeEvaluator:
 
     def __init__(
         self,
-        target: str,
+        target: str | type,
         *,
         folder: Path | str | None,
         names: Sequence[str],
@@ -81,7 +83,7 @@ class CodeEvaluator:
         initial: Mapping[str, Any] | None = None,
         repeat: bool = False,
     ) -> None:
-        self._path = parse_target(target)
+        self._target = parse_target(target) if isinstance(target, str) else target
         self._folder = Path(folder).resolve() if folder is not None else None
         self.names = tuple(names)
         self.programs = {name: dict(item) for name, item in programs.items()}
@@ -94,11 +96,13 @@ class CodeEvaluator:
         self._passed: OrderedDict[str, None] = OrderedDict()
 
     @cached_property
-    def spec(self) -> Mapping[str, Any]:
-        """Plain data to rebuild it from."""
+    def spec(self) -> Mapping[str, Any] | None:
+        """Plain data to rebuild it from; None for a class that another process cannot import."""
+        if isinstance(self._target, type):
+            return None
         return {
             "kind": "code",
-            "target": ":".join(self._path),
+            "target": ":".join(self._target),
             "folder": None if self._folder is None else str(self._folder),
             "names": list(self.names),
             "programs": self.programs,
@@ -115,7 +119,16 @@ class CodeEvaluator:
         # Whether it may run is no part of what is measured: a resume may have to ask for --unsafe.
         sandbox = {name: value for name, value in self.sandbox.items() if name != "unsafe"}
         kept = [sandbox, self.timing.to_json(), self.programs, self.initial]
-        return digest([module_digest(*self._path, self._folder), kept])
+        beside = {path: hashlib.sha256(text).hexdigest() for path, text in self._beside_files.items()}
+        if isinstance(self._target, type):
+            return digest([callable_digest(self._target()), kept, beside])
+        return digest([module_digest(*self._target, self._folder), kept, *([beside] if beside else [])])
+
+    @cached_property
+    def _beside_files(self) -> dict[str, bytes]:
+        """What lies beside the program as it is in the problem's folder."""
+        paths = [path for item in self.programs.values() for path in item.get("beside", ())]
+        return {path: (Path(self._folder or "") / path).read_bytes() for path in paths}
 
     def stage_for(self, purpose: Purpose) -> str:
         """The stage whose inputs a request of this purpose gets."""
@@ -146,11 +159,22 @@ class CodeEvaluator:
             PrerequisiteError: The sandbox or the counter of instructions cannot work here.
         """
         if self._task is None:
-            task = Task(self._path, self._folder, self.names)
+            task = Task(self._target, self._folder, self.names)
+            self._look_for_imports()
             self.runner.open()
             self.timing.prepare(self.runner, self.job({}, [], []))
             self._task = task
         return self._task
+
+    def _look_for_imports(self) -> None:
+        if self.sandbox.get("kind") is not None:
+            return
+        for name in self.sandbox.get("imports", ()):
+            if importlib.util.find_spec(name.partition(".")[0]) is None:
+                raise PrerequisiteError(
+                    f"there is no module {name} here, which programs are to have",
+                    fix=f"pip install {name.partition('.')[0]}, or correct [evaluator.sandbox] imports",
+                )
 
     @property
     def layers(self) -> tuple[str, ...]:
@@ -241,11 +265,15 @@ class CodeEvaluator:
             if item.get("entry") and entry is None:
                 module = "" if ":" in item["entry"] else ".".join(PurePosixPath(item["path"]).with_suffix("").parts)
                 entry = f"{module}:{item['entry']}".removeprefix(":")
-        files = trees.assembled(own, task.fixed(candidate, stage))
+        files = trees.assembled(own, {**self._beside_files, **task.fixed(candidate, stage)})
         if task.entry is not None:
             entry = task.entry if isinstance(task.entry, str) else list(task.entry)
         if entry is None:
             raise ValueError("nothing says where the program is entered: give the code parameter an entry")
+        if not isinstance(entry, str):  # a program starts in a folder of its own, beside which its files are
+            entry = [
+                f"{{files}}/{word.removeprefix('./')}" if word.removeprefix("./") in files else word for word in entry
+            ]
         return files, entry
 
     def job(self, files: Mapping[str, bytes], entry: str | list[str], inputs: Sequence[Any]) -> Job:
@@ -286,7 +314,7 @@ class CodeEvaluator:
             self._steady(task, runner, job, inputs[0], result, request.seed)
             first = [Measured(usage.seconds, usage.cpu_seconds, usage.peak_mb) for usage in result.usages]
             usages = self.timing.measure(runner, job, first, self._beside(task, stage, asked), result.outputs)
-            return self._judged(task, stage, inputs, result.outputs, usages, public, log)
+            return self._judged(task, stage, inputs, result.outputs, usages, public, log, entry)
         except (Exception, SystemExit) as error:
             return Output(failure=_wrong(error, stage, public))
 
@@ -303,6 +331,7 @@ class CodeEvaluator:
         usages: Sequence[Measured],
         public: bool,
         log: str,
+        entry: str | list[str],
     ) -> Output:
         scores = []
         for number, (given, output, usage) in enumerate(zip(inputs, outputs, usages, strict=True)):
@@ -318,6 +347,9 @@ class CodeEvaluator:
         if public:
             words = dict.fromkeys(cleaned(item["feedback"], FEEDBACK) for item in scores if item["feedback"])
             took = f"{sum(usage.seconds for usage in usages):.3g} s for {len(inputs)} inputs"
+            ended = [item["exit"] for item in outputs if isinstance(item, Mapping) and item.get("exit")]
+            if ended and not isinstance(entry, str):
+                words[f"exit code {ended[0]}: {log[-200:].strip()}"] = None
             feedback = "; ".join([*words])[:FEEDBACK] or took
         return Output(value={"values": values, "feedback": feedback}, log=log)
 

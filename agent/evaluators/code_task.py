@@ -88,11 +88,11 @@ class Task:
         ConfigError: Says what is missing or wrong.
     """
 
-    def __init__(self, target: tuple[str, str], folder: Path | None, names: Sequence[str]) -> None:
+    def __init__(self, target: tuple[str, str] | type, folder: Path | None, names: Sequence[str]) -> None:
         self.names = tuple(names)
-        made = load_target(*target, folder)
+        made = target if isinstance(target, type) else load_target(*target, folder)
         self.user: Any = made() if isinstance(made, type) else made
-        called = ":".join(target)
+        called = target.__name__ if isinstance(target, type) else ":".join(target)
         for name in ("inputs", "score"):
             if not callable(getattr(self.user, name, None)):
                 raise ConfigError(f"{called} has no method {name}", hint=f"def {HINTS[name]}")
@@ -105,6 +105,13 @@ class Task:
         if self.schema is not None:
             verify(self.schema, f"{called}: schema")
         self.bounds: Mapping[str, tuple[float | None, float | None]] = getattr(self.user, "bounds", None) or {}
+        for name, pair in self.bounds.items():
+            ends = pair if isinstance(pair, (tuple, list)) and len(pair) == 2 else ("",)
+            if name not in self.names or not all(end is None or isinstance(end, (int, float)) for end in ends):
+                raise ConfigError(
+                    f"{called}: bounds: found {{{name!r}: {pair!r}}}, allowed are {', '.join(self.names)}",
+                    hint=f"such as bounds = {{{self.names[0]!r}: (None, 1.0)}}; None is an open end",
+                )
         self.public = bool(getattr(self.user, "public", True))
         self.entry: str | Sequence[str] | None = getattr(self.user, "entry", None)
         self.files: Callable[[Any], Mapping[str, str]] | None = getattr(self.user, "files", None)
@@ -178,7 +185,9 @@ class Task:
             if name in values and not (-math.inf if low is None else low) <= values[name] <= (
                 math.inf if high is None else high
             ):
-                raise Suspicious(f"{name} is {values[name]:.12g}, beyond its bound, which is impossible")
+                raise Suspicious(
+                    f"{name} is {values[name]:.12g}, beyond its bounds {low} to {high}: impossible"
+                )
         return dict(values)
 
     def variants(self, given: Any, seed: int) -> list[Any]:

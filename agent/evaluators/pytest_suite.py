@@ -185,7 +185,7 @@ class PytestEvaluator(CodeEvaluator):
     @cached_property
     def spec(self) -> Mapping[str, Any]:
         """Plain data to rebuild it from."""
-        out = {name: value for name, value in super().spec.items() if name != "target"}
+        out = {name: value for name, value in (super().spec or {}).items() if name != "target"}
         given = {"kind": "pytest", "tests": list(self.tests), "confirm": list(self.confirm)}
         return {**out, **given, "plugins": list(self.plugins), "initial": self._initial}
 
@@ -207,12 +207,15 @@ class PytestEvaluator(CodeEvaluator):
             PrerequisiteError: The sandbox cannot work here.
         """
         if self._task is None:
+            self._look_for_imports()
             self.runner.open()
             paths = {"train": self.tests, CONFIRM: (*self.tests, *self.confirm)}
             suites = {stage: self._suite(names) for stage, names in paths.items()}
             task = PytestTask(suites, paths, self.plugins, self.names)
             for stage in paths:
                 task.expected[stage] = self._expected(task, stage)
+            if self.confirm and task.expected[CONFIRM] == task.expected["train"]:
+                raise ConfigError(f"pytest finds no test in {', '.join(self.confirm)}", hint="correct confirm")
             self._task = task
         return self._task
 
@@ -241,9 +244,15 @@ class PytestEvaluator(CodeEvaluator):
                 hint="allow it more in [evaluator.sandbox], or mend the suite",
             )
         outcomes = result.outputs[0]["outcomes"]
+        if broken := sorted(name for name in outcomes if name.endswith(COLLECTION)):
+            raise ConfigError(
+                f"with the initial program pytest cannot collect {broken[0].removesuffix(COLLECTION)}: "
+                f"{result.log.strip()[-600:]}",
+                hint="what the suite imports has to be there; a function may raise NotImplementedError when called",
+            )
         found = frozenset(name for name, how in outcomes.items() if how != "skipped" and not name.startswith(CANARY))
         if not found:
-            raise ConfigError(f"pytest finds no test in {', '.join(self.tests)}", hint=result.log[-500:])
+            raise ConfigError(f"pytest finds no test in {', '.join(self.tests)}", hint="write def test_…() there")
         return found
 
     def _suite(self, names: Iterable[str]) -> dict[str, bytes]:
@@ -268,6 +277,8 @@ OUTCOMES = {
     "additionalProperties": False,
 }
 CANARY = "test_truegain_canary.py"
+COLLECTION = "::(collection)"
+"""How the name of what could not be collected ends."""
 
 
 def canaries(seed: int) -> tuple[str, dict[str, str]]:

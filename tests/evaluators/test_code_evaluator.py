@@ -311,3 +311,43 @@ def test_hidden_inputs_run_in_the_strictest_sandbox_whatever_the_problem_asks_fo
     everything = tuple(layer.name for layer in probe() if layer.on)
     assert values(usual) == values(strict) == {"score": 1.0}
     assert usual.layers == ("process", "rlimits") and strict.layers == everything
+
+
+def test_nothing_of_hidden_inputs_is_ever_quoted(tmp_path: Path) -> None:
+    """By no way: not by a crash, a wrong answer, a second run that is timed, or what the scorer trips over."""
+    tell = "def solve(x):\n    raise ValueError(f'HIDDEN {x}')"
+    later = "def solve(x):\n    if x == 5001: raise ValueError(f'HIDDEN {x}')\n    return x"
+    judged = TASK.replace(
+        "return (1.0", "raise ValueError(f'HIDDEN {given}') if given >= 5000 else None\n        return (1.0"
+    )
+    for number, (task, program) in enumerate([(TASK, tell), (TASK, later), (judged, "def solve(x): return x * x")]):
+        (place := tmp_path / str(number)).mkdir()
+        for timing in ({}, {"cost": "seconds"}):
+            output = produce(made(place, task, timing=timing), program, stage="confirm")
+            assert output.failure is not None and "HIDDEN" not in json.dumps(output.to_json()), output
+
+
+def test_a_program_that_rolls_dice_has_no_score_where_the_problem_is_deterministic(tmp_path: Path) -> None:
+    dice = "import os\ndef solve(x): return x * x + os.urandom(1)[0] / 256"
+    task = made(tmp_path, TASK, repeat=True)
+    assert "differently each time" in failed(produce(task, dice), "invalid")
+    assert values(produce(task, "def solve(x): return x * x")) == {"score": 1.0}
+
+
+def test_a_command_among_the_files_is_found(tmp_path: Path) -> None:
+    task = """
+class Task:
+    entry = ["sh", "./run.sh"]
+
+    def inputs(self, seed, stage):
+        return ["7"] if stage != "smoke" else []
+
+    def files(self, candidate):
+        return {"run.sh": "sh $(dirname $0)/program.py"}
+
+    def score(self, given, output):
+        return float(output["exit"])
+"""
+    one = made(tmp_path, task, sandbox={"caps": {"seconds": 20, "processes": 8}})
+    output = produce(one, "echo gone wrong >&2; exit 3")
+    assert values(output) == {"score": 3.0} and "exit code 3: gone wrong" in output.value["feedback"]
