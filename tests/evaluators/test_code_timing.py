@@ -166,7 +166,7 @@ LEAVES = {  # each gives the right answer, and a count of its own making
 def test_a_program_cannot_leave_what_counts_it(how: str) -> None:
     source = f"""
 import os, sys
-SAYS = "import sys, time; time.sleep(1); print(9, flush=True); sys.stderr.write('==1== Collected : 1\\n')"
+SAYS = "import sys, time; time.sleep(1); print(9, flush=True); sys.stderr.write('==1== Collected : 1')"
 def solve(x):
     if "truegain_driver" in sys.argv[0]:
         {LEAVES[how]}

@@ -141,9 +141,13 @@ def test_what_others_put_under_our_names_is_neither_waited_for_nor_removed(
     (tmp_path / f"{workspace.PREFIX}alias").symlink_to(kept)
     if AS_ROOT:
         os.chown(kept, USER, -1)
+    dead = tmp_path / f"{workspace.PREFIX}dead"
+    dead.mkdir()
+    (dead / "lock").touch()
     Workspace(shared=False).close()
+    assert not dead.exists(), "an old one of our own goes"
     assert waits.exists() and leads.exists() and (tmp_path / "precious").exists()
-    assert kept.exists() == AS_ROOT, "an old one of our own goes, one of another user stays"
+    assert kept.exists() == AS_ROOT, "one of another user stays"
 
 
 @pytest.mark.skipif(not AS_ROOT, reason="only root needs no modes")
