@@ -167,7 +167,7 @@ async def forecast(session: Session, measure: bool, runs: Path | None = None) ->
     begins = len(session.begins) * rows
     search = max(0, int(total) - initial - begins - held) if total is not None else None
     candidates = _candidates(session, search, rows) if search is not None else None
-    proposer = load(settings.proposer)
+    proposer = load(settings.proposer, problem.folder)
     calls = tokens = None
     usd: float | None = 0.0
     half: float | None = None

@@ -121,11 +121,12 @@ class Replay(Run):
         self._read = {(event.proposal, event.example): event.row for event in reads}
         self._moments: dict[int, Moment] = {}
         self._moved = asyncio.Event()
-        proposer = load(str(first.settings["proposer"]))
+        problem = Problem.from_json(first.problem)
+        proposer = load(str(first.settings["proposer"]), problem.folder)
         spoken = talks(proposer) and "propose" in first.settings["models"]  # as in a session
         super().__init__(
             self._memory,  # type: ignore[arg-type]
-            Problem.from_json(first.problem),
+            problem,
             _Nowhere(),
             proposer,
             self._make_llm if spoken else None,

@@ -18,6 +18,7 @@ from agent.asks import COMPARED, REPEATED
 from agent.control.server import Steering, obeying, serving
 from agent.errors import AgentError, ConfigError, RunChanged
 from agent.evaluation import Executor
+from agent.evaluators.loading import refuse_nested_search
 from agent.events import EpochStarted, Event, RunResumed, RunStarted
 from agent.folders import ignored
 from agent.gate import exam, planning
@@ -204,7 +205,7 @@ class Session:
                     " credential, and the journal would mask it",
                     hint="take it out of the space: the evaluator can read it from its environment",
                 )
-        proposer = load(self.settings.proposer)
+        proposer = load(self.settings.proposer, self.problem.folder)
         if proposer.needs_model and "propose" not in self.settings.models:
             raise ConfigError(
                 f"the proposer {self.settings.proposer!r} asks a model, and there is none",
@@ -214,17 +215,19 @@ class Session:
         if self.settings.proposer in TABLE and not self.problem.space.numeric and not texts:
             raise ConfigError(
                 f"the proposer {self.settings.proposer!r} changes numbers and choices, and the space has none",
-                hint="add a float, int or categorical parameter, or name a proposer of your own as module:attr",
+                hint="--proposer opro --model provider:model lets a model change texts and programs; or name a proposer"
+                " of your own as module:attr, or add a float, int or categorical parameter",
             )
         if self.settings.proposer in TABLE:  # its options are wrong, or a package is missing: it says so here
             proposer.forecast(self.problem, 1, self.settings.options)
 
     def guard(self) -> None:
-        """Refuse a sandbox that is too weak, and keep what the records say of one.
+        """Refuse a sandbox that is too weak, and a search inside of an import; keep what the records say of a sandbox.
 
         Raises:
             ConfigError, PrerequisiteError: As the evaluator's `guard`.
         """
+        refuse_nested_search()
         guard = getattr(self.problem.evaluator, "guard", None)
         self.sandbox = guard() if guard is not None else {}
         if lacking := self.sandbox.get("not_stopped"):
@@ -394,7 +397,7 @@ class Session:
 
     def _make(self, journal: Journal, settings: Settings | None = None, seed: int | None = None) -> Run:
         settings = settings or self.settings
-        proposer = load(settings.proposer)
+        proposer = load(settings.proposer, self.problem.folder)
         executor = self.make_executor(settings)
         spoken = talks(proposer) and "propose" in settings.models
         use = self._llm(settings, self.seed if seed is None else seed) if spoken else None

@@ -117,6 +117,7 @@ FLOORS = (
         "nearness",
         "bandits",
         "ledger",
+        "changes",
         "similar",
         "edits",
         "rows",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from agent.changes import counted_lines
 from agent.cli.common import amount, brief
 from agent.events import (
     CallRetried,
@@ -26,11 +27,14 @@ from agent.events import (
     StopRequested,
 )
 from agent.history import SUSPICIOUS
-from agent.ledger import counted
+from agent.ledger import plural
 from agent.proposers.base import load, talks
+from agent.texts import Code
 from agent.warm import sentence
 
 if TYPE_CHECKING:
+    from agent.history import History, Trial
+    from agent.space import Change, Space
     from agent.state import State
 
 
@@ -72,20 +76,22 @@ class Words:
         history = state.history
         if isinstance(event, RunStarted):
             who = state.settings.proposer
-            if not self._elsewhere and talks(load(who)):
+            if not self._elsewhere and talks(load(who, state.problem.folder)):
                 who += " with " + (", ".join(state.settings.models.values()) or "no model")
-            text = f"run {event.run}: {len(state.problem.space)} parameters, proposer {who}, seed {event.seed}"
+            text = (
+                f"run {event.run}: {plural(len(state.problem.space), 'parameter')}, proposer {who}, seed {event.seed}"
+            )
             begins = sentence(event.starts, event.warm)
             notes = [f"  ! {note}" for note in event.warm.get("notes", ())]
             return "\n".join([text, *([begins] if begins else []), *notes]), "bold"
         if isinstance(event, RunResumed):
-            done = counted(state.ledger.evaluations)
-            return f"resumed at {done} evaluations, {state.ledger.total.calls} model calls", "bold"
+            done = plural(state.ledger.evaluations, "evaluation")
+            return f"resumed at {done}, {plural(state.ledger.total.calls, 'model call')}", "bold"
         if isinstance(event, EvaluationEnded) and event.purpose == "search":
             return self._baseline(event, state)
         if isinstance(event, RaceDecided):
             trial = history[event.candidate]
-            what = brief(trial.rationale or _changes(state, trial.parents, event.candidate))
+            what = brief(trial.rationale or since_parent(state.problem.space, history, trial))
             if event.decision == "promote":
                 value = "" if state.arena else ", " + amount((trial.values or {}).get(goal.name), goal.unit)
                 return f"  ✓ kept #{trial.number}{value} [{trial.source}] {what}: {event.reason}", "green"
@@ -143,8 +149,15 @@ class Words:
         return f"initial candidate: {goal.name} {amount(trial.values[goal.name], goal.unit)}", ""
 
 
-def _changes(state: State, parents: tuple[str, ...], candidate: str) -> str:
-    history = state.history
-    origin = parents[0] if parents and parents[0] in history else history.initial
-    changes = state.problem.space.diff(history[origin].candidate, history[candidate].candidate)
-    return ", ".join(f"{c.name}: {brief(c.before, 20)} → {brief(c.after, 20)}" for c in changes)
+def one_line(space: Space, change: Change, width: int = 20) -> str:
+    """A changed parameter in one line."""
+    if isinstance(space[change.name], Code):
+        return counted_lines(change.name, change.before, change.after)
+    return f"{change.name}: {brief(change.before, width)} → {brief(change.after, width)}"
+
+
+def since_parent(space: Space, history: History, trial: Trial) -> str:
+    """What a candidate changed of the one it was made from, or of the initial one, in one line."""
+    origin = trial.parents[0] if trial.parents and trial.parents[0] in history else history.initial
+    changes = space.diff(history[origin].candidate, trial.candidate)
+    return ", ".join(one_line(space, change) for change in changes)

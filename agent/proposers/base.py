@@ -11,6 +11,7 @@ import importlib
 import random
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from agent.errors import ConfigError
@@ -233,21 +234,35 @@ TABLE: dict[str, str] = {
 """Proposers by name."""
 
 
-def load(name: str) -> Proposer:
+def load(name: str, folder: Path | None = None) -> Proposer:
     """The proposer of a name, or of an import path `module:attr` of the user's own.
 
+    Args:
+        name: As in the table, or `module:attr`.
+        folder: The problem's, where a module of the user's own may be.
+
     Raises:
-        ConfigError: There is none; lists the known names.
+        ConfigError: There is none; lists the known names, or says where it was looked for.
     """
-    target = TABLE.get(name, name)
-    module, _, attribute = target.partition(":")
+    module, _, attribute = TABLE.get(name, name).partition(":")
     if not attribute:
         raise ConfigError(
             f"there is no proposer {name!r}", hint=f"choose one of {', '.join(sorted(TABLE))}, or give module:attr"
         )
     try:
-        made = getattr(importlib.import_module(module), attribute)
+        made = getattr(importlib.import_module(module), attribute) if name in TABLE else _own(name, folder)
     except (ImportError, AttributeError) as error:
         raise ConfigError(f"the proposer {name!r} cannot be loaded: {error}") from None
     proposer: Proposer = made() if isinstance(made, type) else made
     return proposer
+
+
+def _own(name: str, folder: Path | None) -> Any:
+    """What `module:attr` names, found as evaluators and checks are."""
+    from agent.evaluators.loading import find_target, parse_target
+
+    try:
+        return find_target(*parse_target(name), folder)
+    except ConfigError as error:
+        message, hint = (text.replace("evaluator", "proposer") for text in (error.message, error.hint))
+        raise ConfigError(message, hint=hint) from None
