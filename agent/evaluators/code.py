@@ -19,7 +19,7 @@ from agent.evaluators.code_runner import Runner
 from agent.evaluators.code_task import CONFIRM, PUBLIC, SMOKE, TRAIN, Measured, Task, shown
 from agent.evaluators.loading import parse_target
 from agent.evaluators.source import callable_digest, module_digest
-from agent.evaluators.timing import Timing
+from agent.evaluators.timing import Timing, times
 from agent.executors.measure import failure_of
 from agent.space import digest
 from agent.untrusted import cleaned
@@ -312,7 +312,8 @@ class CodeEvaluator:
                 return Output(log=log)
             self._answers_again(runner, job, result)
             self._steady(task, runner, job, inputs[0], result, request.seed)
-            first = [Measured(usage.seconds, usage.cpu_seconds, usage.peak_mb) for usage in result.usages]
+            took = zip(times(result), result.usages, strict=True)
+            first = [Measured(seconds, usage.cpu_seconds, usage.peak_mb) for seconds, usage in took]
             usages = self.timing.measure(runner, job, first, self._beside(task, stage, asked), result.outputs)
             return self._judged(task, stage, inputs, result.outputs, usages, public, log, entry)
         except (Exception, SystemExit) as error:

@@ -28,7 +28,8 @@ class Measured:
     """What an output took.
 
     Args:
-        seconds: Wall time by the scorer's clock; of several repetitions the shortest.
+        seconds: Wall time by the scorer's clock, an equal share of what loading the program took included; of several
+            repetitions the shortest.
         cpu_seconds: Processor time, where the system tells it.
         peak_mb: Largest resident size so far in MiB, where the system tells it.
         instructions: Machine instructions, where they are counted.

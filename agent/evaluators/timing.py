@@ -192,7 +192,13 @@ def _seconds(runner: Runner, job: Job, who: str, outputs: Sequence[Any] | None) 
         raise ValueError(f"{who} failed when it was timed again: {result.status}: {result.message}")
     if outputs is not None and not _same(result.outputs, outputs):
         raise ValueError(f"{who} gave other outputs when it was timed again")
-    return [usage.seconds for usage in result.usages]
+    return times(result)
+
+
+def times(result: Result) -> list[float]:
+    """Wall-clock seconds for each input: what a program does when it is loaded counts in equal shares."""
+    share = result.load_seconds / max(1, len(result.usages))
+    return [usage.seconds + share for usage in result.usages]
 
 
 def _same(one: Sequence[Any], two: Sequence[Any]) -> bool:

@@ -264,5 +264,6 @@ def _own(name: str, folder: Path | None) -> Any:
     try:
         return find_target(*parse_target(name), folder)
     except ConfigError as error:
-        message, hint = (text.replace("evaluator", "proposer") for text in (error.message, error.hint))
+        hint = error.hint.replace(", or run the evaluator in a subprocess", "")  # a proposer is in this process
+        message, hint = (text.replace("evaluator", "proposer") for text in (error.message, hint))
         raise ConfigError(message, hint=hint) from None

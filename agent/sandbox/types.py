@@ -105,6 +105,7 @@ class Result:
         layers: Which layers were on.
         failed_input: Index of the input that it failed on; None while loading, or when nothing failed.
         start_seconds: How long it took until the code was loaded, from when a worker took the job.
+        load_seconds: Of that, what loading the candidate's own code took: whatever it does when it is imported.
     """
 
     status: Status
@@ -117,6 +118,7 @@ class Result:
     layers: tuple[str, ...] = ()
     failed_input: int | None = None
     start_seconds: float | None = None
+    load_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

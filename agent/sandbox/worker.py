@@ -56,6 +56,7 @@ class _Watch:
     greeted: bool = False
     zygote: int | None = None
     ready: float | None = None
+    load_seconds: float = 0.0
     usages: list[Usage] = field(default_factory=list)
 
     def feed(self, data: bytes) -> None:
@@ -242,6 +243,7 @@ class Worker:
             usages=tuple(watch.usages),
             layers=self._on,
             start_seconds=None if watch.ready is None else watch.ready - started,
+            load_seconds=watch.load_seconds,
         )
 
     async def _ended(self) -> dict[str, Any]:
@@ -299,8 +301,10 @@ class Worker:
             async with asyncio.timeout(START_SECONDS):
                 pid = await channel.greeted(json.dumps(load).encode())
             watch.greeted, watch.zygote = True, parent(pid) if pid else None
+            greeted = time.monotonic()
             await self._within(job.caps.seconds, until, channel.loaded())
             watch.ready = time.monotonic()
+            watch.load_seconds = watch.ready - greeted
             for at, data in enumerate(inputs):  # noqa: B007
                 before, cpu = time.monotonic(), _cpu_seconds(pid)
                 answer = await self._within(job.caps.seconds, until, channel.ask(data))

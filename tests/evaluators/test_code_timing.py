@@ -48,6 +48,18 @@ def test_the_candidate_and_the_initial_program_take_turns() -> None:
     assert [(one.seconds, one.reference) for one in found] == [(0.5, 1.0), (20.0, 10.0)], "the shortest of each counts"
 
 
+def test_work_done_while_it_is_loaded_counts_too(tmp_path: Path) -> None:
+    """Else a table that is filled at the import would be free."""
+    (tmp_path / "sleeping.py").write_text(
+        "class Task:\n"
+        "    def inputs(self, seed, stage): return [1, 2] if stage != 'smoke' else []\n"
+        "    def score(self, given, output, usage): return usage.seconds\n"
+    )
+    one = evaluator(tmp_path, "sleeping:Task", sandbox={"caps": {"seconds": 60}})
+    output = produce(one, "import time\ntime.sleep(0.4)\ndef solve(x): return x")
+    assert output.failure is None and output.value["values"]["score"] >= 0.2
+
+
 def test_a_slow_drift_meets_both_halves_alike() -> None:
     clock = Clock(lambda job, n: took(1 + n, 1 + n))
     made = Timing(cost="seconds", against="initial", repeats=4)
