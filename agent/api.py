@@ -14,7 +14,7 @@ import inspect
 import threading
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from agent.data import Dataset, load, load_splits
 from agent.errors import ConfigError
@@ -34,6 +34,9 @@ from agent.settings import ROLES, Settings
 from agent.space import Space
 from agent.warm import Earlier
 
+if TYPE_CHECKING:
+    from agent.trace import Param
+
 T = TypeVar("T")
 
 EVALUATIONS = 100
@@ -44,7 +47,7 @@ DEFAULT = "default"
 def make_session(
     evaluate: Callable[..., Any] | str | Evaluator,
     *,
-    space: Space | Mapping[str, Parameter],
+    space: Space | Mapping[str, Parameter] | Sequence[Param],
     data: Any = (),
     target: str = "population",
     claim: str = "primary",
@@ -69,7 +72,6 @@ def make_session(
     """The session that `optimize` runs; the arguments are explained there."""
     goals = _objectives(objectives)
     for what, value, right, allowed in (
-        ("space", space, isinstance(space, (Space, Mapping)), "a Space or a mapping of names to parameters"),
         ("checks", checks, isinstance(checks, Sequence) and all(map(callable, checks)), "a list of functions"),
         ("constraints", constraints, _all(constraints, Constraint), "a list of Constraint"),
         ("budget", budget, _whole(budget) or isinstance(budget, Budget | None), "a number of evaluations, or a Budget"),
@@ -83,7 +85,7 @@ def make_session(
     names = list(Goals(goals, tuple(constraints), claim).reported)  # type: ignore[arg-type]
     where = Path(folder) if folder is not None else _folder_of(evaluate)
     rows = _dataset(data)
-    known = space if isinstance(space, Space) else Space(space)
+    known = Space.of(space)
     if task(evaluate):
         known = fenced(known, where, own_source(evaluate, where))
         programs = evaluate if isinstance(evaluate, Programs) else Programs(evaluate)
@@ -222,7 +224,7 @@ def _name_of(evaluate: Any) -> str:
 async def optimize_async(
     evaluate: Callable[..., Any] | str | Evaluator,
     *,
-    space: Space | Mapping[str, Parameter],
+    space: Space | Mapping[str, Parameter] | Sequence[Param],
     runs: str | Path | None = None,
     resume: str | Path | None = None,
     accept_change: bool = False,
@@ -242,7 +244,7 @@ async def optimize_async(
 def optimize(
     evaluate: Callable[..., Any] | str | Evaluator,
     *,
-    space: Space | Mapping[str, Parameter],
+    space: Space | Mapping[str, Parameter] | Sequence[Param],
     data: Any = (),
     objectives: str | Objective | Sequence[Objective] = "minimize",
     model: Any = DEFAULT,
@@ -258,7 +260,7 @@ def optimize(
             or an `Evaluator`. It returns a number, `(number, feedback)`, a mapping of names to
             numbers, or a `Score`. With `data` it is called as `evaluate(candidate, row)`. For programs, a class
             with `inputs` and `score`, or `Programs` of one: they are run in the sandbox (docs/code.md).
-        space: Parameters by name.
+        space: Parameters by name; or the list of `agent.param` that the program reads.
         data: Rows: a list, an iterator, the path of a .jsonl, .json or .csv file, {"train": …, "val": …, "test": …},
             or an `agent.data.Dataset` with clusters and answers.
         objectives: "minimize" or "maximize" for a function that returns a number; otherwise `Objective`s,

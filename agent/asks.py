@@ -24,6 +24,8 @@ class Ask(NamedTuple):
     purpose: str
     stage: str = "full"
     fidelity: float = 1.0
+    key: str = ""
+    """What its seed depends on, where that is not its pair or replicate."""
 
 
 class Asks:

@@ -28,13 +28,13 @@ class _Told:
     """An evaluator whose outputs come from `tell`."""
 
     spec = None
-    exclusive = False
     blocking = False
     keeps_limits = False
     fingerprint = digest("told from outside")
 
-    def __init__(self, names: list[str]) -> None:
+    def __init__(self, names: list[str], exclusive: bool) -> None:
         self.names = names
+        self.exclusive = exclusive
 
     async def produce(self, request: Request, partial: Callable[[Any], None]) -> Output:
         return Output.failed("error", "outputs of a study come from tell")
@@ -74,7 +74,8 @@ class Study:
 
     Args:
         given: As for `optimize`, without `evaluate`; `workers` in `options` is how many
-            requests may be asked for before one is told.
+            requests may be asked for before one is told. The next proposal is made while what was asked for is
+            measured; with `exclusive` it waits for what is told.
         runs: Where run folders go.
         resume: A study to go on with: what was told before is not asked for again.
 
@@ -84,7 +85,7 @@ class Study:
 
     def __init__(self, *, runs: str | Path | None = None, resume: str | Path | None = None, **given: Any) -> None:
         known_arguments(given)
-        self._told = _Told([])
+        self._told = _Told([], bool(given.get("exclusive")))
         self._session = make_session(self._told, **{"name": "study", **given})
         self._told.names = list(self._session.problem.reported)
         fidelity = self._session.problem.fidelity

@@ -30,6 +30,7 @@ from agent.gate import race
 from agent.gate.quarantine import signs
 from agent.halving import Step
 from agent.history import SUSPICIOUS
+from agent.looking import LOOK
 from agent.space import digest
 from agent.state import State
 
@@ -105,8 +106,8 @@ def _decided(state: State, candidate: str, ruling: race.Ruling) -> Event:
     return RaceDecided(candidate, state.history.champion, ruling.decision, ruling.reason, dict(ruling.evidence))
 
 
-def _look(state: State) -> Event:
-    trial = state.history[state.looks[0]]
+def _first(state: State) -> Event:
+    trial = state.history[state.fresh[0]]
     if trial.suspicion == "convicted":
         return _decided(state, trial.id, race.Ruling("drop", trial.failure))
     if trial.values is None and trial.stopped and not trial.failure:
@@ -122,7 +123,7 @@ def _look(state: State) -> Event:
 
 def _suspected(state: State, candidate: str, rows: Sequence[str] = ()) -> Event | None:
     """That a candidate which would win is to be measured again first, where something about it is suspicious."""
-    if not state.watched:
+    if not state.suspects.watched:
         return None
     trial = state.history[candidate]
     found = signs(state.problem, state.history, trial, state.settings.suspicion)
@@ -134,7 +135,7 @@ def _suspected(state: State, candidate: str, rows: Sequence[str] = ()) -> Event 
 
 def _quarantined(state: State) -> Event | None:
     """The word on the suspect, where there is one by now."""
-    suspect, arena = state.quarantine, state.arena
+    suspect, arena = state.suspects.quarantine, state.arena
     assert suspect is not None
     test, scale = (arena.race, arena.scale) if arena is not None else (None, 1.0)
     found = suspect.ruling(state.problem, test, scale)
@@ -149,7 +150,7 @@ def _quarantined(state: State) -> Event | None:
 
 def _ruling(state: State) -> Event | None:
     """The race's next word, where it has one."""
-    if state.quarantine is not None:
+    if state.suspects.quarantine is not None:
         found = _quarantined(state)
         if found is not None or state.arena is not None:
             return found
@@ -157,8 +158,8 @@ def _ruling(state: State) -> Event | None:
         return _row_ruling(state)
     if state.halving is not None and state.halving.rulings:
         return _rung(state, state.halving.rulings[0])
-    if state.looks and state.quarantine is None:
-        return _look(state)
+    if state.fresh and state.suspects.quarantine is None:
+        return _first(state)
     if state.race is None:
         return None
     ruling = state.race.update(state.problem)
@@ -203,14 +204,17 @@ def seed_for(state: State, example: str | None, key: str) -> int:
 
 
 def _measure(state: State) -> list[Event]:
-    """Fill the free slots; a race or an exam goes before first looks."""
-    if len(state.evaluations) >= state.workers or (state.problem.evaluator.exclusive and state.proposals):
+    """Fill the free slots; a look that a proposer waits for goes first, then a race or an exam, then the others."""
+    if len(state.evaluations) >= state.workers:
         return []
     left = state.ledger.left("evaluations")
     ask = state.next_ask() if left else None
     if ask is None or left < ask.fidelity:
         return []
-    key = f"pair {ask.pair}" if ask.pair >= 0 else f"replicate {ask.replicate}"
+    # Nothing else computes beside an exclusive one: no proposer, and beside the look of a proposer no model.
+    if state.problem.evaluator.exclusive and (state.calls if ask.stage == LOOK else state.proposals):
+        return []
+    key = ask.key or (f"pair {ask.pair}" if ask.pair >= 0 else f"replicate {ask.replicate}")
     return [
         EvaluationStarted(
             id=state.next_evaluation,
@@ -224,6 +228,16 @@ def _measure(state: State) -> list[Event]:
             stage=ask.stage,
         )
     ]
+
+
+def look_refused(state: State, candidate: str, examples: Sequence[str]) -> str:
+    """Why a look cannot be had, or "": the search's share must hold every evaluation of it."""
+    if state.stop is not None or state.ended is not None or state.gate.open:
+        return "the search is over"
+    cost, left = state.looks.cost(candidate, examples), int(min(search_left(state), 1e12)) - len(state.looks.wanted)
+    if cost <= left:
+        return ""
+    return f"it takes {cost} evaluation{'s' if cost > 1 else ''}, and {max(0, left)} are left for the search"
 
 
 def search_left(state: State) -> float:
@@ -241,6 +255,10 @@ def _searching(state: State) -> list[Event]:
         return [StopRequested("proposer", f"the proposer failed {ERRORS} times in a row: {state.errors[-1]}")]
     if search_left(state) < 1:
         return [] if state.evaluations else [StopRequested("evaluations", "the search's share of the budget is spent")]
+    if state.looks.wanted:
+        looked = _measure(state)
+        if looked:
+            return looked
     if decide_gate.due(state):  # what is in flight comes home first, so that the exam tells nobody when it ends
         planned = decide_gate.interim(state)
         return [planned] if planned is not None else []

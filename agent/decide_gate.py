@@ -27,12 +27,12 @@ def noise(state: State) -> Event | None:
     """What the repeated measurements of the initial candidate say, once they are all there."""
     problem = state.problem
     if problem.deterministic or state.arena is not None:
-        groups = [values for values in state.noise.values() if len(values) > 1]
-        wanted = len(state.noise)
+        groups = [values for values in state.repeats.values.values() if len(values) > 1]
+        wanted = len(state.repeats.values)
         if not groups or len(groups) < wanted or state.asks:
             return None
     else:
-        groups = list(state.noise.values())
+        groups = list(state.repeats.values.values())
         if sum(map(len, groups)) < state.baseline:
             return None
     found = Noise.of(groups, problem, state.arena.scale if state.arena is not None else 1.0)

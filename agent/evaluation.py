@@ -137,6 +137,7 @@ class Output:
         stopped: Of a hopeless one: the `step` at which it was stopped, `of` how many, the compared `value` there,
             its `chance` to beat the champion, and the champion's value that it was `against`.
         layers: Names of the sandbox's layers that were on; () where no code of the candidate's was run in one.
+        trace: What the program did, as `agent.spans.Trace.to_json` gives it; None where nothing was recorded.
     """
 
     value: Any = None
@@ -147,6 +148,7 @@ class Output:
     usd: float = 0.0
     stopped: Mapping[str, float] | None = None
     layers: tuple[str, ...] = ()
+    trace: Mapping[str, Any] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The output as JSON, without fields that hold nothing."""
@@ -165,6 +167,8 @@ class Output:
             out["stopped"] = dict(self.stopped)
         if self.layers:
             out["layers"] = list(self.layers)
+        if self.trace:
+            out["trace"] = dict(self.trace)
         return out
 
     @classmethod

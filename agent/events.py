@@ -144,6 +144,61 @@ class RowRead(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class LookAsked(Event):
+    """A proposer wants values measured while it works. What that says is compared with nothing.
+
+    Args:
+        proposal: The decision.
+        key: Names the look in the decision; asked again under it, the decision gets what is there.
+        candidate: Id of the values.
+        values: In canonical form.
+        examples: Rows of train; empty for all that a candidate is measured on as a whole.
+        check: Name of the check that refuses the values, and its reason, or "".
+        refused: Why nothing is measured although no check refuses it, or "".
+    """
+
+    proposal: int
+    key: str
+    candidate: str
+    values: JSON
+    examples: list[str] = field(default_factory=list)
+    check: str = ""
+    refused: str = ""
+    type: ClassVar[str] = "look.asked"
+
+
+@dataclass(frozen=True, slots=True)
+class ToolEnded(Event):
+    """A tool that the model called has answered; a resumed decision uses the answer and does not run it again.
+
+    Args:
+        proposal: The decision.
+        conversation: Name of the conversation in it.
+        turn: Its turn in the conversation.
+        index: Its place among the calls of the turn.
+        name: Of the tool.
+        arguments: As the model gave them; None when they were no JSON object.
+        text: The answer.
+        error: Whether it says that the tool failed.
+        seconds: How long it took.
+        reads: Rows of train that it read or measured, so that a decision which takes its answer from here counts as
+            made with them too.
+    """
+
+    proposal: int
+    conversation: str
+    turn: int
+    index: int
+    name: str
+    arguments: JSON | None
+    text: str
+    error: bool
+    seconds: float
+    reads: list[str] = field(default_factory=list)
+    type: ClassVar[str] = "tool.ended"
+
+
+@dataclass(frozen=True, slots=True)
 class ProposalEnded(Event):
     """What a proposer came up with.
 

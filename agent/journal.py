@@ -210,6 +210,11 @@ class Journal:
         return event
 
     @property
+    def place(self) -> int:
+        """The place of the last event that the search may read."""
+        return self._place
+
+    @property
     def dirty(self) -> bool:
         """Whether something was appended that is not durable yet."""
         return self._durable < self._count

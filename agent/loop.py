@@ -8,16 +8,17 @@ begins only after its `Started` event is on the disk; a model call likewise (`ag
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from agent import watching
 from agent.decide import decide
 from agent.decide_gate import reserve
+from agent.effects import alone, calling
 from agent.errors import AgentError
-from agent.evaluation import Executor, Failure, Request
+from agent.evaluating import evaluate, refusal
+from agent.evaluation import Executor
 from agent.events import (
     CallEnded,
     CheckEnded,
@@ -33,14 +34,15 @@ from agent.events import (
     StopRequested,
     VerdictReached,
 )
-from agent.gate.quarantine import CONFIRM, refuse_impossible
-from agent.journal import Journal
+from agent.journal import Journal, read
 from agent.ledger import Ledger
-from agent.moments import Moment, fold, replies
+from agent.moments import Moment, fold, lean, replies
 from agent.problem import Problem
 from agent.proposers.base import Proposer
 from agent.proposing import propose
+from agent.space import Candidate
 from agent.state import State
+from agent.waits import Waits
 
 if TYPE_CHECKING:
     from agent.gate.checks import Check
@@ -104,7 +106,7 @@ class Run:
         self.clock = clock or steady()
         self.observers = tuple(observers)
         self.state: State
-        self._rows = {example.id: example.row for example in problem.data}
+        self.rows = {example.id: example.row for example in problem.data}
         self._train = {example.id: example.row for example in problem.split("train")}
         self._replies: dict[tuple[str, str, int], CallEnded] = {}
         self.llm = llm(self) if llm is not None else None
@@ -114,6 +116,9 @@ class Run:
         self._wake = asyncio.Event()
         self._error: BaseException | None = None
         self._leaving = False
+        self._places: dict[int, int] = {}
+        """Where the journal has the ends of the search's evaluations."""
+        self.waits = Waits(self._wake.set)
 
     @property
     def ledger(self) -> Ledger:
@@ -134,6 +139,26 @@ class Run:
     async def turn(self, event: str, *key: object) -> None:
         """Wait until an outside event may be recorded. Live, that is at once; a replay keeps the recorded order."""
 
+    async def rest(self) -> None:
+        """Wait before another step of a proposal; see `Waits.rest`."""
+        await self.waits.rest(self.state)
+
+    async def alone(self) -> None:
+        """Wait before a look; see `agent.effects.alone`."""
+        await alone(self)
+
+    def calling(self) -> contextlib.AbstractAsyncContextManager[None]:
+        """While a proposal calls a model; see `agent.effects.calling`."""
+        return calling(self)
+
+    async def stored(self, evaluation: int) -> EvaluationEnded:
+        """The end of an evaluation of the search, with all of its output."""
+        await self.flush()
+        place = self._places[evaluation]
+        found = await asyncio.to_thread(lambda: next(read(self.journal.folder, after=place - 1)).event)
+        assert isinstance(found, EvaluationEnded)
+        return found
+
     def record(self, event: Event) -> None:
         """Append an event from outside, and all that follows from it."""
         self._append(event)
@@ -141,6 +166,7 @@ class Run:
             for event in following:
                 self._append(event)
         self._wake.set()
+        self.waits.changed()
 
     def _append(self, event: Event, time: float | None = None) -> None:
         now = self.clock() if time is None else time
@@ -150,6 +176,8 @@ class Run:
             self._launch.append((event, Moment.of(self.state)))
         elif self._starts_work(event):
             self._launch.append((event, None))
+        elif isinstance(event, EvaluationEnded) and event.purpose == "search":
+            self._places[event.id] = self.journal.place
         for observer in self.observers:
             observer(event, self.state)
 
@@ -179,7 +207,9 @@ class Run:
             event: Recorded first.
             more: Recorded after it, such as the start of a new epoch.
         """
-        known = list(self.journal.entries())
+        known = [lean(entry) for entry in self.journal.entries()]
+        ends = (entry for entry in known if isinstance(entry.event, EvaluationEnded))
+        self._places = {e.event.id: e.seq for e in ends if e.event.purpose == "search"}  # type: ignore[attr-defined]
         self.state, moments = fold(known)
         self._replies = replies(known)
         for started in self.state.proposals.values():
@@ -299,8 +329,12 @@ class Run:
     def _let_go(self) -> None:
         """A run that is over waits for no proposal; and one that rests, or searches no more, for no batch of calls.
 
-        A batch may take a day.
+        A batch may take a day. A proposal that waits for what will not come in this process is let go too.
         """
+        state = self.state
+        waits = self.waits.parked or (state.halt is not None and state.looks.waiting)
+        if waits and (state.halt or state.ended) and not state.calls and not state.evaluations:
+            self._cancel_proposals()
         if self.llm is None:
             return
         if self.llm.batched and self.state.stop is not None and self.state.halt is None:
@@ -321,7 +355,7 @@ class Run:
         """Seconds until the search must end so that the exam still fits; None without such a limit."""
         state = self.state
         limit = state.ledger.budget.seconds
-        if limit is None or state.stop is not None or state.ended is not None or (state.paused and state.idle):
+        if limit is None or state.stop is not None or state.ended is not None or state.resting:
             return None
         each = state.unit_seconds / state.units if state.units else 0.0
         held = reserve(state) / len(state.rows) * each / state.workers
@@ -335,13 +369,8 @@ class Run:
             await asyncio.wait(self._tasks)
 
     async def _check(self, started: CheckStarted) -> None:
-        from agent.gate.checks import Context as CheckContext
-        from agent.gate.checks import refusal
-
         values = self.state.unchecked[0][1]["values"]
-        candidate = self.state.problem.space.candidate(values)
-        context = replace(self.check_context or CheckContext(), history=self.state.history)
-        found = await asyncio.to_thread(refusal, self.checks, candidate, context)
+        found = await refusal(self, self.state.problem.space.candidate(values))
         self.record(CheckEnded(started.id, found.check if found else "", found.reason if found else ""))
 
     async def _ask_account(self, event: Event) -> None:
@@ -351,37 +380,16 @@ class Run:
         self.record(await self.custody.answer(event, self.state.leaks, self.state.gate.exams))
 
     async def _evaluate(self, started: EvaluationStarted) -> None:
-        request = Request(
-            candidate=self.state.history[started.candidate].candidate,
-            example=started.example,
-            row=self._rows.get(started.example) if started.example is not None else None,
-            seed=started.seed,
-            replicate=started.replicate,
-            fidelity=started.fidelity,
-            stage=self._stage(started),
-            purpose=started.purpose,  # type: ignore[arg-type]
-            limits=self.problem.limits,
-        )
-        watched = watching.watch(self.state, started)
-        output = await (watched.submit(self.executor, request) if watched else self.executor.submit(request))
-        output = output if watched else watching.own(output)
-        watching.told(self.state, started, output)
-        score = None
-        if output.failure is None:
-            try:
-                score = self.problem.evaluator.score(output).to_json()
-                if self.state.watched:
-                    refuse_impossible(self.problem, score["values"])
-            except (ValueError, TypeError, KeyError) as error:
-                failure = Failure("invalid", str(error), sign=getattr(error, "sign", ""))
-                score, output = None, replace(output, value=None, failure=failure)
-        await self.turn("evaluation.ended", started.id)
-        self.record(EvaluationEnded(started.id, started.purpose, output.to_json(), score))
+        await evaluate(self, started)
 
-    def _stage(self, started: EvaluationStarted) -> str:
-        """An evaluator with stages of its own says which one a purpose gets; it is never told the purpose itself."""
-        stage_for = getattr(self.problem.evaluator, "stage_for", None)
-        return started.stage if stage_for is None or started.stage == CONFIRM else str(stage_for(started.purpose))
+    async def carried(self, proposal: int, place: tuple[str, int, int], name: str, arguments: Any) -> bool:
+        """Whether a tool was not run because its record was taken instead, as a replay does."""
+        return False
+
+    async def look_check(self, proposal: int, key: str, candidate: Candidate) -> str:
+        """Name and reason of the check that refuses a candidate which a proposer wants to look at, or ""."""
+        found = await refusal(self, candidate)
+        return f"{found.check}: {found.reason}" if found is not None else ""
 
     async def row(self, proposal: int, example: str) -> Any:
         """The content of a row of train; a replay has what was recorded for the proposal."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from agent.events import CallEnded, ProposalEnded, ProposalStarted, RunStarted
+from agent.events import CallEnded, EvaluationEnded, ProposalEnded, ProposalStarted, RunStarted
 from agent.history import History
 from agent.journal import Entry
+from agent.looking import Traces
 from agent.state import State
 
 
@@ -19,10 +20,21 @@ class Moment:
     history: History
     memory: Any
     left: dict[str, float]
+    traces: Traces
+    ended: int
+    """How many evaluations had ended; later ones in `traces` are not of this moment."""
 
     @classmethod
     def of(cls, state: State) -> Moment:
-        return cls(state.history.freeze(), state.memory, state.left())
+        return cls(state.history.freeze(), state.memory, state.left(), state.traces, state.traces.count)
+
+
+def lean(entry: Entry) -> Entry:
+    """An entry without its trace, which may be large; that there is one still shows."""
+    event = entry.event
+    if not isinstance(event, EvaluationEnded) or not event.output.get("trace"):
+        return entry
+    return replace(entry, event=replace(event, output={**event.output, "trace": True}))
 
 
 def fold(entries: Iterable[Entry]) -> tuple[State, dict[int, Moment]]:

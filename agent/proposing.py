@@ -7,6 +7,7 @@ import random
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from agent.effects import Doing
 from agent.errors import AgentError, BudgetExceeded, PrerequisiteError, ProviderError, StoreError
 from agent.events import ProposalEnded, ProposalStarted, RowRead, StopRequested
 from agent.moments import Moment
@@ -14,8 +15,6 @@ from agent.proposers.base import Context
 from agent.space import digest
 
 if TYPE_CHECKING:
-    from agent.llm.gateway import Llm
-    from agent.llm.types import Completion, ModelRequest
     from agent.loop import Run
 
 
@@ -30,16 +29,19 @@ async def propose(run: Run, started: ProposalStarted, moment: Moment) -> None:
     Raises:
         StoreError: The journal cannot be written.
     """
+    effects = Doing(run, started.id, moment)
     context = Context(
         problem=run.state.problem,
         history=moment.history,
         rng=random.Random(int(digest([run.state.seed, "proposal", started.id]), 16)),
-        ask=_asker(run.llm, f"proposal-{started.id}") if run.llm is not None else None,
+        ask=effects.ask if run.llm is not None else None,
         left=moment.left,
         decision=started.id,
         memory=copy.deepcopy(moment.memory),  # a proposer may change its memory in place; the journal's stays
         options=run.state.settings.options,
         reader=_reader(run, started.id) if run.state.problem.by_rows else None,
+        effects=effects,
+        clusters={item.id: item.cluster for item in run.problem.split("train") if item.cluster},
     )
     moment_memory = moment.memory
     del moment
@@ -78,16 +80,8 @@ def _reader(run: Run, proposal: int) -> Callable[[str], Any]:
         if example not in run.state.reads.get(proposal, {}):
             row = await run.row(proposal, example)
             await run.turn("row.read", proposal, example)
-            run.record(RowRead(proposal, example, row))
+            if example not in run.state.reads.get(proposal, {}):  # two tools of one turn may read it at once
+                run.record(RowRead(proposal, example, row))
         return copy.deepcopy(run.state.reads[proposal][example])  # as it is stored, without keys and credentials
 
     return read
-
-
-def _asker(llm: Llm, scope: str) -> Callable[[ModelRequest], Any]:
-    async def ask(request: ModelRequest) -> Completion:
-        if request.schema is None:
-            return await llm.complete(request, role="propose", scope=scope)
-        return await llm.structured(request, role="propose", scope=scope, schema=request.schema)
-
-    return ask

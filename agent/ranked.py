@@ -82,7 +82,7 @@ class RankedStudy:
             raise ConfigError(f"seed: found {seed!r}, allowed is a whole number")
         if options is None and proposer == "zo-ranksgd":
             options = {"probes": max(2, candidates - 1), "line": candidates - 1}
-        bound = (space if isinstance(space, Space) else Space(space)).bound(Path.cwd())
+        bound = Space.of(space).bound(Path.cwd())
         started = {
             "type": "started",
             "version": 1,

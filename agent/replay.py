@@ -8,14 +8,15 @@ workers carry it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from agent.decide import decide
-from agent.evaluation import Output, Request
+from agent.effects import step_key
 from agent.events import (
     RESUMABLE,
     BatchEnded,
@@ -33,6 +34,7 @@ from agent.events import (
     ExamDecided,
     ExamStarted,
     HoldoutFixed,
+    LookAsked,
     ProposalEnded,
     ProposalStarted,
     ReportStarted,
@@ -42,13 +44,16 @@ from agent.events import (
     RunResumed,
     RunStarted,
     StopRequested,
+    ToolEnded,
     from_json,
 )
-from agent.journal import Entry, read_all
+from agent.journal import Entry, read, read_all
 from agent.loop import Run
-from agent.moments import Moment, fold, replies
+from agent.moments import Moment, fold, lean, replies
 from agent.problem import Problem
 from agent.proposers.base import load, talks
+from agent.recorded import Memory, Nowhere, RecordedModel
+from agent.space import Candidate
 from agent.wall import ROWS, ended, opened
 
 DELIVERED = (CallRetried, BatchStarted, BatchSubmitted, BatchEnded, RunPaused, RunContinued)
@@ -72,31 +77,6 @@ class Difference:
     replayed: dict[str, Any] | None
 
 
-class _Memory:
-    """A journal that is not kept: it gives each event the time that the recorded one had."""
-
-    def __init__(self) -> None:
-        self.events: list[Event] = []
-        self.dirty = False
-
-    def append(self, event: Event, time: float) -> Event:
-        self.events.append(event)
-        return event
-
-    async def flush(self) -> None:
-        return None
-
-
-class _Nowhere:
-    """An executor without work: outputs come from the journal."""
-
-    async def submit(self, request: Request, partial: Any = None) -> Output:
-        raise AssertionError("a replay measures nothing")
-
-    async def close(self) -> None:
-        return None
-
-
 class _Stray(Exception):
     """The replay left the recorded path."""
 
@@ -108,15 +88,24 @@ class Replay(Run):
         entries: The journal.
         workers: Outputs and replies carried at once; the result must not depend on it.
         begin: Events that are folded instead of replayed, as a resume would.
+        folder: Where traces are, when the entries have none; it is only read.
     """
 
-    def __init__(self, entries: Iterable[Entry], workers: int = 1, begin: int = 1) -> None:
+    def __init__(self, entries: Iterable[Entry], workers: int = 1, begin: int = 1, folder: Path | None = None) -> None:
         self.recorded_entries = list(entries)
         first = self.recorded_entries[0].event
         assert isinstance(first, RunStarted)
-        self._memory = _Memory()
+        self._memory = Memory()
         self._slots = asyncio.Semaphore(workers)
         self._outputs = {e.event.id: e.event for e in self.recorded_entries if isinstance(e.event, EvaluationEnded)}
+        self._folder = folder
+        self._seqs = {e.event.id: e.seq for e in self.recorded_entries if isinstance(e.event, EvaluationEnded)}
+        recorded = [entry.event for entry in self.recorded_entries]
+        self._steps = {_identity(event): event for event in recorded if isinstance(event, ToolEnded)}
+        self._checks = {(e.proposal, e.key): e.check for e in recorded if isinstance(e, LookAsked)}
+        self._scopes = {event.id: event.scope for event in recorded if isinstance(event, CallStarted)}
+        self._tools: set[tuple[int, tuple[str, int, int]]] = set()
+        """Tools that were called. None is run: what it did is delivered."""
         reads = (entry.event for entry in self.recorded_entries if isinstance(entry.event, RowRead))
         self._read = {(event.proposal, event.example): event.row for event in reads}
         self._moments: dict[int, Moment] = {}
@@ -127,7 +116,7 @@ class Replay(Run):
         super().__init__(
             self._memory,  # type: ignore[arg-type]
             problem,
-            _Nowhere(),
+            Nowhere(),
             proposer,
             self._make_llm if spoken else None,
             clock=self._time,
@@ -172,11 +161,13 @@ class Replay(Run):
             if isinstance(call, CallStarted) and call.id in open_ends and (place >= here or call.batch):
                 seed = wire_seed(first.seed, call.scope, call.key, call.ordinal)
                 known.setdefault(seed, []).append(ended[call.id])
-        return Llm(run, first.settings["models"], lambda name: _Recorded(known), seed=first.seed)
+        return Llm(run, first.settings["models"], lambda name: RecordedModel(known), seed=first.seed)
 
     async def turn(self, event: str, *key: object) -> None:
         """Wait until the journal has this event next."""
         while _identity(self._next()) != (event, *key):
+            if event == RowRead.type and key[1] in self.state.reads.get(key[0], {}):  # type: ignore[call-overload]
+                return  # a tool, which is not run, has read it
             if self._next() is None:
                 raise _Stray
             self._moved.clear()
@@ -207,6 +198,50 @@ class Replay(Run):
         else:  # it was never measured: the journal ends, or was cut off, before
             await asyncio.Event().wait()
 
+    async def rest(self) -> None:
+        return None  # the recorded order says when something begins
+
+    async def alone(self) -> None:
+        return None
+
+    def calling(self) -> contextlib.AbstractAsyncContextManager[None]:
+        return contextlib.nullcontext()
+
+    async def look_check(self, proposal: int, key: str, candidate: Candidate) -> str:
+        return self._checks.get((proposal, key), "")
+
+    async def stored(self, evaluation: int) -> EvaluationEnded:
+        if self._folder is None:
+            return self._outputs[evaluation]
+        found = next(read(self._folder, after=self._seqs[evaluation] - 1)).event
+        assert isinstance(found, EvaluationEnded)
+        return found
+
+    async def carried(self, proposal: int, place: tuple[str, int, int], name: str, arguments: Any) -> bool:
+        self._tools.add((proposal, place))
+        identity = (ToolEnded.type, proposal, *place)
+        if identity not in self._steps:
+            await asyncio.Event().wait()  # it was cut off before it answered
+        await self.turn(*identity)
+        self.record(replace(self._steps[identity], name=name, arguments=arguments))
+        return True
+
+    def _of_tool(self, event: Event | None) -> bool:
+        """Whether it is what a tool did that was called, and so will not come by itself."""
+        if isinstance(event, RowRead):
+            done = self.state.steps.get(event.proposal, {})
+            return any(proposal == event.proposal and place not in done for proposal, place in self._tools)
+        if isinstance(event, LookAsked):
+            name = f"proposal-{event.proposal}/{event.key}"
+        elif isinstance(event, (CallStarted, CallRefused)):
+            name = event.scope
+        elif isinstance(event, CallEnded):
+            name = self._scopes[event.id]
+        else:
+            return False
+        beginnings = (f"proposal-{proposal}/{step_key(*place)}" for proposal, place in self._tools)
+        return any(name.startswith(head) and not name[len(head) :][:1].isdigit() for head in beginnings)
+
     async def row(self, proposal: int, example: str) -> Any:
         if (proposal, example) not in self._read:
             await asyncio.Event().wait()  # it was cut off before it read
@@ -216,7 +251,7 @@ class Replay(Run):
         """Record the next event if it came from outside and no task of ours will bring it."""
         event = self._next()
         steered = isinstance(event, StopRequested) and event.reason in OUTSIDE
-        if steered or isinstance(event, DELIVERED) or self._answers(event):
+        if steered or isinstance(event, DELIVERED) or self._answers(event) or self._of_tool(event):
             assert event is not None
             Run.record(self, event)
         elif isinstance(event, (RunResumed, EpochStarted)):
@@ -242,6 +277,7 @@ class Replay(Run):
         for task in self._tasks:
             task.cancel()
         self._launch.clear()
+        self._tools.clear()
         self._replies = replies(self.recorded_entries[: len(self._memory.events)])
         if self.llm is not None:
             self.llm = self._make_llm(self)
@@ -271,10 +307,10 @@ class Replay(Run):
                 continue
             if self._deliver():
                 continue
-            before = len(self._memory.events)
+            before = len(self._memory.events), len(self._tools)
             for _ in range(1000):  # tasks hand over in a bounded number of steps; then nothing more will come
                 await asyncio.sleep(0)
-                if len(self._memory.events) > before or self._launch:
+                if (len(self._memory.events), len(self._tools)) != before or self._launch:
                     break
             else:
                 break
@@ -286,31 +322,6 @@ class Replay(Run):
         return self._memory.events[-1].body() == self.recorded_entries[place - 1].event.body()
 
 
-class _Recorded:
-    """A model that gives the recorded replies; the seed that it is sent tells which."""
-
-    def __init__(self, known: dict[int, list[CallEnded]]) -> None:
-        self._known = known
-
-    async def complete(self, request: Any, *, seed: int | None) -> Any:
-        from agent.llm.failures import error_from_json
-        from agent.llm.types import Completion
-
-        answers = self._known.get(seed or 0)
-        while not answers:
-            await asyncio.Event().wait()  # it was cut off without an answer
-        ended = answers.pop(0)
-        if ended.reply is None:
-            error = error_from_json(ended.error or {"message": "the call failed"})
-            if hasattr(error, "retryable"):
-                error.retryable = False  # the attempts were made when it was recorded
-            raise error
-        return Completion.from_json(ended.reply)
-
-    async def close(self) -> None:
-        return None
-
-
 def _identity(event: Event | None) -> tuple[object, ...]:
     if isinstance(event, (CallStarted, CallRefused)):
         return "call.started", event.scope, event.key, event.ordinal
@@ -318,6 +329,10 @@ def _identity(event: Event | None) -> tuple[object, ...]:
         return event.type, event.id
     if isinstance(event, RowRead):
         return event.type, event.proposal, event.example
+    if isinstance(event, LookAsked):
+        return event.type, event.proposal, event.key
+    if isinstance(event, ToolEnded):
+        return event.type, event.proposal, event.conversation, event.turn, event.index
     if isinstance(event, StopRequested):
         return event.type, event.reason
     return (event.type,) if event is not None else ()
@@ -367,8 +382,8 @@ async def replay(folder: Path, workers: int = 1) -> tuple[int, Difference | None
     Raises:
         StoreError: The journal cannot be read.
     """
-    entries = list(read_all(folder))
-    events = await Replay(entries, workers).replayed()
+    entries = [lean(entry) for entry in read_all(folder)]
+    events = await Replay(entries, workers, folder=folder).replayed()
     difference = compare(entries, events)
     if difference is not None and not opened(folder):
         recorded, replayed = (_told(event, ended(folder)) for event in (difference.recorded, difference.replayed))

@@ -114,6 +114,26 @@ class Space(Mapping[str, Parameter]):
         return {name: item.spec() for name, item in self._parameters.items()}
 
     @classmethod
+    def of(cls, given: Any) -> Space:
+        """The space that a user gave: a space, a mapping of names to parameters, or a list of `agent.param`.
+
+        Raises:
+            ConfigError: It is none of these, or two of the list have one name.
+        """
+        if isinstance(given, Space):
+            return given
+        if isinstance(given, Mapping):
+            return cls(given)
+        listed = isinstance(given, (list, tuple))
+        if not listed or not all(hasattr(item, "name") and hasattr(item, "parameter") for item in given):
+            allowed = 'a Space, a mapping of names to parameters, or a list of param("name", …)'
+            raise ConfigError(f"space: found {given!r}, allowed is {allowed}")
+        names = [item.name for item in given]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ConfigError(f"space: {', '.join(twice)} is there twice", hint="give each param a name of its own")
+        return cls({item.name: item.parameter for item in given})
+
+    @classmethod
     def from_spec(cls, spec: Mapping[str, Mapping[str, Any]]) -> Space:
         """The space that plain JSON describes.
 

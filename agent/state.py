@@ -6,7 +6,7 @@ from collections import deque
 from dataclasses import replace
 from typing import Any
 
-from agent.asks import COMPARED, NOISE, REPEATED, Ask, Asks
+from agent.asks import NOISE, Ask, Asks
 from agent.curves import KEPT, Curve
 from agent.events import (
     RESUMABLE,
@@ -27,6 +27,7 @@ from agent.events import (
     ExamPlanned,
     ExamStarted,
     HoldoutFixed,
+    LookAsked,
     NoiseMeasured,
     ProposalEnded,
     ProposalStarted,
@@ -42,20 +43,24 @@ from agent.events import (
     RunResumed,
     RunStarted,
     StopRequested,
+    ToolEnded,
     VerdictReached,
 )
 from agent.examination import Examination
 from agent.gate.arena import Arena
 from agent.gate.pairs import Pairs
-from agent.gate.quarantine import CONFIRM, Quarantine, watches
+from agent.gate.quarantine import CONFIRM
 from agent.gate.race import Race
 from agent.halving import Halving
 from agent.history import History, Measuring, Unit, Warm
 from agent.ledger import KINDS, Budget, Ledger
+from agent.looking import LOOK, Looks, Traces
 from agent.nearness import Known
 from agent.problem import Problem
+from agent.repeats import Repeats
 from agent.settings import Settings
 from agent.space import Candidate
+from agent.suspects import Suspects
 
 
 class State:
@@ -87,6 +92,8 @@ class State:
         self.proposals: dict[int, ProposalStarted] = {}
         self.reads: dict[int, dict[str, Any]] = {}
         """Rows that open proposals have read, with their content."""
+        self.steps: dict[int, dict[tuple[str, int, int], ToolEnded]] = {}
+        """Tools that open proposals have called, by conversation, turn and index."""
         self.calls: dict[int, CallStarted] = {}
         self._begin(Problem.from_json(started.problem), Candidate(started.initial))
 
@@ -99,6 +106,9 @@ class State:
         """What a candidate is measured on as a whole."""
         self._measuring = Measuring(problem.objectives, [c.name for c in problem.constraints], len(self.rows))
         self.asks = Asks(self.rows)
+        self.looks = Looks(self.rows, problem.deterministic)
+        """What proposers measure while they work."""
+        self.traces = Traces()
         self.memory: Any = None
         """What the proposer wanted to be given back, from the last proposal that ended."""
         self.barren = 0
@@ -113,12 +123,12 @@ class State:
         """Starting points that are measured; None once somebody was asked for candidates."""
         self.refused: list[tuple[dict[str, Any], str]] = []
         """Starting points that are not measured, and why."""
-        self.looks: deque[str] = deque()
+        self.fresh: deque[str] = deque()
         """Candidates with a first measurement that wait for the race's word."""
         self.contenders: deque[str] = deque()
         self.race: Pairs | None = None
         self.arena = self._arena(problem, initial.id) if problem.by_rows else None
-        """Races on rows of data, where there are any; otherwise `looks`, `contenders` and `race`."""
+        """Races on rows of data, where there are any; otherwise `fresh`, `contenders` and `race`."""
         rungs = problem.fidelity is not None and len(problem.fidelity.rungs) > 1
         self.halving = Halving(problem.fidelity) if rungs and problem.fidelity is not None else None
         """Who is measured with a part of the effort first; None where everybody is measured in full."""
@@ -126,14 +136,9 @@ class State:
         """The newest learning curves that came to their end, where hopeless ones are stopped."""
         self.broken: dict[str, str] = {}
         """Candidates in the arena that cannot be scored, and why."""
-        self.watched = watches(problem, self.settings.suspicion)
-        """Whether suspicious candidates are measured again before they count."""
-        self.quarantine: Quarantine | None = None
-        self.confirmed = 0
-        """Replicates and pairs that were in quarantine, all in all, up to the one that is open."""
+        self.suspects = Suspects(problem, self.settings)
         self.gate = Examination(initial.id)
-        self.noise: dict[str | None, list[float | None]] = {}
-        """The compared number of the initial candidate, measured again and again, by row."""
+        self.repeats = Repeats(problem, initial.id, self.rows, self.arena)
         self.noise_found: NoiseMeasured | None = None
         self.checking: CheckStarted | None = None
         self.units = 0
@@ -146,32 +151,12 @@ class State:
         self.paused = False
         """Whether nothing new starts until the user says so; a resume goes on too."""
         self.ended: RunEnded | None = None
-        self._ask_initial(initial.id)
+        self.repeats.ask(self.asks, self.baseline)
 
     def _arena(self, problem: Problem, initial: str) -> Arena:
         budget = self.ledger.budget.evaluations
         total = float("inf") if budget is None else budget
         return Arena.of(problem, initial, self.seed, total, Race(gain=self.settings.smallest_gain))
-
-    def _ask_initial(self, initial: str) -> None:
-        """What is measured before the search: the initial candidate, and some of it again."""
-        if self.arena is not None:
-            self.asks.noise(
-                initial, self.arena.race_set[: REPEATED if self.problem.deterministic else COMPARED], (0, 1)
-            )
-            return
-        for _ in range(self.baseline):
-            self.asks.candidate(initial)
-        if self.problem.deterministic:
-            self.asks.noise(initial, self.rows[:REPEATED], (1,))
-
-    def _repeats(self, started: EvaluationStarted) -> bool:
-        """Whether this is one of the measurements of a row that are compared to see the noise."""
-        if started.candidate != self.history.initial or started.purpose != "search" or started.pair >= 0:
-            return False
-        if self.arena is not None:
-            return started.stage == NOISE
-        return self.problem.deterministic and started.replicate <= 1 and started.example in self.rows[:REPEATED]
 
     @property
     def workers(self) -> int:
@@ -229,10 +214,15 @@ class State:
         """Whether nothing is in flight."""
         return not self.evaluations and not self.proposals
 
+    @property
+    def resting(self) -> bool:
+        """Whether it is paused and what was in flight is finished; a proposer may be half way and wait too."""
+        return self.paused and not self.evaluations and not self.calls
+
     def apply(self, event: Event, time: float) -> None:
         """Fold one event, recorded at `time`."""
         # The time between two sessions is nobody's work, and so is a pause once all that was in flight is finished.
-        if not isinstance(event, RunResumed) and not (self.paused and self.idle):
+        if not isinstance(event, RunResumed) and not self.resting:
             self.ledger.seconds += max(0.0, time - self.last)
             if self.gate.open:
                 self.gate.seconds += max(0.0, time - self.last)
@@ -252,12 +242,15 @@ class State:
 
     def next_ask(self) -> Ask | None:
         """The request to start next; None when nothing is wanted."""
-        if self.quarantine is not None and self.quarantine.wanted and not self.gate.open and self.stop is None:
-            again = self.quarantine.wanted[0]
-            return Ask(again.candidate, again.row, again.replicate, again.pair, "search", CONFIRM)
+        searching = not self.gate.open and self.stop is None
+        if searching and self.looks.wanted:
+            look = self.looks.wanted[0]
+            return Ask(look.candidate, look.example, 0, -1, "search", LOOK, key=f"look {look.proposal} {look.key}")
+        if searching and self.suspects.next is not None:
+            return self.suspects.next
         if self.asks:
             return self.asks.first
-        if self.arena is not None and not self.gate.open and self.stop is None and self.ready:
+        if self.arena is not None and searching and self.ready:
             found = self.arena.next(self.workers)
             if found is not None:
                 candidate, row, replicate = found
@@ -292,6 +285,7 @@ class State:
         self.evaluations.clear()
         self.proposals.clear()
         self.reads.clear()
+        self.steps.clear()
         held = self.gate.held
         self._begin(problem, start)
         self.gate.exams = held  # an exam's number is its name in the account, so none is used twice
@@ -304,9 +298,17 @@ class State:
     def _row_read(self, event: RowRead) -> None:
         self.reads.setdefault(event.proposal, {})[event.example] = event.row
 
+    def _look_asked(self, event: LookAsked) -> None:
+        self.looks.ask(event, self.ledger.evaluations)
+
+    def _tool_ended(self, event: ToolEnded) -> None:
+        self.steps.setdefault(event.proposal, {})[event.conversation, event.turn, event.index] = event
+
     def _proposal_ended(self, event: ProposalEnded) -> None:
         self.proposals.pop(event.id, None)
         self.reads.pop(event.id, None)
+        self.steps.pop(event.id, None)
+        self.looks.forget(event.id)
         self.unchecked.extend((event.id, proposal) for proposal in event.proposals)
         self.barren += 1
         if event.exhausted:
@@ -345,9 +347,10 @@ class State:
     def _evaluation_started(self, event: EvaluationStarted) -> None:
         self.evaluations[event.id] = event
         self.next_evaluation = event.id + 1
-        if event.stage == CONFIRM:
-            if self.quarantine is not None:
-                self.quarantine.wanted.popleft()
+        if event.stage == LOOK:
+            self.looks.begin(event)
+        elif event.stage == CONFIRM:
+            self.suspects.begin()
         elif self.asks:
             self.asks.started()
         elif self.arena is not None and event.example is not None:
@@ -357,8 +360,13 @@ class State:
         started = self.evaluations.pop(event.id, None)
         if started is None:
             return  # of a reader that does not see when the gate's measurements began
-        if self._repeats(started):
-            self._noise_measured(self._measuring.alone(started, event))
+        if started.purpose == "search" and started.stage != CONFIRM:
+            self.looks.measured(started, event)
+            self.traces.measured(started, event)
+        if started.stage == LOOK:
+            return
+        if self.repeats.has(started):
+            self.repeats.add(self._measuring.alone(started, event))
         if started.stage == NOISE and self.arena is None:
             return
         unit = self._measuring.add(started, event)
@@ -391,30 +399,19 @@ class State:
 
     def _confirmed(self, unit: Unit, event: EvaluationEnded) -> None:
         self._count(unit, event)
-        if self.quarantine is not None and unit.replicate in self.quarantine.replicates:
-            self.quarantine.add(unit.candidate, unit.pair, unit.values)
+        self.suspects.add(unit)
 
     def _suspected(self, event: CandidateSuspected) -> None:
-        jumped, problem = 0.0, self.problem
-        held, champion = self.history[event.candidate].held, self.history[self.history.champion].values
-        if held is not None and champion is not None:
-            jumped = problem.objective.gain(problem.compared(held), problem.compared(champion))
-        shortest, longest = (1, 1) if problem.exact else (self.settings.race_shortest, self.settings.race_longest)
-        self.quarantine = Quarantine(event, jumped, self.rows, self.confirmed, shortest, longest)
-
-    def _quarantine_over(self) -> None:
-        if self.quarantine is not None:
-            self.confirmed += len(self.quarantine.replicates)
-        self.quarantine = None
+        self.suspects.suspect(event, self.history, self.rows)
 
     def _cleared(self, event: CandidateCleared) -> None:
-        self._quarantine_over()
-        if self.looks and self.looks[0] == event.candidate and self.history[event.candidate].values is None:
-            self.looks.popleft()
+        self.suspects.over()
+        if self.fresh and self.fresh[0] == event.candidate and self.history[event.candidate].values is None:
+            self.fresh.popleft()
             self.asks.candidate(event.candidate)  # it had no score: it is measured as if for the first time
 
     def _convicted(self, event: CandidateConvicted) -> None:
-        self._quarantine_over()
+        self.suspects.over()
         if self.arena is not None:
             self.broken[event.candidate] = self.history[event.candidate].failure
 
@@ -422,9 +419,9 @@ class State:
         self._tell(unit)
         if unit.candidate == self.history.initial and unit.pair < 0:
             if not self.problem.deterministic:
-                self._noise_measured(replace(unit, example=None))
+                self.repeats.add(replace(unit, example=None))
         elif unit.pair < 0:
-            self.looks.append(unit.candidate)
+            self.fresh.append(unit.candidate)
         race = self.race
         if race is not None and unit.pair in race.numbers:
             race.add(unit.pair, unit.candidate, unit.values)
@@ -439,7 +436,7 @@ class State:
         assert self.halving is not None
         if unit.values is None:
             self.history.partly(unit, None)
-            self.looks.append(unit.candidate)
+            self.fresh.append(unit.candidate)
             return
         cost = -self.problem.objective.sign * self.problem.compared(unit.values)
         self.history.partly(unit, cost)
@@ -451,19 +448,6 @@ class State:
         if score is None:
             self.broken.setdefault(unit.candidate, unit.failure)
         arena.add(unit.candidate, str(unit.example), arena.worst if score is None else score)
-
-    def _failed(self, unit: Unit) -> dict[str, float] | None:
-        """What a row counts with on which a candidate failed: the worst scores, and constraints as they were."""
-        if self.problem.failure is None:
-            return None
-        known = self.history[unit.candidate].values or {}
-        worst = {goal.name: 0.0 if goal.failed is None else goal.failed for goal in self.problem.objectives}
-        values = {**known, **worst}
-        return values if all(name in values for name in self.problem.names) else None
-
-    def _noise_measured(self, unit: Unit) -> None:
-        value = self.problem.compared(unit.values) if unit.values is not None else None
-        self.noise.setdefault(unit.example, []).append(value)
 
     def _noise_told(self, event: NoiseMeasured) -> None:
         self.noise_found = event
@@ -493,8 +477,8 @@ class State:
         if self.race is not None and self.race.challenger == event.candidate:
             self.race = None
             self.asks.urgent.clear()
-        elif self.looks and self.looks[0] == event.candidate:
-            self.looks.popleft()
+        elif self.fresh and self.fresh[0] == event.candidate:
+            self.fresh.popleft()
         else:
             self.contenders.remove(event.candidate)
         if event.decision == "continue":
@@ -526,6 +510,7 @@ class State:
             self.halt = event
         elif self.stop is None:
             self.stop = event
+            self.looks.drop(f"the search is over: {event.detail or event.reason}", self.ledger.evaluations)
 
     def _paused(self, event: RunPaused) -> None:
         self.paused = True
@@ -539,6 +524,7 @@ class State:
     def _ended(self, event: RunEnded) -> None:
         self.ended = event
         self.ledger.closed = True
+        self.looks.drop("the run is over", self.ledger.evaluations)
 
 
 _HANDLERS: dict[type[Event], Any] = {
@@ -546,6 +532,8 @@ _HANDLERS: dict[type[Event], Any] = {
     EpochStarted: State._epoch,
     ProposalStarted: State._proposal_started,
     RowRead: State._row_read,
+    LookAsked: State._look_asked,
+    ToolEnded: State._tool_ended,
     ProposalEnded: State._proposal_ended,
     CandidateAdmitted: State._admitted,
     CandidateRejected: State._rejected,

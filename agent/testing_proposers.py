@@ -15,36 +15,24 @@ import asyncio
 import copy
 import json
 import random
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from agent.decide import decide
 from agent.errors import BudgetExceeded, ConfigError, OutputInvalid
-from agent.evaluation import Output
-from agent.evaluators.function import FunctionEvaluator
 from agent.events import (
     CandidateAdmitted,
     CandidateRejected,
-    EvaluationEnded,
-    EvaluationStarted,
-    Event,
-    ProposalEnded,
-    ProposalStarted,
-    RunStarted,
 )
-from agent.goals import Constraint, Direction, Objective
 from agent.history import History
-from agent.ledger import KINDS
 from agent.llm.structured import Shape
 from agent.llm.types import Completion, ModelRequest
 from agent.parameters import Categorical, Float, Int
-from agent.problem import Problem
 from agent.proposers.base import Ask, Context, Proposal, Proposer, talks
-from agent.settings import Settings
 from agent.space import Candidate, Space
-from agent.state import State
-from agent.testing import PATIENCE, square
+from agent.testing_search import Measure as Measure
+from agent.testing_search import Remembering
+from agent.testing_search import Search as Search
 from agent.texts import Text
 
 
@@ -84,114 +72,6 @@ def adviser(reply: Callable[[ModelRequest], str]) -> Ask:
         return replace(completion, parsed=Shape(request.schema).read(completion))
 
     return ask
-
-
-Measure = Callable[[Candidate], Mapping[str, float] | None]
-"""All numbers of a problem for a candidate; None is a failure."""
-
-
-class Search:
-    """A run in memory: the real decisions, without journal, executor and model gateway.
-
-    Args:
-        proposer: Under test.
-        space: Of the problem.
-        measure: Stands for the evaluator, and is deterministic; gives "value", and "size", which must be at most 1.
-        ask: The model, if any.
-        budget: Evaluations.
-        seed: Of the run.
-        options: The proposer's.
-        direction: Of "value".
-        workers: Candidates that are asked for at once.
-        starts: Points that are measured before the proposer is asked.
-    """
-
-    def __init__(
-        self,
-        proposer: Proposer,
-        space: Space,
-        measure: Measure,
-        *,
-        ask: Ask | None = None,
-        budget: int = 40,
-        seed: int = 0,
-        options: Mapping[str, Any] | None = None,
-        direction: Direction = "minimize",
-        workers: int = 1,
-        starts: Iterable[Mapping[str, Any]] = (),
-    ) -> None:
-        self.proposer = proposer
-        self.measure = measure
-        self.ask = ask
-        problem = Problem(
-            name="search",
-            space=space,
-            evaluator=FunctionEvaluator(f"agent.testing:{square.__name__}", names=("value", "size")),
-            objectives=(Objective("value", direction),),
-            constraints=(Constraint("size", max=1.0),),
-            deterministic=True,
-        )
-        started = RunStarted(
-            run="search",
-            problem=problem.to_json(),
-            fingerprints={},
-            seed=seed,
-            budget={"evaluations": budget},
-            settings=Settings(workers=workers, options=options or {}).to_json(),
-            initial=problem.initial().values_json,
-            starts=[{"values": dict(values), "source": "start"} for values in starts],
-        )
-        self.state = State(started, 0.0)
-        self.events: list[Event] = [started]
-
-    def apply(self, event: Event) -> None:
-        """Record an event."""
-        self.events.append(event)
-        self.state.apply(event, 0.0)
-
-    def run(self) -> State:
-        """To the end of the run."""
-        asyncio.run(asyncio.wait_for(self._run(), PATIENCE))
-        return self.state
-
-    async def _run(self) -> None:
-        while self.state.ended is None:
-            following = decide(self.state)
-            assert following, "the run waits for nothing"
-            for event in following:
-                self.apply(event)
-                if isinstance(event, EvaluationStarted):
-                    self._evaluate(event)
-                elif isinstance(event, ProposalStarted):
-                    await self._propose(event)
-
-    def _evaluate(self, started: EvaluationStarted) -> None:
-        values = self.measure(self.state.history[started.candidate].candidate)
-        output = Output.failed("error", "no value here") if values is None else Output(value={"values": dict(values)})
-        score = None if values is None else {"values": dict(values), "feedback": ""}
-        self.apply(EvaluationEnded(started.id, started.purpose, output.to_json(), score))
-
-    def context(self, decision: int = 1) -> Context:
-        """What the proposer would be given now."""
-        state = self.state
-        return Context(
-            problem=state.problem,
-            history=state.history.freeze(),
-            rng=random.Random(f"{state.seed} {decision}"),
-            ask=self.ask,
-            left={kind: state.ledger.left(kind) for kind in KINDS},
-            decision=decision,
-            memory=copy.deepcopy(state.memory),
-            options=state.settings.options,
-        )
-
-    async def _propose(self, started: ProposalStarted) -> None:
-        context, proposals, error = self.context(started.id), [], ""
-        try:
-            proposals = [proposal.to_json() for proposal in await self.proposer.propose(context, started.n)]
-        except BudgetExceeded as caught:
-            error, context.exhausted = caught.message, True
-        self.apply(ProposalEnded(started.id, proposals, context.rejections, context.memory, error, context.exhausted))
 
 
 SPACES: dict[str, Space] = {
@@ -256,7 +136,9 @@ class _Checked:
         twin = replace(context, memory=copy.deepcopy(context.memory), rejections=[], rng=copy.deepcopy(context.rng))
         proposals = await self._make().propose(context, n)
         assert len(context.rejections) >= len(failed), "nobody is told that the model gave nothing usable"
+        done = _done(context)
         again = await self._make().propose(twin, n)  # a new one, since a proposer keeps nothing to itself
+        assert _done(twin) == done, "a decision that is made again measures or runs something else"
         assert _picture(context.history) == seen, "the history was changed"
         plain = [proposal.to_json() for proposal in proposals]
         assert plain == [proposal.to_json() for proposal in again], "equal contexts gave different proposals"
@@ -286,6 +168,11 @@ def _counted(given: Ask | None) -> tuple[Ask | None, list[Exception]]:
             raise
 
     return (ask if given is not None else None), failed
+
+
+def _done(context: Context) -> int:
+    """Looks and tools of a decision so far."""
+    return context.effects.done if isinstance(context.effects, Remembering) else 0
 
 
 def _picture(history: History) -> str:

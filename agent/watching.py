@@ -11,6 +11,7 @@ from typing import Any
 from agent import curves
 from agent.evaluation import Executor, Failure, Output, Request
 from agent.events import EvaluationStarted
+from agent.looking import LOOK
 from agent.state import State
 
 log = logging.getLogger(__name__)
@@ -25,7 +26,9 @@ def watch(state: State, started: EvaluationStarted) -> Watched | None:
     fidelity = state.problem.fidelity
     if fidelity is None or not fidelity.stop or started.fidelity < 1:
         return None
-    if started.purpose != "search" or started.pair >= 0 or not state.history[started.candidate].number:
+    if started.purpose != "search" or started.pair >= 0 or started.stage == LOOK:
+        return None
+    if not state.history[started.candidate].number:
         return None
     if state.history[started.candidate].number % curves.UNWATCHED == 0:
         return None

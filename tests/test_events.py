@@ -82,6 +82,7 @@ def test_the_names_of_events_are_a_contract() -> None:
         "exam.planned",
         "exam.started",
         "holdout.fixed",
+        "look.asked",
         "noise.measured",
         "proposal.ended",
         "proposal.started",
@@ -97,6 +98,7 @@ def test_the_names_of_events_are_a_contract() -> None:
         "run.resumed",
         "run.started",
         "stop.requested",
+        "tool.ended",
         "verdict.reached",
     ]
 

@@ -15,8 +15,8 @@ import shutil
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +25,13 @@ import click
 from agent import wall
 from agent.cli.jsonlines import JsonLines
 from agent.control.detach import LOG
+from agent.errors import ConfigError
 from agent.journal import GATE, read_all
 from agent.lock import is_locked
 from agent.proposers.base import Context
 from agent.state import State
+from agent.tools.base import Desk, Tool, tool_of
+from agent.tools.base import call as call_tool
 from tests.cli_helpers import Ran, call
 from tests.wall_support import MARK, NAME, Secrets, World
 
@@ -197,19 +200,21 @@ def _written(there: World, world: World) -> str:
 PACKAGES = ("agent.tools", "agent.integrations.mcp", "agent.integrations")
 
 
-def tools() -> Iterator[tuple[str, Callable[..., Any]]]:
+def tools() -> Iterator[tuple[str, Callable[..., Any] | Tool]]:
     """The functions that a model or another program may call: those in tables, and all public async ones."""
     seen = set()
     for package in PACKAGES:
         for module in _modules(package):
             found = dict(inspect.getmembers(module, inspect.iscoroutinefunction))
-            for table in (value for name, value in vars(module).items() if name in ("TABLE", "TOOLS")):
+            listed = (value for name, value in vars(module).items() if name in ("TABLE", "TOOLS"))
+            for table in (value for value in listed if isinstance(value, Mapping)):
                 for name, target in table.items():
                     where, _, attribute = str(target).partition(":")
                     found[name] = getattr(importlib.import_module(where), attribute) if attribute else target
             for name, function in found.items():
-                if not name.startswith("_") and function not in seen and callable(function):
-                    seen.add(function)
+                known = id(function) in seen or name.startswith("_")
+                if not known and (callable(function) or isinstance(function, Tool)):
+                    seen.add(id(function))
                     yield f"{module.__name__}:{name}", function
 
 
@@ -224,10 +229,20 @@ def _modules(package: str) -> Iterator[Any]:
         yield importlib.import_module(f"{package}.{item.name}")
 
 
-async def told(function: Callable[..., Any], world: World, context: Context) -> str:
+async def told(function: Callable[..., Any] | Tool, world: World, context: Context) -> str:
     """All that a tool says when it is called with what it could be called with."""
     said = []
-    for value in (*_values(world), "row1"):
+    values = (*_values(world), "row1", "val.jsonl", "test.jsonl")
+    if isinstance(function, Tool) or next(iter(inspect.signature(function).parameters), "") == "desk":
+        tool = function if isinstance(function, Tool) else tool_of(function)
+        context = replace(context, effects=_Ended(context.effects) if context.effects is not None else None)
+        for value in values if "code" not in tool.schema["properties"] else ("print(history)",):
+            plain, full = _filled(tool.schema, value), _filled(tool.schema, value, every=True)
+            for arguments in [plain] if plain == full else [plain, full]:
+                text, _ = await call_tool(tool, Desk(context, "1.0.0", {"files": ["**"]}), arguments)
+                said.append(text.replace(value, ""))  # what was asked for may be said back
+        return "\n".join(said)
+    for value in values:
         arguments = {}
         for name, parameter in inspect.signature(function).parameters.items():
             if parameter.default is not parameter.empty and name != "run":
@@ -240,6 +255,30 @@ async def told(function: Callable[..., Any], world: World, context: Context) -> 
             assert not isinstance(error, TypeError), f"{function} cannot be called here: teach `_argument`: {error}"
             said.append(repr(error))
     return "\n".join(text if isinstance(text, str) else json.dumps(text, default=repr) for text in said)
+
+
+class _Ended:
+    """What a run that was cut off can do for its proposer: all but measure, which nobody would answer."""
+
+    def __init__(self, inner: Any) -> None:
+        self._inner = inner
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+    async def look(self, *_: Any) -> Any:
+        raise ConfigError("nothing can be measured here")
+
+
+def _filled(schema: Any, value: str, every: bool = False) -> Any:
+    """Arguments that fit a tool's schema: the required ones, or all."""
+    kind = schema.get("type") or next((item.get("type") for item in schema.get("anyOf", ())), None)
+    if kind == "object":
+        fields = schema.get("properties", {})
+        return {n: _filled(part, value) for n, part in fields.items() if every or n in schema.get("required", ())}
+    if kind == "array":
+        return [_filled(schema.get("items", {}), value)]
+    return {"integer": 1, "number": 1.0, "boolean": True}.get(kind, value)
 
 
 def _argument(name: str, annotation: str, value: str, world: World, context: Context) -> Any:

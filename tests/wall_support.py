@@ -62,9 +62,17 @@ options = { candidates = [{ kind = "b" }, { kind = "c" }] }
 """
 
 EVALUATE = """
+from agent import note, op
+
 SKILL = {"a": 0.2, "b": 0.65, "c": 0.97}
 
+@op
+def answer(question, kind):
+    note(f"asked {question}")
+    return question[::-1]
+
 def measure(candidate, row):
+    answer(row["question"], candidate["kind"])
     right = row["easy"] < SKILL[candidate["kind"]]
     # No other row has this score, so that it can be told where it turns up.
     return (0.98 if right else 0.01) + row["number"] * 1.0000007e-5, f"{row['question']}: it was {row['answer']}"

@@ -28,6 +28,7 @@ COMMANDS: dict[str, str] = {
     "stop": "end the process of a run; resume goes on",
     "logs": "the log of a run in the background",
     "show": "a run, one of its candidates, its verdict, or all that its gate found",
+    "trace": "what the program did when a candidate was measured",
     "diff": "what differs between two candidates of a run",
     "events": "the journal of a run",
     "export": "the best candidate as files or JSON, with its status",

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 @click.command(
     "show",
     help="A RUN; with a CANDIDATE (its number or the beginning of its id) or 'verdict', that; with --gate, "
-    "what the gate found and how far it goes; with --front, the Pareto front of several objectives.",
+    "what the gate found and how far it goes; with --front, the Pareto front of several objectives; with --transcript, "
+    "what the models were sent and answered, word for word, in all or in one decision (its number).",
 )
 @run_argument
 @click.argument("what", required=False)
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 )
 @click.option("--gate", "gate", is_flag=True, help="Exams, levels, effects, power and what the search was worth.")
 @click.option("--front", "front", is_flag=True, help="The Pareto front: what no other candidate beats in everything.")
+@click.option("--transcript", "transcript", is_flag=True, help="Every model call, word for word, and every tool call.")
 @click.option("--axes", metavar="A,B", help="With --front --plot: the two objectives to draw (the first two).")
 @click.option(
     "--reference",
@@ -47,6 +49,7 @@ def command(
     everything: bool,
     gate: bool,
     front: bool,
+    transcript: bool,
     axes: str | None,
     reference: tuple[str, ...],
     plot: Path | None,
@@ -54,15 +57,21 @@ def command(
 ) -> None:
     from agent.result import load_result
 
-    if gate and front:
-        raise click.UsageError("--gate and --front are two views; give one of them")
+    if gate + front + transcript > 1:
+        raise click.UsageError("--gate, --front and --transcript are three views; give one of them")
     if plot is not None and not (gate or front):
         raise click.UsageError("--plot draws what --gate or --front shows; give one of them too")
     if axes is not None and not (front and plot is not None):
         raise click.UsageError("--axes chooses what --front --plot FILE draws; give both")
     if reference and not front:
         raise click.UsageError("--reference belongs to --front; give both")
-    result = load_result(locate(run, runs))
+    folder = locate(run, runs)
+    if transcript:
+        from agent.cli.transcript import show as tell
+
+        tell(folder, what, as_json)
+        return
+    result = load_result(folder)
     if front:
         from agent.cli.front import show
 

@@ -15,6 +15,7 @@ from agent.events import (
     Event,
     ExamDecided,
     ExamStarted,
+    LookAsked,
     NoiseMeasured,
     ProposalEnded,
     RaceDecided,
@@ -114,6 +115,8 @@ class Words:
             return f"  … model call failed, again in {event.wait:.0f} s: {event.error}", "yellow"
         if isinstance(event, CandidateRejected) and not (self._few and event.proposal):
             return f"  - not measured [{event.source}]: {event.reason}", "dim"
+        if isinstance(event, LookAsked) and (event.check or event.refused) and not self._few:
+            return f"  - no look at {event.candidate[:8]}: {event.check or event.refused}", "dim"
         if isinstance(event, RunPaused):
             return "paused: nothing new starts until truegain resume", "yellow"
         if isinstance(event, RunContinued):

@@ -186,9 +186,7 @@ class Task:
             if name in values and not (-math.inf if low is None else low) <= values[name] <= (
                 math.inf if high is None else high
             ):
-                raise Suspicious(
-                    f"{name} is {values[name]:.12g}, beyond its bounds {low} to {high}: impossible"
-                )
+                raise Suspicious(f"{name} is {values[name]:.12g}, beyond its bounds {low} to {high}: impossible")
         return dict(values)
 
     def variants(self, given: Any, seed: int) -> list[Any]:

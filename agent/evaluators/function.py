@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -133,8 +134,23 @@ class FunctionEvaluator:
         return name in declared or (name != "partial" and "request" in declared)
 
     async def produce(self, request: Request, partial: Callable[[Any], None]) -> Output:
-        """The output's value is `{"values": {name: number}, "feedback": words}`."""
+        """The output's value is `{"values": {name: number}, "feedback": words}`.
 
+        A program that uses `agent.trace` runs under `record` and `use(candidate)`; the output has its trace, a
+        failed one too.
+        """
+        try:
+            self.load()
+        except (Exception, SystemExit) as error:
+            return Output(failure=failure_of(error))
+        tracing = sys.modules.get("agent.trace")
+        if tracing is None:
+            return await self._produced(request, partial)
+        with tracing.record() as run, tracing.use(request.candidate):
+            output = await self._produced(request, partial)
+        return replace(output, trace=tracing.kept(run))
+
+    async def _produced(self, request: Request, partial: Callable[[Any], None]) -> Output:
         def report(value: Any) -> None:
             partial(_partial(value, self.names))
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import importlib
 import random
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -21,9 +21,14 @@ from agent.space import Candidate
 
 if TYPE_CHECKING:
     from agent.llm.types import Completion, ModelRequest
+    from agent.looking import Look
+    from agent.spans import Trace
 
 Read = Callable[[str], Awaitable[Any]]
 """The content of a row of train, by its id."""
+
+Work = Callable[[str], Awaitable[tuple[str, bool]]]
+"""Runs a tool, given the key of its call: the answer as text, and whether it failed."""
 
 Ask = Callable[["ModelRequest"], Awaitable["Completion"]]
 """One model call in the proposer's role, validated when the request has a schema. Raises OutputInvalid
@@ -88,6 +93,27 @@ class RowView:
     measured: bool
 
 
+class Effects(Protocol):
+    """What a run does for a proposer that works in steps; `Context` has the same for everybody."""
+
+    async def trace(self, candidate: str, example: str | None) -> tuple[Trace, str | None] | None: ...
+
+    async def look(self, candidate: Candidate, examples: list[str], key: str) -> Look: ...
+
+    async def consult(self, request: ModelRequest, role: str, key: str) -> Completion: ...
+
+    async def step(
+        self,
+        conversation: str,
+        turn: int,
+        index: int,
+        name: str,
+        arguments: Mapping[str, Any] | None,
+        work: Work,
+        reads: Callable[[], list[str]],
+    ) -> tuple[str, bool, list[str]]: ...
+
+
 @dataclass
 class Context:
     """What a proposer may read and use.
@@ -103,6 +129,7 @@ class Context:
         options: The user's options for this proposer.
         reader: Gives rows of train; None when the problem has none. Use `read`, which keeps account.
         reads: Ids of the rows that were read so far, in order.
+        effects: The run; None where a proposer is driven without one.
     """
 
     problem: Problem
@@ -118,6 +145,9 @@ class Context:
     """Set it when nothing is left to propose, now or later."""
     reader: Read | None = None
     reads: list[str] = field(default_factory=list)
+    effects: Effects | None = None
+    clusters: Mapping[str, str] = field(default_factory=dict)
+    """What rows of train belong to, by their ids; rows that stand alone are not in it."""
 
     async def read(self, example: str) -> RowView:
         """A row of train, with what the champion scored on it.
@@ -139,6 +169,101 @@ class Context:
         rows = self.history[self.history.champion].rows
         score, feedback = rows.get(example, (None, ""))
         return RowView(example, row, score, feedback, example in rows)
+
+    async def trace(self, candidate: str, example: str | None = None) -> Trace | None:
+        """What a traced program did with a candidate, in the search's newest measurement of it before this decision.
+
+        The measurement's row counts as read.
+
+        Args:
+            candidate: Its id.
+            example: Only of this row; None for any.
+
+        Returns:
+            None where nothing was traced.
+        """
+        found = await self.effects.trace(candidate, example) if self.effects is not None else None
+        if found is None:
+            return None
+        trace, row = found
+        self._reads([row] if row is not None else [])
+        return trace
+
+    async def look(self, values: Mapping[str, Any], examples: Sequence[str] = (), *, key: str) -> Look:
+        """Measure values now. It is charged as any measurement of the search, and compared with nothing.
+
+        The rows count as read. Asked again in this decision under its key, also after a kill, it gives what is there.
+        On a deterministic problem what is known of the values on a row is taken and costs nothing.
+
+        Args:
+            values: A value for every parameter.
+            examples: Rows of train; without any, all that a candidate is measured on as a whole, where candidates
+                are not measured row by row.
+            key: Names the look in this decision.
+
+        Raises:
+            BudgetExceeded: The search's share does not have it; nothing was measured.
+            ConfigError: There is no such row, a check refuses the values, or nothing can be measured here.
+            ValueError: The values are not of the space; says why.
+        """
+        candidate = self.problem.space.candidate(values)
+        rows = list(dict.fromkeys(examples))
+        known = {item.id for item in self.problem.split("train")}
+        foreign = next((row for row in rows if row not in known), None)
+        if foreign is not None:
+            raise ConfigError(f"there is no row {foreign!r} to measure", hint="take ids of rows of train")
+        if self.problem.by_rows and not rows:
+            raise ConfigError("a look names the rows that it measures", hint="take ids of rows of train")
+        if self.effects is None:
+            raise ConfigError("nothing can be measured here", hint="look in a run")
+        found = await self.effects.look(candidate, rows, key)
+        self._reads([row.example for row in found.rows if row.example is not None])
+        return found
+
+    async def consult(self, request: ModelRequest, *, role: str, key: str) -> Completion:
+        """A model call in another role, such as critic; in the proposer's own where that role has no model.
+
+        Args:
+            request: What to say; a reply to one with a schema is validated.
+            role: propose, task, judge or critic.
+            key: Names the asker in this decision; n equal requests under one key are n samples.
+
+        Raises:
+            OutputInvalid, BudgetExceeded, ProviderError: As for `ask`.
+            ConfigError: The run has no model.
+        """
+        if self.effects is not None:
+            return await self.effects.consult(request, role, key)
+        if self.ask is None:
+            raise ConfigError("this run has no model to ask", hint="name one with --model provider:model")
+        return await self.ask(request)
+
+    async def step(
+        self, conversation: str, turn: int, index: int, name: str, arguments: Mapping[str, Any] | None, work: Work
+    ) -> tuple[str, bool]:
+        """A tool call, which is run once: its answer is journalled, and given again after a kill and in a replay.
+
+        Args:
+            conversation: Name of the conversation, without dots.
+            turn: Its turn in the conversation.
+            index: Its place among the calls of the turn.
+            name: Of the tool.
+            arguments: As the model gave them; None when they were no JSON object.
+            work: Runs the tool. It is given "conversation.turn.index", the beginning of the key of every look and
+                every consultation that it makes.
+
+        Returns:
+            The answer, and whether it says that the tool failed.
+        """
+        if self.effects is None:
+            return await work(f"{conversation}.{turn}.{index}")
+        given = (conversation, turn, index, name, arguments, work)
+        text, error, rows = await self.effects.step(*given, lambda: list(self.reads))
+        self._reads(rows)
+        return text, error
+
+    def _reads(self, rows: Iterable[str]) -> None:
+        self.reads.extend(row for row in rows if row not in self.reads)
 
     def finished(self, proposal: Proposal) -> dict[str, Any]:
         """A proposal as it is journalled: with all rows that were read in this decision."""
@@ -213,6 +338,7 @@ def numeric(problem: Problem, proposer: str) -> tuple[str, ...]:
 
 TABLE: dict[str, str] = {
     "default": "agent.proposers.portfolio:Portfolio",
+    "agentic": "agent.proposers.agentic:Agentic",
     "catcma": "agent.proposers.catcma:CatCMA",
     "cmaes": "agent.proposers.cmaes:CMAES",
     "coordinate": "agent.proposers.coordinate:Coordinate",
@@ -224,8 +350,10 @@ TABLE: dict[str, str] = {
     "llambo": "agent.proposers.llambo:LLAMBO",
     "nsga2": "agent.proposers.nsga2:NSGA2",
     "opro": "agent.proposers.opro:OPRO",
+    "optoprime": "agent.proposers.optoprime:OptoPrime",
     "parego": "agent.proposers.parego:ParEGO",
     "random": "agent.proposers.random:Random",
+    "textgrad": "agent.proposers.textgrad:TextGrad",
     "portfolio": "agent.proposers.portfolio:Portfolio",
     "tpe": "agent.proposers.tpe:TPE",
     "trust": "agent.proposers.gp:TrustRegion",

@@ -22,6 +22,7 @@ from agent.events import (
 )
 from agent.gate.quarantine import CONFIRM
 from agent.journal import Entry
+from agent.looking import LOOK
 from agent.standings import Tally
 from agent.state import State
 
@@ -186,6 +187,9 @@ class Tape:
         started = self._open.pop(event.id, None)
         if started is None or started.audience == "gate" or (started.audience == "report" and self.rows == "none"):
             return
+        if started.stage == LOOK:
+            return  # a proposer's own, which is no score of the candidate
+        event = replace(event, output={name: value for name, value in event.output.items() if name != "trace"})
         found = Measured(started, event)
         if started.audience == "report" and self.rows == "scores":
             found = found.masked(self._places.setdefault(started.example, len(self._places) + 1))

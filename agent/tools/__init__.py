@@ -1,1 +1,1 @@
-"""The tools that the LLM may call, one file per tool. None yet: they come with the proposer that calls them."""
+"""The tools that the LLM may call, one file per tool."""

@@ -1,0 +1,57 @@
+"""Suspects in the state of a run: who is in quarantine, and what is measured for it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from agent.asks import Ask
+from agent.events import CandidateSuspected
+from agent.gate.quarantine import CONFIRM, Quarantine, watches
+from agent.history import History, Unit
+from agent.problem import Problem
+from agent.settings import Settings
+
+
+class Suspects:
+    """The fold over what is suspicious, and what came of it."""
+
+    def __init__(self, problem: Problem, settings: Settings) -> None:
+        self._problem, self._settings = problem, settings
+        self.watched = watches(problem, settings.suspicion)
+        """Whether suspicious candidates are measured again before they count."""
+        self.quarantine: Quarantine | None = None
+        self._confirmed = 0
+        """Replicates and pairs that were in quarantine, all in all, up to the one that is open."""
+
+    @property
+    def next(self) -> Ask | None:
+        """What is to be measured for the quarantine that is open."""
+        if self.quarantine is None or not self.quarantine.wanted:
+            return None
+        again = self.quarantine.wanted[0]
+        return Ask(again.candidate, again.row, again.replicate, again.pair, "search", CONFIRM)
+
+    def begin(self) -> None:
+        """That was started."""
+        if self.quarantine is not None:
+            self.quarantine.wanted.popleft()
+
+    def add(self, unit: Unit) -> None:
+        """It was measured."""
+        if self.quarantine is not None and unit.replicate in self.quarantine.replicates:
+            self.quarantine.add(unit.candidate, unit.pair, unit.values)
+
+    def suspect(self, event: CandidateSuspected, history: History, rows: Sequence[str | None]) -> None:
+        """A candidate is kept aside."""
+        jumped, problem, settings = 0.0, self._problem, self._settings
+        held, champion = history[event.candidate].held, history[history.champion].values
+        if held is not None and champion is not None:
+            jumped = problem.objective.gain(problem.compared(held), problem.compared(champion))
+        shortest, longest = (1, 1) if problem.exact else (settings.race_shortest, settings.race_longest)
+        self.quarantine = Quarantine(event, jumped, rows, self._confirmed, shortest, longest)
+
+    def over(self) -> None:
+        """It was cleared or convicted."""
+        if self.quarantine is not None:
+            self._confirmed += len(self.quarantine.replicates)
+        self.quarantine = None
