@@ -15,6 +15,7 @@ from agent.errors import BudgetExceeded, ConfigError
 from agent.events import LookAsked, ToolEnded
 from agent.looking import Look, LookRow, Opened, mean
 from agent.moments import Moment
+from agent.proposers.base import Effects
 from agent.redact import redact
 from agent.space import Candidate
 from agent.spans import Trace
@@ -38,6 +39,10 @@ class Doing:
     def __init__(self, run: Run, proposal: int, moment: Moment) -> None:
         self._run, self._proposal = run, proposal
         self._traces, self._before = moment.traces, moment.ended
+
+    def effects(self) -> Effects:
+        """What the proposer is given of it: functions, since this knows the run, and the run what the gate keeps."""
+        return Effects(self.trace, self.look, self.consult, self.step)
 
     async def trace(self, candidate: str, example: str | None) -> tuple[Trace, str | None] | None:
         """The trace of a candidate's newest measurement that had ended at the decision, and its row."""

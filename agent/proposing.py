@@ -29,18 +29,18 @@ async def propose(run: Run, started: ProposalStarted, moment: Moment) -> None:
     Raises:
         StoreError: The journal cannot be written.
     """
-    effects = Doing(run, started.id, moment)
+    doing = Doing(run, started.id, moment)
     context = Context(
         problem=run.state.problem,
         history=moment.history,
         rng=random.Random(int(digest([run.state.seed, "proposal", started.id]), 16)),
-        ask=effects.ask if run.llm is not None else None,
+        ask=doing.ask if run.llm is not None else None,
         left=moment.left,
         decision=started.id,
         memory=copy.deepcopy(moment.memory),  # a proposer may change its memory in place; the journal's stays
         options=run.state.settings.options,
         reader=_reader(run, started.id) if run.state.problem.by_rows else None,
-        effects=effects,
+        effects=doing.effects(),
         clusters={item.id: item.cluster for item in run.problem.split("train") if item.cluster},
     )
     moment_memory = moment.memory

@@ -93,25 +93,20 @@ class RowView:
     measured: bool
 
 
-class Effects(Protocol):
-    """What a run does for a proposer that works in steps; `Context` has the same for everybody."""
+@dataclass(frozen=True, slots=True)
+class Effects:
+    """What a run does for a proposer that works in steps, as functions: nothing else of the run can be reached.
 
-    async def trace(self, candidate: str, example: str | None) -> tuple[Trace, str | None] | None: ...
+    `Context` has the same for everybody; see there.
+    """
 
-    async def look(self, candidate: Candidate, examples: list[str], key: str) -> Look: ...
-
-    async def consult(self, request: ModelRequest, role: str, key: str) -> Completion: ...
-
-    async def step(
-        self,
-        conversation: str,
-        turn: int,
-        index: int,
-        name: str,
-        arguments: Mapping[str, Any] | None,
-        work: Work,
-        reads: Callable[[], list[str]],
-    ) -> tuple[str, bool, list[str]]: ...
+    trace: Callable[[str, str | None], Awaitable[tuple[Trace, str | None] | None]]
+    look: Callable[[Candidate, list[str], str], Awaitable[Look]]
+    consult: Callable[[ModelRequest, str, str], Awaitable[Completion]]
+    step: Callable[
+        [str, int, int, str, Mapping[str, Any] | None, Work, Callable[[], list[str]]],
+        Awaitable[tuple[str, bool, list[str]]],
+    ]
 
 
 @dataclass
