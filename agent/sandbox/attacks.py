@@ -7,15 +7,12 @@ does no lasting harm where nothing stops it: its bombs are bounded, its victims 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 from agent.sandbox.types import Caps
 
 ALWAYS = ("process",)
 FILES = ("uid", "landlock", "bubblewrap")
-
-
 LONG = Caps(seconds=20, memory_mb=128)
 SHORT = Caps(seconds=0.7, memory_mb=256)
 
@@ -379,21 +376,24 @@ def solve(x):
         "write 300 MB to files that no folder shows any more",
         Caps(seconds=20, memory_mb=256, disk_mb=32),
     ),
+    Attack(
+        "files in flight",
+        """
+import array, os, socket, time
+
+def solve(x):
+    ours, theirs = socket.socketpair()
+    for number in range(8):
+        file = os.open("f", os.O_RDWR | os.O_CREAT, 0o600)
+        os.unlink("f")
+        ours.sendmsg([b"x"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [file]))])
+        os.write(file, bytes(10 * 2**20))
+        os.close(file)
+    time.sleep(0.6)  # so that whoever looks has looked
+    return "80 MB"
+""",
+        ("seccomp",),
+        "fill the disk with files that only a message between its two processes holds",
+        Caps(seconds=20, memory_mb=256, disk_mb=32, processes=2),
+    ),
 )
-
-
-def stoppers(attack: Attack, layers: Iterable[str], root: bool) -> tuple[str, ...]:
-    """Those of the layers that stop an attack, each by itself.
-
-    Args:
-        attack: Which.
-        layers: Those that are on.
-        root: Whether we are root.
-    """
-    on = set(layers)
-    found = [name for name in attack.stoppers if name in on]
-    if attack.name == "environment read" and root:
-        found.insert(0, "process")  # it has lost root's capabilities, and without them cannot look into our processes
-    if attack.name == "fork bomb" and root and "uid" not in on and "rlimits" in found:
-        found.remove("rlimits")  # the limit on processes does not hold for root
-    return tuple(found)

@@ -13,13 +13,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from agent.sandbox.attacks import ATTACKS, Attack, stoppers
+from agent.sandbox.attacks import ATTACKS, Attack
 from agent.sandbox.pool import Sandbox
 from agent.sandbox.types import Caps, Job, Result
 
@@ -195,6 +195,23 @@ async def drill(
         return outcomes, honest, sandbox.layers
 
 
+def stoppers(attack: Attack, layers: Iterable[str], root: bool) -> tuple[str, ...]:
+    """Those of the layers that stop an attack, each by itself.
+
+    Args:
+        attack: Which.
+        layers: Those that are on.
+        root: Whether we are root.
+    """
+    on = set(layers)
+    found = [name for name in attack.stoppers if name in on]
+    if attack.name == "environment read" and root:
+        found.insert(0, "process")  # it has lost root's capabilities, and without them cannot look into our processes
+    if attack.name == "fork bomb" and root and "uid" not in on and "rlimits" in found:
+        found.remove("rlimits")  # the limit on processes does not hold for root
+    return tuple(found)
+
+
 async def _honest(sandbox: Sandbox) -> bool:
     """Whether an honest candidate gets the score that it deserves."""
     result = await sandbox.run(Job({"honest.py": HONEST.encode()}, "honest:solve", [10, 1000], Caps(seconds=120)))
@@ -225,6 +242,8 @@ def _got(attack: Attack, result: Result, scene: Scene) -> str:
     if len(result.log) > 2 * attack.caps.log_chars:
         return "it flooded the log"
     if attack.name in ("disk full", "deleted files") and result.status == "timeout":
+        return "it filled the disk"
+    if attack.name == "files in flight" and result.status == "ok":
         return "it filled the disk"
     return ""
 

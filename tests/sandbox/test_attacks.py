@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from sandbox_helpers import AS_ROOT, ON, ROOT, USER, linux_only, needs, needs_root
 
-from agent.sandbox.attacks import ALWAYS, ATTACKS, stoppers
-from agent.sandbox.drill import Outcome, drill
+from agent.sandbox.attacks import ALWAYS, ATTACKS
+from agent.sandbox.drill import Outcome, drill, stoppers
 from agent.sandbox.layers import NAMES, UIDS
 from tests.cli_helpers import cli, environment
 

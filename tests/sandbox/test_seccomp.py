@@ -20,6 +20,7 @@ CALLS = {  # from the kernel's tables: x86-64, aarch64
     "semop": (65, 193), "semctl": (66, 191), "semtimedop": (220, 192), "msgsnd": (69, 189), "msgrcv": (70, 188),
     "msgctl": (71, 187), "mq_unlink": (241, 181), "inotify_init1": (294, 26), "fcntl": (72, 25), "ioctl": (16, 29),
     "fallocate": (285, 47), "sendmsg": (46, 211), "sendmmsg": (307, 269),
+    "sync": (162, 81), "syncfs": (306, 267), "flock": (73, 32),
     "fchmodat": (268, 53), "fchownat": (260, 54), "unheard of": (900, 900), "x32's": (0x40000000, 0x40000000),
 }  # fmt: skip
 THREAD = 0x3D0F00
@@ -56,11 +57,12 @@ def test_the_filter(machine: str, single: bool) -> None:
     assert {answer(name) for name in ("read", "openat", "mmap", "futex", "fcntl", "ioctl")} == {ALLOW}
     for name in ("socket", "ptrace", "mount", "unshare", "bpf", "memfd_create", "connect", "bind", "inotify_init1"):
         assert answer(name) == EPERM, name
+    assert {answer(name) for name in ("sendmsg", "sendmmsg", "sync", "syncfs")} == {EPERM}
+    assert answer("flock") == ERRNO, "nothing happens, and it seems to work"
     for name in CALLS:
         if name.startswith(("shm", "sem", "msg", "mq_")):
             assert answer(name) == EPERM, name
     assert answer("fallocate") == ERRNO | errno.EOPNOTSUPP
-    assert answer("sendmsg") == answer("sendmmsg") == (EPERM if single else ALLOW)
     for name in ("clone3", "io_uring_setup", "unheard of", "x32's"):
         assert answer(name) == ENOSYS, name
     assert answer("read", arch=0x40000003) == KILL  # i386, whose 198 is another call
@@ -86,7 +88,11 @@ def test_a_socket_is_a_connected_pair_and_nothing_has_another_owner(machine: str
         for kind in (2, 3, 5):  # SOCK_DGRAM, SOCK_RAW, SOCK_SEQPACKET
             assert answer("socketpair", 1, kind | flags) == EPERM
     assert answer("socketpair", 30, 1) == EPERM  # AF_TIPC
-    for command in range(20):  # 8, 10, 15: F_SETOWN, F_SETSIG, F_SETOWN_EX
-        assert answer("fcntl", 3, command) == (EPERM if command in (8, 10, 15) else ALLOW), command
-    for request in range(0x8900, 0x8905):  # FIOSETOWN, SIOCSPGRP
-        assert answer("ioctl", 3, request) == (EPERM if request in (0x8901, 0x8902) else ALLOW), hex(request)
+    refused = {8, 10, 15, 1024, 1026, 1036, 1038}  # owners and signals; F_SETLEASE, F_NOTIFY, hints on writing
+    for command in (*range(40), *range(1020, 1040)):
+        expected = ERRNO if command in (6, 7, 37, 38) else EPERM if command in refused else ALLOW  # the first are locks
+        assert answer("fcntl", 3, command) == expected, command
+    for request in (0x8901, 0x8902, 0x40086602, 0x40046602, 0x401C5820, 0x40087602):
+        assert answer("ioctl", 3, request) == EPERM, hex(request)
+    for request in (0x5401, 0x541B, 0x80086601, 0x8900, 0x8903):  # TCGETS, FIONREAD, FS_IOC_GETFLAGS
+        assert answer("ioctl", 3, request) == ALLOW, hex(request)
