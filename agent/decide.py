@@ -143,7 +143,8 @@ def _quarantined(state: State) -> Event | None:
         return CandidateCleared(suspect.suspect, found.reason, found.evidence)
     if found.decision == "drop":
         return CandidateConvicted(suspect.suspect, found.reason, found.evidence)
-    if state.stop is not None and not state.evaluations:
+    paid = suspect.again and state.ledger.left("evaluations") >= 1
+    if state.stop is not None and not state.evaluations and not paid:
         return CandidateConvicted(suspect.suspect, "the search ended before it was measured again")
     return None
 

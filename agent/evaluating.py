@@ -10,6 +10,7 @@ from agent import watching
 from agent.evaluation import Failure, Request
 from agent.events import EvaluationEnded, EvaluationStarted
 from agent.gate.quarantine import CONFIRM, refuse_impossible
+from agent.history import AGAIN
 from agent.looking import LOOK
 
 if TYPE_CHECKING:
@@ -54,7 +55,11 @@ async def evaluate(run: Run, started: EvaluationStarted) -> None:
 def _stage(run: Run, started: EvaluationStarted) -> str:
     """An evaluator with stages of its own says which one a purpose gets; it is never told the purpose itself."""
     stage_for = getattr(run.problem.evaluator, "stage_for", None)
-    return started.stage if stage_for is None or started.stage == CONFIRM else str(stage_for(started.purpose))
+    if started.stage == CONFIRM:
+        return CONFIRM
+    if stage_for is not None:
+        return str(stage_for(started.purpose))
+    return "full" if started.stage == AGAIN else started.stage
 
 
 async def refusal(run: Run, candidate: Candidate) -> Refusal | None:

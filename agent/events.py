@@ -390,7 +390,8 @@ class CandidateSuspected(Event):
     Args:
         candidate: Its id.
         champion: What it is measured against on fresh seeds; "" where it had no score and is measured alone.
-        reason: "jump", "internals", "bound", "variant" or "canary"; see `agent.gate.suspicion`.
+        reason: "jump", "internals", "bound", "variant" or "canary", see `agent.gate.suspicion`; or "again": nothing
+            speaks against it, and at the end what is to be claimed as exact is measured once more.
         evidence: What was seen, one sentence for people.
         rows: Rows of data on which both are measured; empty where a candidate is measured as a whole.
     """

@@ -33,6 +33,8 @@ values). failed: has no value."""
 BLOCK = 128
 """Trials that are copied together when one of them changes while somebody holds an older view."""
 
+AGAIN = "again"
+"""Reason to measure a program once more that nothing speaks against: what is claimed as exact is measured twice."""
 SUSPICIOUS = "suspicious: "
 """How the failure of a candidate begins that is more likely a trick than a mistake."""
 
@@ -355,19 +357,28 @@ class History:
             self._decided(event)
         elif isinstance(event, CandidateSuspected):
             trial = self[event.candidate]
+            if event.reason == AGAIN:
+                return  # nothing speaks against it
             words = f"{SUSPICIOUS}{event.evidence}"
             self._put(
                 replace(trial, state="suspected", suspicion="suspected", values=None, held=trial.values, failure=words)
             )
         elif isinstance(event, CandidateCleared):
             trial = self[event.candidate]
+            if trial.state != "suspected":
+                return
             state: TrialState = "queued" if trial.held is None else "measured"
             word = "forgiven" if trial.held is None else "cleared"
             self._put(replace(trial, state=state, suspicion=word, values=trial.held, held=None, failure="", sign=""))
         elif isinstance(event, CandidateConvicted):
             trial = self[event.candidate]
-            words = f"{trial.failure}; {event.reason}"
-            self._put(replace(trial, state="failed", suspicion="convicted", held=None, count=0, rows={}, failure=words))
+            words = f"{trial.failure or SUSPICIOUS.strip()}; {event.reason}".replace(":; ", ": ")
+            gone = replace(trial, state="failed", suspicion="convicted", values=None, held=None, count=0, rows={})
+            self._put(replace(gone, failure=words))
+            if self.champion == trial.id:  # it was the check at the end: the next best one is what there is
+                self._put(replace(gone, failure=words, reason=words))
+                self.champion = self.ranked(1)[0].id if self.ranked(1) else self.initial
+                self._put(replace(self[self.champion], state="champion"))
 
     def _reject(self, rejection: dict[str, Any]) -> None:
         self.rejections.append(rejection)

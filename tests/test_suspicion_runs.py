@@ -30,7 +30,7 @@ from agent.events import (
 from agent.gate.quarantine import CONFIRM
 from agent.gate.suspicion import newly_internal
 from agent.goals import Objective
-from agent.history import History, Unit
+from agent.history import AGAIN, History, Unit
 from agent.journal import Journal
 from agent.ledger import Budget
 from agent.problem import Example, Problem
@@ -135,9 +135,11 @@ async def events(folder: Path, chosen: Session) -> tuple[Result, list[Event]]:
 
 
 def told(all_events: Sequence[Event]) -> list[str]:
-    """What became of suspects: the kinds of events, with the decisions of the race."""
+    """What became of suspects: the kinds of events. Who is only measured once more at the end is none."""
     kinds = ("candidate.suspected", "candidate.cleared", "candidate.convicted")
-    return [event.type.removeprefix("candidate.") for event in all_events if event.type in kinds]
+    mine = [event for event in all_events if event.type in kinds]
+    last = next((place for place, event in enumerate(mine) if getattr(event, "reason", "") == AGAIN), len(mine))
+    return [event.type.removeprefix("candidate.") for event in mine[:last]]
 
 
 def again(all_events: Sequence[Event]) -> list[EvaluationStarted]:
@@ -287,6 +289,33 @@ async def test_another_answer_to_other_words_that_comes_once_is_forgiven_once(tm
     assert result.trials[1].state == "failed" and result.best["program"] == program(0.55)
 
 
+async def test_what_is_claimed_as_exact_was_measured_twice(tmp_path: Path) -> None:
+    result, found = await events(tmp_path / "run", world([program(0.6), program(0.7)]))
+    first, *_, last = [e for e in found if isinstance(e, EvaluationStarted) and e.candidate == result.best.id]
+    assert result.status == "exact" and last.stage == AGAIN and (first.seed, first.example) == (last.seed, last.example)
+    assert result.trials[2].count == 1 and result.trials[2].suspicion == "", "it makes up no score"
+
+
+@pytest.mark.parametrize("evaluations", [4, 5, 40])
+async def test_luck_that_lasts_a_while_is_no_gain_either(tmp_path: Path, evaluations: int) -> None:
+    """Programs that answer by the clock: two runs in a row agree, and one at the end does not."""
+
+    def measure(candidate: Mapping[str, Any], request: Request) -> float:
+        calls[candidate["program"]] = calls.get(candidate["program"], 0) + 1
+        late = calls[candidate["program"]] > 1 and "clock" in candidate["program"]
+        return 0.1 if late else worth(candidate, request)
+
+    calls: dict[str, int] = {}
+    tricks = [program(value, more="clock = 1\n") for value in (0.9, 0.8)]
+    made = world([*tricks, program(0.6)], evaluations, problem(measure))
+    result, _ = await events(tmp_path / "run", made)
+    assert result.spent["evaluations"] <= evaluations
+    assert result.status == ("exact" if evaluations == 40 else "initial")
+    if evaluations == 40:
+        assert result.best["program"] == program(0.6)
+        assert "it scored 0.9 and later 0.1" in result.trials[1].reason
+
+
 async def test_in_the_noise_the_race_in_pairs_decides(tmp_path: Path) -> None:
     chosen = problem(noisy, deterministic=False)
     result, found = await events(tmp_path / "run", world([*USUAL, program(9.0, 0.4), program(5.0, 5.0)], chosen=chosen))
@@ -319,11 +348,11 @@ async def test_on_rows_it_is_raced_again_on_the_rows_of_its_race(tmp_path: Path,
         assert trial.reason.startswith("suspicious: it names gc"), trial.reason
 
 
-@pytest.mark.parametrize("evaluations", [11, 12, 13])
+@pytest.mark.parametrize("evaluations", [12, 13, 14])
 async def test_without_budget_for_a_second_look_it_does_not_count(tmp_path: Path, evaluations: int) -> None:
     result, found = await events(tmp_path / "run", world([*USUAL, program(90.0, 80.0)], evaluations))
-    assert result.spent["evaluations"] <= evaluations and len(again(found)) == min(2, evaluations - 10)
-    if evaluations == 11:
+    assert result.spent["evaluations"] <= evaluations and len(again(found)) == min(2, evaluations - 11)
+    if evaluations == 12:
         assert told(found) == ["suspected", "convicted"] and result.status == "initial"
         assert "the search ended before it was measured again" in result.trials[8].reason
     else:

@@ -27,7 +27,7 @@ from agent.events import (
     RunStarted,
     StopRequested,
 )
-from agent.history import SUSPICIOUS
+from agent.history import AGAIN, SUSPICIOUS
 from agent.ledger import plural
 from agent.proposers.base import load, talks
 from agent.texts import Code
@@ -104,8 +104,12 @@ class Words:
                 return f"  ✗ dropped #{trial.number} [{trial.source}] {what}: {event.reason}", "dim"
         if isinstance(event, CandidateSuspected):
             trial = history[event.candidate]
+            if event.reason == AGAIN:
+                return f"  · #{trial.number} is measured once more: {event.evidence}", "dim"
             return f"  ? suspicious #{trial.number} [{trial.source}], measured again: {event.evidence}", "yellow"
         if isinstance(event, CandidateCleared):
+            if event.candidate in state.suspects.sure:
+                return f"  · {event.reason}", "dim"
             return f"  · not suspicious any more #{history[event.candidate].number}: {event.reason}", ""
         if isinstance(event, ProposalEnded):
             notes = [f"  ! {item['source']}: {item['reason']}" for item in event.rejections]

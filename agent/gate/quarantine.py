@@ -13,12 +13,14 @@ from agent.gate import race
 from agent.gate.pairs import Pairs
 from agent.gate.race import Race, Ruling
 from agent.gate.suspicion import Suspicion, beyond_bound, jump, newly_internal, programs_of
-from agent.history import History, Trial
+from agent.history import AGAIN, History, Trial
 from agent.problem import Problem
 from agent.texts import Code
 
 CONFIRM = "confirm"
 """Stage of its measurements; an evaluator of programs has other inputs for it."""
+SECOND = (CONFIRM, AGAIN)
+"""Stages of measurements that make up no score."""
 FIRST = 1_000_000
 """Number of the first replicate and pair in quarantine; no other measurement has such a high one, nor its seed."""
 KEPT = 0.5
@@ -46,6 +48,7 @@ class Quarantine:
         first: Replicates and pairs that were in quarantine before.
         shortest: Pairs before it is cleared, on a noisy problem without rows.
         longest: Pairs at which the majority decides there.
+        held: What the suspect scored.
     """
 
     def __init__(
@@ -56,7 +59,9 @@ class Quarantine:
         first: int,
         shortest: int,
         longest: int,
+        held: Mapping[str, float] | None = None,
     ) -> None:
+        self._held = held
         self.suspect, self.champion, self.reason = event.candidate, event.champion, event.reason
         self._jumped = jumped
         self._rows = list(rows)
@@ -77,6 +82,11 @@ class Quarantine:
     def replicates(self) -> range:
         """Replicates that are its own."""
         return range(self.pairs.first, self.pairs.first + max(1, self.pairs.asked))
+
+    @property
+    def again(self) -> bool:
+        """Whether nothing speaks against it."""
+        return self.reason == AGAIN
 
     def _pair(self, rows: Sequence[str | None]) -> None:
         number = self.pairs.first + self.pairs.asked
@@ -109,6 +119,8 @@ class Quarantine:
         if not self.champion:
             if not self._alone:
                 return Ruling("continue", "")
+            if self.again:
+                return self._same(problem)
             if self._alone[0] is None:
                 return Ruling("drop", "failed again on fresh inputs")
             return Ruling("promote", "measured on fresh inputs without a sign of it")
@@ -118,6 +130,15 @@ class Quarantine:
             return Ruling("drop", "failed when it was measured again")
         found = self._exact(problem) if problem.exact else self.pairs.update(problem)
         return self._as_large(found) if found.decision == "promote" and self.reason == "jump" else found
+
+    def _same(self, problem: Problem) -> Ruling:
+        now, then = self._alone[0], self._held
+        if now == then:
+            return Ruling("promote", "the same once more")
+        if now is None or then is None:
+            return Ruling("drop", "failed when it was measured again")
+        new, old = problem.compared(now), problem.compared(then)
+        return Ruling("drop", f"measuring is deterministic, and it scored {old:.6g} and later {new:.6g}")
 
     def _exact(self, problem: Problem) -> Ruling:
         if not self.pairs.complete:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from agent.changes import counted_lines, line_diffs
-from agent.gate.quarantine import CONFIRM
+from agent.gate.quarantine import CONFIRM, SECOND
 from agent.report.tape import Measured, Tape
 from agent.space import Change, Space
 from agent.texts import Code
@@ -88,7 +88,7 @@ class Shown:
     Args:
         example: The row, or None.
         replicate: Counts repeats.
-        purpose: "search", "report", or "confirm" of a suspect that was measured again.
+        purpose: "search", "report", or "confirm" of one that was measured again before it counts.
         value: The compared number; None when it failed.
         failure: Why it failed, or "".
         texts: By what they are: output, feedback, log, failure detail, partial results.
@@ -252,7 +252,7 @@ def _shown(tape: Tape, seen: list[Measured], allowance: Allowance) -> list[Shown
         Shown(
             example=item.started.example,
             replicate=item.started.replicate,
-            purpose=CONFIRM if item.started.stage == CONFIRM else item.started.purpose,
+            purpose=CONFIRM if item.started.stage in SECOND else item.started.purpose,
             seconds=float(item.ended.output.get("seconds", 0.0)),
             value=_compared(tape, item),
             failure=allowance.text(item.failure),

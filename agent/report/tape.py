@@ -20,7 +20,7 @@ from agent.events import (
     RaceDecided,
     RunStarted,
 )
-from agent.gate.quarantine import CONFIRM
+from agent.gate.quarantine import SECOND
 from agent.journal import Entry
 from agent.looking import LOOK
 from agent.standings import Tally
@@ -79,7 +79,7 @@ class Measured:
     @property
     def full(self) -> bool:
         """Whether it says what the candidate is worth: all of the effort, and on the usual inputs."""
-        return self.started.fidelity == 1 and self.started.stage != CONFIRM
+        return self.started.fidelity == 1 and self.started.stage not in SECOND
 
     @property
     def failure(self) -> str:
