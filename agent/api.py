@@ -87,7 +87,7 @@ def make_session(
     rows = _dataset(data)
     known = Space.of(space)
     if task(evaluate):
-        known = fenced(known, where, own_source(evaluate, where))
+        known = fenced(known, where, *own_source(evaluate, where))
         programs = evaluate if isinstance(evaluate, Programs) else Programs(evaluate)
         made = programs.evaluator(known, where, names, exclusive, deterministic)
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import inspect
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -178,7 +179,7 @@ def fenced(space: Space, folder: Path, own: Collection[str], imported: Collectio
     for name, item in space.items():
         if not isinstance(item, Code) or not item.tree or item.default is not None:
             continue
-        kept = [Own(pattern) for path in own for pattern in (path, f"{path}/**")]
+        kept = [Own(pattern) for path in map(glob.escape, own) for pattern in (path, f"{path}/**")]
         out[name] = replace(item, protected=(*item.protected, *kept))
         try:
             found = set(trees.find(folder, item.files, out[name].protected))
@@ -201,27 +202,37 @@ def own_files(parsed: ProblemConfig, path: Path) -> tuple[set[str], set[str]]:
     """
     folder, chosen = path.parent.resolve(), parsed.evaluator
     own, imported = {path.name}, set()
-    for target in filter(None, (chosen.code, chosen.function, *parsed.gate.checks)):
+    by_name = [name for name in (parsed.proposer.name, chosen.sandbox.kind) if ":" in (name or "")]
+    for target in filter(None, (chosen.code, chosen.function, *parsed.gate.checks, *by_name)):
         module = parse_target(target)[0]
         found = sources(module, folder)
         own |= _inside(folder, [found[module]] if module in found else [])
         imported |= _inside(folder, found.values())
     named = [*(chosen.pytest.tests if chosen.pytest else ()), *(chosen.pytest.confirm if chosen.pytest else ())]
     named += chosen.command or []
+    if chosen.pytest is not None:
+        from agent.evaluators.pytest_suite import CONFIGURES
+
+        named += CONFIGURES
     if parsed.rows is not None:
         named += filter(None, (parsed.rows.file, parsed.rows.train, parsed.rows.val, parsed.rows.test))
     own |= _inside(folder, (folder / name for name in named if name))
     return own, imported - own
 
 
-def own_source(value: Any, folder: Path) -> set[str]:
-    """The file of a task that was given to `optimize`, where it lies in the folder."""
+def own_source(value: Any, folder: Path) -> tuple[set[str], set[str]]:
+    """The file of a task that was given to `optimize`, and the modules that it imports, of those in the folder."""
     made = value.task if isinstance(value, Programs) else value
     if isinstance(made, str):
-        found = sources(parse_target(made)[0], folder)
-        return _inside(folder, found.values())
-    file = inspect.getsourcefile(made if isinstance(made, type) else type(made))
-    return _inside(folder, [Path(file)] if file else [])
+        module, file = parse_target(made)[0], None
+    else:
+        kind = made if isinstance(made, type) else type(made)
+        module, file = kind.__module__, inspect.getsourcefile(kind)
+    found = sources(module, folder) if module != "__main__" else {}
+    if file is not None and module == "__main__":
+        found = {name: path for name, path in sources(Path(file).stem, folder).items() if path.name.endswith(".py")}
+    own = _inside(folder, [file] if file is not None else [found[module]] if module in found else [])
+    return own, _inside(folder, found.values()) - own
 
 
 def _inside(folder: Path, files: Any) -> set[str]:

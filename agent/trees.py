@@ -25,6 +25,8 @@ def bad_path(path: object) -> str:
         return f"the path {path!r} has characters that are not allowed"
     if "\\" in path or ":" in path or path.startswith(("/", "~")):
         return f"the path {path!r} is not relative, with /"
+    if "__pycache__" in path.split("/"):
+        return f"the path {path} is where Python keeps what it compiled"
     if any(part in ("", ".", "..") or part != part.strip() or part.endswith(".") for part in path.split("/")):
         return f"the path {path!r} has an empty part, . or .."
     return ""
@@ -105,8 +107,11 @@ def find(folder: Path, patterns: Sequence[str], protected: Sequence[str]) -> lis
         path = file.relative_to(root).as_posix()
         if not matches(path, patterns) or matches(path, protected):
             continue
-        if file.is_symlink() and not file.resolve().is_relative_to(root):
+        real = file.resolve()
+        if not real.is_relative_to(root):
             raise ValueError(f"{path} is a link that leaves the folder")
+        if real != file and matches(real.relative_to(root).as_posix(), protected):
+            raise ValueError(f"{path} is a link to what may not change")
         if file.is_file():
             out.append(path)
         elif not file.is_dir():

@@ -105,6 +105,32 @@ def test_a_pattern_that_protects_nothing_is_a_mistake(tmp_path: Path) -> None:
         load(problem(tmp_path, protected='["pkg/confg.py"]'))
 
 
+def test_nor_by_another_name(tmp_path: Path) -> None:
+    for link in ("alias.py", "pkg/alias.py"):
+        place = problem(tmp_path, files='["**"]', protected='["answers.py"]')
+        (place / link).symlink_to(place / "task.py")
+        with pytest.raises(ConfigError, match="a link to what may not change"):
+            load(place)
+        (place / link).unlink()
+
+
+def test_names_with_brackets_are_names(tmp_path: Path) -> None:
+    place = problem(tmp_path, files='["**"]', protected='["answers.py"]')
+    (place / "rows[1].jsonl").write_text('{"x": 1, "answer": "secret"}\n' * 3)
+    with (place / "problem.toml").open("a") as file:
+        file.write('[data]\nfile = "rows[1].jsonl"\ntarget = "suite"\n')
+    assert "rows[1].jsonl" not in load(place).problem.initial()["program"]
+
+
+def test_a_proposer_of_the_problems_own_is_no_part_of_the_program(tmp_path: Path) -> None:
+    place = problem(tmp_path, files='["**"]', protected='["answers.py"]')
+    (place / "mine.py").write_text("class Mine: ...\n")
+    assert "mine.py" in load(place).problem.initial()["program"]
+    with (place / "problem.toml").open("a") as file:
+        file.write('[proposer]\nname = "mine:Mine"\n')
+    assert "mine.py" not in load(place).problem.initial()["program"]
+
+
 def test_links_to_nothing_are_told(tmp_path: Path) -> None:
     (tmp_path / "pkg").mkdir()
     (tmp_path / "pkg" / "odd.py").symlink_to("gone.py")
@@ -178,6 +204,21 @@ def test_a_class_of_this_session_alone_works_too(tmp_path: Path) -> None:
     given = {"space": SPACE, "objectives": "maximize", "deterministic": True, "model": None, "folder": tmp_path}
     result = optimize(Here, budget=9, options={"proposer": f"{__name__}:Better"}, **given)
     assert result.status == "exact"
+
+
+def test_what_a_task_imports_is_kept_from_programs_in_python_too(tmp_path: Path) -> None:
+    import sys
+
+    (tmp_path / "answers_of_it.py").write_text("SECRET = 42\n")
+    (tmp_path / "task_of_it.py").write_text("from answers_of_it import SECRET\n" + TASK.split("\n\n", 1)[1])
+    (tmp_path / "lib.py").write_text("def solve(x):\n    return x\n")
+    sys.path.append(str(tmp_path))
+    try:
+        import task_of_it  # type: ignore[import-not-found]
+    finally:
+        sys.path.remove(str(tmp_path))
+    with pytest.raises(ConfigError, match=r"takes in answers_of_it\.py, which the evaluator imports"):
+        make_session(task_of_it.Task, space={"p": Code(files=("*.py",), entry="lib:solve")}, folder=tmp_path)
 
 
 def test_what_is_wrong_with_a_task_is_said_before_anything_runs(tmp_path: Path) -> None:

@@ -64,7 +64,7 @@ class CodeEvaluator:
         exclusive: Whether nothing else of ours may compute while it measures.
         initial: The initial candidate's values, where it is measured beside each candidate.
         repeat: Run every program twice, and take no score of one that answers differently the second time; for problems
-            that are declared deterministic. With `timing` a program is run again anyway.
+            that are declared deterministic.
     """
 
     blocking = True
@@ -91,7 +91,7 @@ class CodeEvaluator:
         self.timing = Timing(**(timing or {}))
         self.exclusive = exclusive or self.timing.cost == "seconds"
         self.initial = dict(initial) if initial is not None and self.timing.against == "initial" else None
-        self.repeat = repeat and self.timing.cost is None
+        self.repeat = repeat
         self._task: Task | None = None
         self._passed: OrderedDict[str, None] = OrderedDict()
 

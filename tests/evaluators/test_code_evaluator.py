@@ -331,6 +331,8 @@ def test_a_program_that_rolls_dice_has_no_score_where_the_problem_is_determinist
     dice = "import os\ndef solve(x): return x * x + os.urandom(1)[0] / 256"
     task = made(tmp_path, TASK, repeat=True)
     assert "differently each time" in failed(produce(task, dice), "invalid")
+    once = made(tmp_path, TASK, repeat=True, timing={"cost": "seconds", "repeats": 1})
+    assert "differently each time" in failed(produce(once, dice), "invalid")
     assert values(produce(task, "def solve(x): return x * x")) == {"score": 1.0}
 
 
