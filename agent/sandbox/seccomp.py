@@ -1,12 +1,11 @@
 """Seccomp: a process gives up system calls. A small filter made by hand, so that no package is needed.
 
 Refused: the network, every socket but a connected pair, and messages on it that hold open files; the
-attributes of files, watching and holding them;
-other processes (trace, read, signal, change their limits), new namespaces and mounts, the kernel's own
-machinery, and memory that would outlive the process. A job of one process may not start another. clone3
-answers "no such call", because its flags lie in memory where a filter cannot look; the C library then
-falls back to clone. fallocate answers as a file system that cannot: the C library then writes, at the
-disk's pace.
+attributes of files, watching and holding them; other processes (trace, read, signal, change their
+limits), new namespaces and mounts, the kernel's own machinery, and memory that would outlive the process.
+A job of one process may not start another. clone3 answers "no such call", because its flags lie in memory
+where a filter cannot look; the C library then falls back to clone. fallocate answers as a file system that
+cannot: the C library then writes, at the disk's pace.
 
 Source: Linux kernel documentation, "Seccomp BPF (SECure COMPuting with filters)"; numbers from the
 kernel's tables syscall_64.tbl (x86-64) and unistd.h (generic, aarch64).

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import math
 import os
-import re
 import signal
 import socket
 import sys
@@ -22,7 +22,7 @@ from agent.sandbox import bubblewrap, cgroups, codec, layers, reach
 from agent.sandbox.channel import Channel, Closed, Failure
 from agent.sandbox.types import Job, Result, Usage
 from agent.sandbox.workspace import WorkerFolder
-from agent.sandbox.zygote import descendants, parent
+from agent.sandbox.zygote import cpu_seconds, descendants, parent, peak_mb
 
 ZYGOTE = Path(__file__).with_name("zygote.py")
 START_SECONDS = 60.0
@@ -30,6 +30,8 @@ END_SECONDS = 15.0
 """How long the zygote may take to start, and to clear up after a candidate; then it is given up."""
 PRINTED_BYTES = 16 * 2**20
 WATCH_SECONDS = 0.25
+READ_AT_ONCE_BYTES = 16 * 2**10
+"""An answer up to this size is read in a millisecond or two, which a thread is not worth."""
 PYTHON_FLAGS = ("-P", "-s", "-B")
 
 
@@ -306,13 +308,13 @@ class Worker:
             watch.ready = time.monotonic()
             watch.load_seconds = watch.ready - greeted
             for at, data in enumerate(inputs):  # noqa: B007
-                before, cpu = time.monotonic(), _cpu_seconds(pid)
+                before, cpu = time.monotonic(), cpu_seconds(pid)
                 answer = await self._within(job.caps.seconds, until, channel.ask(data))
-                seconds, now = time.monotonic() - before, _cpu_seconds(pid)
+                seconds, now = time.monotonic() - before, cpu_seconds(pid)
                 spent = None if now is None or cpu is None else now - cpu
-                watch.usages.append(Usage(seconds, spent, _peak_mb(pid)))
+                watch.usages.append(Usage(seconds, spent, peak_mb(pid)))
                 try:
-                    outputs.append(codec.decode(answer, job.finite))
+                    outputs.append(await self._decoded(answer, job.finite, until))
                 except ValueError as error:
                     raise Failure("invalid", str(error)) from None
             return Result("ok", tuple(outputs))
@@ -322,6 +324,12 @@ class Worker:
             return Result("timeout", message=str(error) or "it did not start", failed_input=at)
         except Closed:
             return Result("crash", failed_input=at)
+
+    async def _decoded(self, answer: bytes, finite: bool, until: float) -> Any:
+        """The output; others go on while a large one is read, in the time of the job whose it is."""
+        if len(answer) <= READ_AT_ONCE_BYTES:
+            return codec.decode(answer, finite)
+        return await self._within(math.inf, until, asyncio.to_thread(codec.decode, answer, finite))
 
     async def _within(self, seconds: float, until: float, answer: Any) -> Any:
         left = until - time.monotonic()
@@ -372,25 +380,6 @@ class Worker:
             self._folder.close()
             if self._user is not None:
                 self._user.release()
-
-
-def _cpu_seconds(pid: int | None) -> float | None:
-    """Processor time of another process so far: its clock, as the C library numbers it."""
-    if pid is None:
-        return None
-    try:
-        return time.clock_gettime(~pid << 3 | 2)
-    except OSError:
-        return None
-
-
-def _peak_mb(pid: int | None) -> float | None:
-    if pid is None:
-        return None
-    with contextlib.suppress(OSError), open(f"/proc/{pid}/status", "rb", buffering=0) as file:
-        found = re.search(rb"VmHWM:\s*(\d+)", file.read(4096))
-        return int(found[1]) / 1024 if found else None
-    return None
 
 
 def _signal_name(number: int) -> str:

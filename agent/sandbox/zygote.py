@@ -21,6 +21,7 @@ import gc
 import importlib
 import json
 import os
+import re
 import select
 import signal
 import socket
@@ -290,6 +291,26 @@ def parent(pid: int) -> int | None:
     """A process's parent; None when it has ended."""
     with contextlib.suppress(OSError), open(f"/proc/{pid}/stat", "rb") as file:
         return int(file.read().rpartition(b")")[2].split()[1])  # its own name may hold anything
+    return None
+
+
+def cpu_seconds(pid: int | None) -> float | None:
+    """Processor time of another process so far: its clock, as the C library numbers it."""
+    if pid is None:
+        return None
+    try:
+        return time.clock_gettime(~pid << 3 | 2)
+    except OSError:
+        return None
+
+
+def peak_mb(pid: int | None) -> float | None:
+    """Another process's largest resident size so far, in MiB; None where the system does not tell."""
+    if pid is None:
+        return None
+    with contextlib.suppress(OSError), open(f"/proc/{pid}/status", "rb", buffering=0) as file:
+        found = re.search(rb"VmHWM:\s*(\d+)", file.read(4096))
+        return int(found[1]) / 1024 if found else None
     return None
 
 

@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import struct
+import time
 import tracemalloc
 import warnings
 from typing import Any
@@ -15,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.sandbox.codec import decode, encode
+from agent.sandbox.codec import ARRAYS, NODES, decode, encode
 
 NUMBERS = st.integers(-(2**70), 2**70) | st.floats(allow_nan=False, allow_infinity=False)
 KEYS = st.text(max_size=4) | st.just("$npy")
@@ -116,6 +117,50 @@ def test_the_same_array_may_be_sent_twice() -> None:
     one, beside = decode(encode([array, {"$$": array}]))
     two = beside["$$"]
     assert one.tolist() == two.tolist() == [0, 1, 2] and one is not two
+
+
+ONE = npy("{'descr': '|i1', 'fortran_order': False, 'shape': (1,), }", b"1")
+
+
+def test_an_array_that_the_value_does_not_name_is_refused() -> None:
+    assert decode(framed(b'{"$npy":0}', ONE)).tolist() == [49]
+    for data in (framed(b"[]", ONE), framed(b'{"$npy":0}', ONE, ONE), framed(b'{"$npy":0}', ONE, b"not even one")):
+        with pytest.raises(ValueError, match="stands nowhere"):
+            decode(data)
+
+
+def test_values_and_arrays_from_an_enemy_are_counted_before_they_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    many = b"[" + b",".join([b'{"$npy":%d}' % n for n in range(ARRAYS)]) + b"]"
+    assert len(decode(framed(many, *[ONE] * ARRAYS))) == ARRAYS
+    lists = [[]] * (NODES // 2 - 1)
+    commas = "," * (2 * NODES) + '\\",'
+    assert decode(encode(lists)) == lists and decode(encode({"[,": commas})) == {"[,": commas}
+    wide, crowd = encode([[]] * (NODES + 1)), framed(many, *[ONE] * (ARRAYS + 1))
+    assert len(decode(wide, trusted=True)) == NODES + 1, "our own inputs may be as large as they are"
+    monkeypatch.setattr(json, "loads", lambda *_, **__: pytest.fail("it was read"))
+    for data, what in (
+        (wide, "values"),
+        (encode(dict.fromkeys(map(str, range(NODES + 1)))), "values"),
+        (crowd, "arrays"),
+    ):
+        with pytest.raises(ValueError, match=f"more than [0-9,]+ {what}"):
+            decode(data)
+
+
+@pytest.mark.parametrize("text", [b'"\\"' * 10**6, b'"' * 10**6 + b"," * 10**6, b'"' + b"\\" * (2 * 10**6)])
+def test_hostile_quotes_are_gone_through_once(text: bytes) -> None:
+    started = time.process_time()
+    with pytest.raises(ValueError):
+        decode(framed(b"," * NODES + b",," + text))
+    assert time.process_time() - started < 10, "and not once for each"
+
+
+@pytest.mark.parametrize("shape", ["1" * 900 + "x", "1, " * 300 + "x", "-" * 900 + "1"])
+def test_hostile_headers_are_refused_at_once(shape: str) -> None:
+    started = time.process_time()
+    with pytest.raises(ValueError, match="header"):
+        decode(framed(b'{"$npy":0}', npy("{'descr': '<f8', 'fortran_order': False, 'shape': (" + shape)))
+    assert time.process_time() - started < 5
 
 
 DEEP = {"lists": b"[" * 400 + b"]" * 400, "mappings": b'{"":' * 300 + b"1" + b"}" * 300, "empty": b"[]"}

@@ -7,14 +7,16 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from sandbox_helpers import ON, PATIENT, eventually, job, linux_only, needs, needs_root, processes
 
 from agent.errors import ConfigError, PrerequisiteError
-from agent.sandbox import layers, pool
+from agent.sandbox import codec, layers, pool
 from agent.sandbox.pool import Sandbox
 from agent.sandbox.types import Caps, Job
 
@@ -279,3 +281,29 @@ def test_a_home_and_a_project_are_not_pythons_own(tmp_path: Path, monkeypatch: p
     paths = layers.python_paths()
     assert {str(place / name) for place in (home, project) for name in ("bin", "lib")} < set(paths)
     assert not {str(home), str(project), str(tmp_path)} & set(paths)
+
+
+async def test_large_answers_are_read_in_the_time_of_their_job_and_beside_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    read, began, go = codec.decode, threading.Event(), threading.Event()
+
+    def slow(data: bytes, *more: Any) -> Any:
+        if len(data) > 10**6:
+            began.set()
+            assert go.wait(60)
+        return read(data, *more)
+
+    monkeypatch.setattr(codec, "decode", slow)
+    source = "def solve(x):\n    return 'x' * x\n"
+    async with Sandbox(workers=2, unsafe=True) as sandbox:
+        large = asyncio.ensure_future(sandbox.run(job(source, 2 * 10**6, caps=Caps(seconds=60, job_seconds=5))))
+        try:
+            while not began.is_set() and not large.done():
+                await asyncio.sleep(0.01)
+            result = await sandbox.run(job(source, 3))
+            assert result.outputs == ("xxx",) and not large.done(), "another one is served meanwhile"
+            late = await large
+        finally:
+            go.set()
+    assert (late.status, late.message) == ("timeout", "the job took longer than allowed")
