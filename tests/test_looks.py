@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -11,15 +12,19 @@ from typing import Any
 import pytest
 
 from agent.errors import AgentError, BudgetExceeded
+from agent.evaluators.function import FunctionEvaluator
 from agent.events import Event, StopRequested
 from agent.gate.checks import Check
 from agent.goals import Objective
 from agent.ledger import Budget
+from agent.llm.scripted import Scripted
 from agent.loop import Run
 from agent.problem import Example, Problem
 from agent.proposers.base import Context, Proposal
 from agent.replay import replay
 from agent.result import load_result
+from agent.space import Space
+from agent.texts import Code
 from tests.row_support import ACCURACY, answered, rows
 from tests.row_support import problem as problem_on
 from tests.row_support import run as run_on
@@ -118,6 +123,37 @@ async def test_what_is_known_costs_nothing(tmp_path: Path) -> None:
     assert first == second and side == by_side
     assert stages(tmp_path / "run").count("look") == 2, "0.2 and 0.4 once each, and the champion not at all"
     assert len(events(tmp_path / "run", "look.asked")) == 5
+    assert await replays(tmp_path / "run")
+
+
+def program(candidate: Any, example: Any) -> tuple[float, str]:
+    return float(len(candidate["code"])), f"row {example['number']} went so"
+
+
+@pytest.mark.parametrize("refused", [False, True])
+async def test_a_program_that_was_measured_is_no_duplicate_of_itself(tmp_path: Path, refused: bool) -> None:
+    """OptoPrime looks at the champion on the rows of a suite, whose results are known."""
+    asked: list[str] = []
+
+    def reply(request: Any) -> str:
+        asked.append(request.messages[0].text)
+        return json.dumps({"reasoning": "", "changes": {"code": f"def run():\n    return {len(asked)}\n"}})
+
+    given = Problem(
+        name="suite",
+        space=Space({"code": Code("def run():\n    return None\n", entry="run")}),
+        evaluator=FunctionEvaluator(program, names=("value",)),
+        objectives=(Objective("value"),),
+        deterministic=True,
+        data=tuple(replace(row, split="train") for row in rows(4)),
+    )
+    no = [Check("no", lambda candidate, _: "never" if "None" in str(candidate["code"]) else "")] if refused else []
+    made = session(problem=given, proposer="optoprime", model=Scripted(reply), budget=Budget(evaluations=40), checks=no)
+    await made.run(tmp_path / "run")
+    assert asked and ("row row-" in asked[0]) == (not refused)
+    assert not [event.error for event in events(tmp_path / "run", "proposal.ended") if event.error]
+    (first, *_) = events(tmp_path / "run", "look.asked")
+    assert first.check == ("no: never" if refused else "")
     assert await replays(tmp_path / "run")
 
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from agent.errors import BudgetExceeded, ConfigError
 from agent.history import Trial
 from agent.llm.estimate import text_bound
 from agent.proposers import cards
@@ -96,7 +97,10 @@ async def _known(context: Context, trial: Trial, most: int, trace: bool) -> list
     if not known:
         return []
     drawn = context.rng.sample(known, min(len(known), LOOKED_AT * most))
-    found = await context.look(trial.candidate, drawn, key="rows")
+    try:
+        found = await context.look(trial.candidate, drawn, key="rows")
+    except (BudgetExceeded, ConfigError):
+        return []  # the rest of the evidence does without
     objective = context.problem.objective
     scores = {row.example: None if row.values is None else row.values[objective.name] for row in found.rows}
     order = sorted(found.rows, key=lambda row: _merit(scores[row.example], objective.sign))[:most]

@@ -21,6 +21,7 @@ from agent.journal import read_all
 from agent.problem import Problem
 from agent.proposers.base import Context, Proposal
 from agent.result import load_result, write_best
+from agent.space import Candidate
 from agent.texts import Code
 from tests.evaluators import code_helpers
 
@@ -187,7 +188,8 @@ def test_a_check_remembers_what_the_history_says() -> None:
 
     class Trial:
         def __init__(self, number: int, text: str) -> None:
-            self.number, self.candidate = number, {"t": text}
+            self.number, self.candidate = number, Candidate({"t": text})
+            self.id = self.candidate.id
 
     def key(candidate: Mapping[str, Any]) -> str:
         if candidate["t"] == "broken":
@@ -197,8 +199,9 @@ def test_a_check_remembers_what_the_history_says() -> None:
     asked = Duplicates(key, "it is")
     past = History([Trial(0, "a"), Trial(1, "broken"), Trial(2, "B"), Trial(3, "b")])
     context = CheckContext(history=past)  # type: ignore[arg-type]
-    assert asked({"t": "A"}, context) == "it is candidate 0" and asked({"t": "b"}, context) == "it is candidate 2"
-    assert asked({"t": "c"}, context) == "" and asked({"t": "a"}, CheckContext()) == "it is candidate 0"
+    assert asked({"t": "A"}, context) == "it is candidate 0" and asked({"t": "bB"}, context) == ""
+    assert asked({"t": "c"}, context) == "" and asked({"t": "A"}, CheckContext()) == "it is candidate 0"
+    assert all(asked({"t": text}, context) == "" for text in "aBb"), "what is known may be looked at again"
     past.extend([Trial(4, "c"), Trial(5, "d")])
     assert asked({"t": "C"}, context) == "it is candidate 4" and asked({"t": "D"}, context) == "it is candidate 5"
 
