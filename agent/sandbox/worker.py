@@ -22,7 +22,7 @@ from agent.sandbox import bubblewrap, cgroups, codec, layers, reach
 from agent.sandbox.channel import Channel, Closed, Failure
 from agent.sandbox.types import Job, Result, Usage
 from agent.sandbox.workspace import WorkerFolder
-from agent.sandbox.zygote import cpu_seconds, descendants, parent, peak_mb
+from agent.sandbox.zygote import cpu_seconds, descendants, memory_kills, parent, peak_mb
 
 ZYGOTE = Path(__file__).with_name("zygote.py")
 START_SECONDS = 60.0
@@ -223,6 +223,7 @@ class Worker:
             finally:
                 channel.theirs.close()
                 os.close(write)
+            kills = memory_kills()
             watching = asyncio.ensure_future(self._watch(caps.disk_mb, watch))
             talking = asyncio.ensure_future(self._talk(job, inputs, files, work, channel, watch, started + total))
             try:
@@ -235,13 +236,15 @@ class Worker:
             drain.rest()
             starved = self._group is not None and self._group.killed()  # asked each time: the next is not to blame
             result = self._judged(result, end, watch, cpu, channel.extra(), starved)
+            if result.status == "crash" and end["signal"] == signal.SIGKILL and memory_kills() > kills:
+                raise Lost("the machine ran out of memory, and the kernel killed the candidate")
         finally:
             drain.close()
             channel.close()
         return replace(
             result,
             log=watch.log.text(),
-            usage=Usage(time.monotonic() - started, end["cpu"], end["peak"]),
+            usage=Usage(time.monotonic() - started, *((end["cpu"], end["peak"]) if _alone(job) else ())),
             usages=tuple(watch.usages),
             layers=self._on,
             start_seconds=None if watch.ready is None else watch.ready - started,
@@ -303,16 +306,17 @@ class Worker:
             async with asyncio.timeout(START_SECONDS):
                 pid = await channel.greeted(json.dumps(load).encode())
             watch.greeted, watch.zygote = True, parent(pid) if pid else None
+            measured = pid if _alone(job) else None
             greeted = time.monotonic()
             await self._within(job.caps.seconds, until, channel.loaded())
             watch.ready = time.monotonic()
             watch.load_seconds = watch.ready - greeted
             for at, data in enumerate(inputs):  # noqa: B007
-                before, cpu = time.monotonic(), cpu_seconds(pid)
+                before, cpu = time.monotonic(), cpu_seconds(measured)
                 answer = await self._within(job.caps.seconds, until, channel.ask(data))
-                seconds, now = time.monotonic() - before, cpu_seconds(pid)
+                seconds, now = time.monotonic() - before, cpu_seconds(measured)
                 spent = None if now is None or cpu is None else now - cpu
-                watch.usages.append(Usage(seconds, spent, peak_mb(pid)))
+                watch.usages.append(Usage(seconds, spent, peak_mb(measured)))
                 try:
                     outputs.append(await self._decoded(answer, job.finite, until))
                 except ValueError as error:
@@ -380,6 +384,11 @@ class Worker:
             self._folder.close()
             if self._user is not None:
                 self._user.release()
+
+
+def _alone(job: Job) -> bool:
+    """Whether all the work is done in the process that answers: only then is it known what it takes."""
+    return isinstance(job.entry, str) and job.caps.processes == 1
 
 
 def _signal_name(number: int) -> str:

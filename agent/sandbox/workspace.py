@@ -10,6 +10,7 @@ import shutil
 import stat
 import subprocess
 import tempfile
+import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from agent.errors import ConfigError
 
 PREFIX = "truegain-sandbox-"
 YOUNG = "truegain-new-sandbox-"
+CHILDHOOD_SECONDS = 3600.0
+"""A folder has its lock and its name after milliseconds; with neither after this, its maker was killed."""
 MOST_FILES = 10_000
 
 
@@ -29,7 +32,8 @@ class Workspace:
     """
 
     def __init__(self, shared: bool) -> None:
-        for old in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
+        place = Path(tempfile.gettempdir())
+        for old in (*place.glob(f"{PREFIX}*"), *place.glob(f"{YOUNG}*")):
             with contextlib.suppress(OSError):
                 _remove_dead(old)
         young = Path(tempfile.mkdtemp(prefix=YOUNG)).resolve()
@@ -57,8 +61,14 @@ def _remove_dead(folder: Path) -> None:
     """
     place = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     try:
-        if os.fstat(place).st_uid != os.geteuid():
+        found = os.fstat(place)
+        if found.st_uid != os.geteuid():
             return
+        if folder.name.startswith(YOUNG):
+            if time.time() - found.st_mtime < CHILDHOOD_SECONDS:
+                return  # somebody is about to lock it
+            if not os.listdir(place):
+                return os.rmdir(folder)
         lock = os.open("lock", os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW, dir_fd=place)
         try:
             if stat.S_ISREG(os.fstat(lock).st_mode):
@@ -118,7 +128,7 @@ class WorkerFolder:
             pids: Processes that may hold files open which have no name any more.
         """
         try:
-            size = nameless(pids, os.stat(self.work).st_dev, disk_mb * 2**20 // 4)
+            size = nameless(pids, os.stat(self.work).st_dev, disk_mb * 2**20)
         except PermissionError:
             return "it hid its open files"
         count = 0
@@ -175,38 +185,68 @@ def _fill(own: str, files: Mapping[str, bytes]) -> None:
         os.chmod(folder, 0o555)
 
 
-def nameless(pids: Iterable[int], device: int, mapped: int) -> int:
+def nameless(pids: Iterable[int], device: int, unseen: int) -> int:
     """Bytes of the files that have no name, but that processes hold open or in their memory.
 
     Args:
         pids: The processes.
         device: Where the files lie.
-        mapped: What a file counts that is only in memory: nobody tells its size.
+        unseen: What a file counts that is only in memory, where we may not ask for its size.
 
     Raises:
         PermissionError: A process of our own user does not let us look.
     """
     held: dict[int, int] = {}
-    only_mapped: set[int] = set()
+    mapped: dict[int, int] = {}
     for pid in pids:
+        tasks: list[str] = []
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            tasks = os.listdir(f"/proc/{pid}/task")
         try:
-            for task in os.listdir(f"/proc/{pid}/task"):  # a thread may have a table of files of its own
-                for name in os.listdir(f"/proc/{pid}/task/{task}/fd"):
-                    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-                        found = os.stat(f"/proc/{pid}/task/{task}/fd/{name}")
-                        if not found.st_nlink and found.st_dev == device:
-                            held[found.st_ino] = found.st_blocks * 512
-            with open(f"/proc/{pid}/task/{task}/maps", "rb") as file:  # all have the same; the first may be dead
-                lines = [line.split(maxsplit=5) for line in file if line.endswith(b" (deleted)\n")]
-            here = f"{os.major(device):02x}:{os.minor(device):02x}".encode()
-            only_mapped |= {int(words[4]) for words in lines if words[3] == here}
+            for task in tasks:  # a thread may have a table of files of its own, and may end while we look
+                with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                    held |= _open_files(f"/proc/{pid}/task/{task}/fd", device)
+            mapped = _mapped_files(pid, tasks, device, unseen) | mapped
         except PermissionError:
             if os.geteuid():
                 raise
             # root without CAP_SYS_PTRACE, as in a container, is let into nobody's
-        except OSError:
-            continue  # it has ended
-    return sum(held.values()) + mapped * len(only_mapped - held.keys())
+    return sum((mapped | held).values())
+
+
+def _open_files(place: str, device: int) -> dict[int, int]:
+    """Files without a name in a table of open files: number → bytes on disk."""
+    held = {}
+    for name in os.listdir(place):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            found = os.stat(f"{place}/{name}")
+            if not found.st_nlink and found.st_dev == device:
+                held[found.st_ino] = found.st_blocks * 512
+    return held
+
+
+def _mapped_files(pid: int, tasks: Iterable[str], device: int, unseen: int) -> dict[int, int]:
+    """Files without a name in a process's memory: number → bytes on disk."""
+    lines: list[bytes] = []
+    for place in (f"/proc/{pid}/maps", *(f"/proc/{pid}/task/{task}/maps" for task in tasks)):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError), open(place, "rb") as file:
+            lines = file.readlines()
+        if lines:  # all threads have the same; the first may have ended
+            break
+    here = f"{os.major(device):02x}:{os.minor(device):02x}".encode()
+    mapped = {}
+    for line in lines:
+        if not line.endswith(b" (deleted)\n"):
+            continue
+        words = line.split(maxsplit=5)
+        if words[3] == here and int(words[4]) not in mapped:
+            low, high = (int(end, 16) for end in words[0].split(b"-"))
+            try:
+                size = os.stat(f"/proc/{pid}/map_files/{low:x}-{high:x}").st_blocks * 512
+            except OSError:  # only root may
+                size = unseen
+            mapped[int(words[4])] = size
+    return mapped
 
 
 def remove(folder: Path) -> None:

@@ -314,5 +314,13 @@ def peak_mb(pid: int | None) -> float | None:
     return None
 
 
+def memory_kills() -> int:
+    """How many processes of the machine the kernel has killed for want of memory; 0 where the system does not tell."""
+    with contextlib.suppress(OSError), open("/proc/vmstat", "rb", buffering=0) as file:
+        found = re.search(rb"^oom_kill (\d+)", file.read(2**16), re.MULTILINE)
+        return int(found[1]) if found else 0
+    return 0
+
+
 if __name__ == "__main__":
     main()

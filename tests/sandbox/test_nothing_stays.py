@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import glob
+import mmap
 import os
 import signal
 import subprocess
@@ -144,8 +145,16 @@ def test_what_others_put_under_our_names_is_neither_waited_for_nor_removed(
     dead = tmp_path / f"{workspace.PREFIX}dead"
     dead.mkdir()
     (dead / "lock").touch()
+    young, old, empty = (tmp_path / f"{workspace.YOUNG}{name}" for name in ("young", "old", "empty"))
+    for folder in (young, old, empty):
+        folder.mkdir()
+        if folder != empty:
+            (folder / "lock").touch()
+    for folder in (old, empty):
+        os.utime(folder, (0, 0))
     Workspace(shared=False).close()
     assert not dead.exists(), "an old one of our own goes"
+    assert young.exists() and not old.exists() and not empty.exists(), "as do those that were never finished"
     assert waits.exists() and leads.exists() and (tmp_path / "precious").exists()
     assert kept.exists() == AS_ROOT, "one of another user stays"
 
@@ -216,6 +225,31 @@ def solve(x):
         assert (result.status, result.message) == ("forbidden", "it wrote more than 16 MB")
         result = await sandbox.run(job(source, 1 if how == "mapped" else 3, caps=Caps(seconds=300, disk_mb=16)))
         assert (result.status, result.outputs) == ("ok", (1 if how == "mapped" else 3,)), result.message
+
+
+def test_a_thread_that_ends_while_we_look_hides_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a process that starts and ends threads all the time would be seen by nobody."""
+    kept = []
+    for name in ("open", "mapped"):
+        file = os.open(tmp_path / name, os.O_RDWR | os.O_CREAT)
+        os.unlink(tmp_path / name)
+        os.write(file, bytes(3 * 2**20))
+        kept.append(file if name == "open" else mmap.mmap(file, 4096))
+    os.close(file)
+    listed = os.listdir
+    tasks = f"/proc/{os.getpid()}/task"
+    device = os.stat(tmp_path).st_dev
+    dead = "4194305"  # no process has such a number
+    for gone in ([], [dead]):
+        for late in ([], [dead]):
+            monkeypatch.setattr(
+                os, "listdir", lambda at, g=gone, n=late: [*g, *listed(at), *n] if at == tasks else listed(at)
+            )
+            found = workspace.nameless([int(dead), os.getpid()], device, 7 * 2**20)
+            assert found // 2**20 in ((6,) if AS_ROOT else (10,)), "the second one's size is shown to root only"
+    os.close(kept[0])
+    kept[1].close()
+    assert workspace.nameless([os.getpid()], device, 7 * 2**20) == 0
 
 
 @needs("seccomp")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import signal
 import subprocess
@@ -17,6 +18,7 @@ from sandbox_helpers import ON, PATIENT, eventually, job, linux_only, needs, nee
 
 from agent.errors import ConfigError, PrerequisiteError
 from agent.sandbox import codec, layers, pool
+from agent.sandbox import worker as working
 from agent.sandbox.pool import Sandbox
 from agent.sandbox.types import Caps, Job
 
@@ -307,3 +309,28 @@ async def test_large_answers_are_read_in_the_time_of_their_job_and_beside_others
         finally:
             go.set()
     assert (late.status, late.message) == ("timeout", "the job took longer than allowed")
+
+
+async def test_a_candidate_that_the_machine_killed_may_be_innocent(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = "import os\ndef solve(x):\n    os.kill(os.getpid(), 9)\n"
+    assert (await sandbox.run(job(source))).status == "crash"
+    count = itertools.count()
+    monkeypatch.setattr(working, "memory_kills", lambda: next(count))
+    result = await sandbox.run(job(source))
+    assert (result.status, result.message) == (
+        "lost",
+        "the machine ran out of memory, and the kernel killed the candidate",
+    )
+    assert (await sandbox.run(job("def solve(x):\n    os.abort()\n"))).status == "crash", "of its own accord"
+
+
+async def test_what_several_processes_take_is_not_told(sandbox: Sandbox) -> None:
+    """It would be that of one of them, and another did the work."""
+    words = [sys.executable, "-I", "-S", "-c", "print(1)"]
+    for asked in (Job({}, words, [""], PATIENT), job("def solve(x): return x\n", caps=Caps(120, processes=2))):
+        result = await sandbox.run(asked)
+        assert result.status == "ok", result
+        for usage in (result.usage, *result.usages):
+            assert usage.seconds > 0 and usage.cpu_seconds is None and usage.peak_mb is None
