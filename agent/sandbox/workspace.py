@@ -128,7 +128,8 @@ class WorkerFolder:
             pids: Processes that may hold files open which have no name any more.
         """
         try:
-            size = nameless(pids, os.stat(self.work).st_dev, disk_mb * 2**20)
+            # One that nobody tells the size of leaves a little for the folder itself; a second one is too much.
+            size = nameless(pids, os.stat(self.work).st_dev, disk_mb * 2**20 * 15 // 16)
         except PermissionError:
             return "it hid its open files"
         count = 0

@@ -246,7 +246,7 @@ def test_a_thread_that_ends_while_we_look_hides_nothing(tmp_path: Path, monkeypa
                 os, "listdir", lambda at, g=gone, n=late: [*g, *listed(at), *n] if at == tasks else listed(at)
             )
             found = workspace.nameless([int(dead), os.getpid()], device, 7 * 2**20)
-            assert found // 2**20 in ((6,) if AS_ROOT else (10,)), "the second one's size is shown to root only"
+            assert found // 2**20 in ((6,) if AS_ROOT else (6, 10)), "the second one's size may be shown to root only"
     os.close(kept[0])
     kept[1].close()
     assert workspace.nameless([os.getpid()], device, 7 * 2**20) == 0
