@@ -55,7 +55,8 @@ class Trial:
         feedback: The evaluator's words at the last measurement.
         failure: Why it has no value: kind and message.
         reason: Why the race promoted or dropped it.
-        read: Examples that were read when it or one of its ancestors was made.
+        read: Examples that were read when it or one of its ancestors was made,
+        learned: and those that were read when it was made itself.
         rows: Where candidates are measured row by row: by example, the primary objective (None where it failed)
             and the evaluator's words.
     """
@@ -77,6 +78,7 @@ class Trial:
     """Of one without a value: why the scorer suspects a trick (`agent.evaluation.Failure.sign`)."""
     reason: str = ""
     read: frozenset[str] = frozenset()
+    learned: frozenset[str] = frozenset()
     rows: Mapping[str, tuple[float | None, str]] = field(default_factory=dict)
     partial: Mapping[float, float] = field(default_factory=dict)
     """Costs (smaller is better) by the share of the effort, in (0, 1), that they were measured with."""
@@ -342,6 +344,7 @@ class History:
                     rationale=event.rationale,
                     parents=tuple(event.parents),
                     claim=event.claim,
+                    learned=frozenset(event.read),
                     read=frozenset(event.read).union(*(self[name].read for name in event.parents if name in self)),
                 )
             )

@@ -95,6 +95,14 @@ class Options:
             raise wrong("off", unknown[0], f"* or one of {', '.join(sorted(TABLE))}")
 
 
+PASSING = (401, 402, 403, 407, 408, 409, 425, 429)
+"""Codes of refusals that say nothing of the request: who asks, how often, and when."""
+
+
+class Refused(Untooled):
+    """The first request of a conversation was refused, which had tools."""
+
+
 NEEDS: Mapping[str, Callable[[Problem, Options], bool]] = {
     "evaluate": lambda problem, options: options.evaluations > 0,
     "files": lambda problem, options: bool(options.files),
@@ -187,12 +195,20 @@ class Agentic:
         if not options.mcp:
             return await self._held(context, options, submissions, notebook, tools, allowance)
         async with _servers().opened(options.mcp, context) as remote:
-            taken = {tool.name for tool in tools}
+            taken = {"submit", *(tool.name for tool in tools)}
+            more = []
             for tool in remote:
-                if tool.name in taken or tool.name == "submit":
+                if tool.name in taken:
                     context.reject(f"the tool {tool.name} of a server has the name of another one", TALK)
                 else:
-                    tools.append(tool)
+                    taken.add(tool.name)
+                    more.append(tool)
+            try:
+                return await self._held(context, options, submissions, notebook, [*tools, *more], allowance)
+            except Refused as refused:
+                if not more:
+                    raise
+                context.reject(f"{refused}; it is asked without those of servers", TALK)
             await self._held(context, options, submissions, notebook, tools, allowance)
 
     async def _held(
@@ -212,7 +228,7 @@ class Agentic:
             ended = f"the reply cannot be used: {error.message}"
         except (BudgetExceeded, ProviderError, ConfigError) as error:
             if not conversation.turn and _refuses_tools(error):
-                raise Untooled(f"the model takes no tools ({cards.clip(error.message, 200)})") from None
+                raise Refused(f"the model takes no tools ({cards.clip(error.message, 200)})") from None
             if not submissions.taken or isinstance(error, ConfigError) or getattr(error, "fatal", False):
                 raise
             ended = error.message
@@ -249,10 +265,16 @@ def _servers() -> Any:
 
 
 def _refuses_tools(error: AgentError) -> bool:
-    """Whether a failed first call says that the model, or its server, takes no tools."""
+    """Whether a failed first call may mean that the model, or its server, takes no tools, or not these.
+
+    Servers say so in many ways, and some with a code alone; so whatever is wrong with the request itself counts.
+    """
+    if isinstance(error, BudgetExceeded) or getattr(error, "fatal", False):
+        return False
     status = getattr(error, "status", None)
-    known = not isinstance(error, BudgetExceeded) and status in (None, 400, 422, 500, 501)
-    return known and "tool" in error.message.lower()
+    if status is not None and 400 <= status < 500:
+        return status not in PASSING
+    return status in (None, 500, 501) and "tool" in error.message.lower()
 
 
 def _allowance(context: Context, options: Options, wanted: int) -> Allowance:
@@ -313,7 +335,7 @@ def _told(context: Context, notebook: Mapping[str, Any], submissions: Submission
     train = [item.id for item in context.problem.split("train")]
     return {
         "facts": cards.facts(context, SOURCE, list(context.problem.space)),
-        "hypotheses": lines(context.problem, context.history, notebook),
+        "hypotheses": lines(context, notebook),
         "examples": f"{len(train)}, with ids such as {', '.join(train[:5])}" if train else "",
         "wanted": submissions.wanted,
     }
@@ -396,5 +418,6 @@ def _rows(context: Context) -> list[str]:
         text = f"#{trial.number} {result}: {cards.marked(problem.space, trial.candidate, names)}"
         if out and sum(map(len, out)) + len(text) > CHARACTERS:
             break
+        context.showing(trial)
         out.append(text)
     return out[::-1]

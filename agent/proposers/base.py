@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from agent.errors import ConfigError
-from agent.history import History
+from agent.history import History, Trial
 from agent.problem import Problem
 from agent.space import Candidate
 
@@ -181,7 +181,7 @@ class Context:
         if found is None:
             return None
         trace, row = found
-        self._reads([row] if row is not None else [])
+        self.counting([row] if row is not None else [])
         return trace
 
     async def look(self, values: Mapping[str, Any], examples: Sequence[str] = (), *, key: str) -> Look:
@@ -212,7 +212,7 @@ class Context:
         if self.effects is None:
             raise ConfigError("nothing can be measured here", hint="look in a run")
         found = await self.effects.look(candidate, rows, key)
-        self._reads([row.example for row in found.rows if row.example is not None])
+        self.counting(row.example for row in found.rows if row.example is not None)
         return found
 
     async def consult(self, request: ModelRequest, *, role: str, key: str) -> Completion:
@@ -254,11 +254,34 @@ class Context:
             return await work(f"{conversation}.{turn}.{index}")
         given = (conversation, turn, index, name, arguments, work)
         text, error, rows = await self.effects.step(*given, lambda: list(self.reads))
-        self._reads(rows)
+        self.counting(rows)
         return text, error
 
-    def _reads(self, rows: Iterable[str]) -> None:
-        self.reads.extend(row for row in rows if row not in self.reads)
+    def counting(self, rows: Iterable[str]) -> None:
+        """Count rows as read that are known here in another way, such as by notes of an earlier decision."""
+        self.reads.extend(row for row in dict.fromkeys(rows) if row not in self.reads)
+
+    def showing(self, *trials: Trial) -> None:
+        """Say that a model is shown what these candidates consist of, or why they were made.
+
+        What they and their ancestors were made with counts as read, since their texts may tell of it. What the
+        champion's own line was made with does not: a race favours nobody by that (`agent.gate.arena`).
+        """
+        if any(trial.read for trial in trials):
+            champion = self._line([self.history[self.history.champion]], {})
+            line = self._line([trial for trial in trials if trial.read], champion)
+            self.counting(sorted({row for trial in line.values() for row in trial.learned}))
+
+    def _line(self, trials: Iterable[Trial], without: Mapping[str, Trial]) -> dict[str, Trial]:
+        """Candidates and all that they were made from; `without` ends a line."""
+        found: dict[str, Trial] = {}
+        ahead = list(trials)
+        while ahead:
+            trial = ahead.pop()
+            if trial.id not in found and trial.id not in without:
+                found[trial.id] = trial
+                ahead += [self.history[name] for name in trial.parents if name in self.history]
+        return found
 
     def finished(self, proposal: Proposal) -> dict[str, Any]:
         """A proposal as it is journalled: with all rows that were read in this decision."""

@@ -144,6 +144,7 @@ def _memory(context: Context, most: int) -> list[str]:
     kept = {trial.id for trial in best}
     late = [trial for trial in reversed(others) if trial.id not in kept]
     picked = [*best, *late][:most]
+    context.showing(*picked)
 
     def cost(trial: Trial) -> float:
         return math.inf if trial.values is None else cards.cost(problem, trial)

@@ -84,8 +84,12 @@ def goal(problem: Problem) -> str:
 
 
 def row(desk: Desk, trial: Trial) -> str:
-    """A candidate in one line: number, id, state, results, what it consists of, who made it."""
+    """A candidate in one line: number, id, state, results, what it consists of, who made it.
+
+    What it was made with counts as read by whoever is shown it, here and below.
+    """
     context = desk.context
+    context.showing(trial)
     said = [f"#{trial.number} {trial.id[:8]} {trial.state}"]
     if trial.values is not None:
         said.append(" ".join(f"{name}={value:.6g}" for name, value in trial.values.items()))

@@ -72,6 +72,7 @@ def _lines(found: Trace, spans: Sequence[Span]) -> list[str]:
 
 async def _trace(desk: Desk, name: str, row: str | None) -> tuple[Trace, str]:
     trial = find(desk, name)
+    desk.context.showing(trial)  # a trace holds what its program is made of
     if row is not None and row not in {example.id for example in desk.context.problem.split("train")}:
         raise ToolError(f"there is no row {short(row, 60)!r}", hint="take an id that rows shows, or leave row out")
     found = await desk.context.trace(trial.id, row)
