@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from agent.errors import ConfigError, PrerequisiteError
+from agent.evaluation import Suspicious
 from agent.evaluators import timing
 from agent.evaluators.code_runner import Runner
 from agent.evaluators.code_task import Measured
@@ -128,6 +129,39 @@ def test_starting_an_interpreter_is_not_the_programs_cost() -> None:
     assert counts({"program": (4e6, "9\n"), "empty": (4e6, "3\n")}, job, [9]) == [FINEST]
     with pytest.raises(ValueError, match="another output"):
         counts({"program": (5.0, "10\n"), "empty": (4.0, "3\n")}, job, [9])
+
+
+def test_a_command_answers_under_the_counter_as_before() -> None:
+    job = Job({"p.py": b""}, ["python", "{files}/p.py"], ["3"], Caps(seconds=2))
+    said = {"program": (9e6, "9\n"), "empty": (0.0, "")}
+    assert counts(said, job, [{"exit": 0, "stdout": "9\n"}]) == counts(said, job, None) == [9e6]
+    assert counts({"program": (7, "9\n")}, job, None) == [FINEST], "finer than that nothing is told apart"
+    with pytest.raises(ValueError, match="another output"):
+        counts({"program": (9e6, "")}, job, [{"exit": 0, "stdout": "9\n"}])
+
+
+@pytest.mark.parametrize(
+    ("usage", "count", "trusted"),
+    [
+        (Measured(9.0, cpu_seconds=1.0), 1.1e7, True),  # it waited for memory, or slept
+        (Measured(9.0, cpu_seconds=1.0), 8e6, False),
+        (Measured(0.3, cpu_seconds=0.02), FINEST, True),  # so little is told apart by neither
+        (Measured(0.4), FINEST, True),  # a command that took long to start
+        (Measured(9.0), 1e6, False),
+    ],
+)
+def test_far_too_few_instructions_for_the_time_are_suspicious(usage: Measured, count: float, trusted: bool) -> None:
+    made = Timing(cost="instructions")
+    made._counter = VALGRIND
+    log = Result("ok", outputs=({"exit": 0, "stdout": ""},), log=f"Collected : {count:.0f}\n")
+    job, outputs = Job({}, ["true"], [""]), [{"exit": 0, "stdout": ""}]
+    if trusted:
+        found = made.measure(Clock(lambda asked, n: log), job, [usage], None, outputs)  # type: ignore[arg-type]
+        assert found[0].instructions == count
+        return
+    with pytest.raises(Suspicious, match="kept from the counter") as caught:
+        made.measure(Clock(lambda asked, n: log), job, [usage], None, outputs)  # type: ignore[arg-type]
+    assert caught.value.sign == "bound"
 
 
 def test_where_nothing_counts_the_fix_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
