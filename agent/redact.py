@@ -19,6 +19,9 @@ MASK = "[redacted]"
 SHORTEST = 8
 """Characters that a secret must have: a shorter one would be found in ordinary words."""
 
+PIECE = 16
+"""Characters of a secret that are looked for where a text may have been cut within it."""
+
 PASSES = 4
 """What is masked may uncover the beginning of something else, so masking is repeated until nothing changes."""
 
@@ -165,6 +168,26 @@ def redact(value: Any, extra_secrets: Iterable[str] = ()) -> Any:
         extra_secrets: Texts that must not appear, besides those of the environment; at least 8 characters each.
     """
     return _redact(value, _secrets(tuple(extra_secrets)))
+
+
+def fragments(text: str) -> str:
+    """The text without pieces of this process's own secrets, as a preview has them that was cut within one.
+
+    Pieces of 24 characters or more are always found, shorter ones sometimes. `redact` finds whole ones.
+    """
+    for secret in _secrets(()):
+        for start in range(0, max(0, len(secret) - PIECE + 1), PIECE // 2):
+            at = text.find(secret[start : start + PIECE])
+            while at >= 0:
+                end, there = at + PIECE, start + PIECE
+                while end < len(text) and there < len(secret) and text[end] == secret[there]:
+                    end, there = end + 1, there + 1
+                there = start
+                while at > 0 and there > 0 and text[at - 1] == secret[there - 1]:
+                    at, there = at - 1, there - 1
+                text = text[:at] + MASK + text[end:]
+                at = text.find(secret[start : start + PIECE])
+    return text
 
 
 def refresh() -> None:

@@ -103,6 +103,7 @@ FLOORS = (
         "problem",
         "evaluation",
         "spans",
+        "capping",
         "events",
         "redact",
         "lock",
