@@ -131,9 +131,10 @@ class Worker:
             spec["reach"] = needed if reach.unreachable(needed) else []
         try:
             argv = [*wrap, sys.executable, *PYTHON_FLAGS, str(ZYGOTE), json.dumps(spec)]
+            folders = ["\n".join(map(str, self._group.folders))] if self._group else []
             self._process = GuardedProcess(
-                "command",
-                ["0", *argv],
+                "grouped" if self._group else "command",
+                [*folders, "0", *argv],
                 environment=environment(),
                 stdout=write,
                 stderr=write,

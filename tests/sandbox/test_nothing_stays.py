@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 import pytest
-from sandbox_helpers import AS_ROOT, PATIENT, ROOT, USER, eventually, job, linux_only, needs, processes
+from sandbox_helpers import AS_ROOT, ON, PATIENT, ROOT, USER, eventually, job, linux_only, needs, processes
 
 from agent.sandbox import workspace
 from agent.sandbox.attacks import ATTACKS
@@ -28,8 +28,8 @@ from agent.sandbox.workspace import WorkerFolder, Workspace
 pytestmark = linux_only
 
 
-def groups() -> list[str]:
-    return glob.glob(f"/sys/fs/cgroup/**/{PREFIX}{os.getpid()}-*", recursive=True)
+def groups(pid: int) -> list[str]:
+    return glob.glob(f"/sys/fs/cgroup/**/{PREFIX}{pid}-*", recursive=True)
 
 
 @needs("landlock", "seccomp")
@@ -61,7 +61,7 @@ async def test_a_mixed_crowd_leaves_nothing(tmp_path: Path, monkeypatch: pytest.
             assert not [path for path in Path(folder, "jobs").rglob("*") if len(path.relative_to(folder).parts) > 3]
         assert scene.harm() == ""
     assert eventually(lambda: not processes(folder))
-    assert list(tmp_path.iterdir()) == [] and groups() == []
+    assert list(tmp_path.iterdir()) == [] and groups(os.getpid()) == []
     assert len(os.listdir("/dev/fd")) == descriptors
 
 
@@ -91,10 +91,12 @@ asyncio.run(main())
     with parent.stdout:
         folder = parent.stdout.readline().strip()
         assert eventually(lambda: any(Path(folder, "jobs").glob("*/work/*")))
+        assert bool(groups(parent.pid)) == ("cgroup" in ON)
         time.sleep(0.2)
         parent.send_signal(number)
         parent.wait()
     assert eventually(lambda: not processes(folder))
+    assert eventually(lambda: not groups(parent.pid)), "its guards remove their groups"
     done = subprocess.run(  # the next one tidies up
         [sys.executable, "-c", "from agent.sandbox.workspace import Workspace; Workspace(False).close()"],
         env=environment,
