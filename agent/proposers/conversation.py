@@ -10,10 +10,11 @@ import asyncio
 import copy
 import random
 from collections import Counter
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from agent.llm.jsontext import too_deep
 from agent.proposers.base import Context
 from agent.space import canonical
 from agent.tools.base import CHARS, CONSULTS, Desk, Tool, call
@@ -303,8 +304,8 @@ def _spec(tool: Tool) -> Any:
 
 def _same(wanted: ToolCall) -> str:
     """Two calls that ask for the same have the same text."""
-    given: Mapping[str, Any] | str = wanted.raw if wanted.arguments is None else wanted.arguments
-    return canonical([wanted.name, given])
+    plain = wanted.arguments is not None and not too_deep(wanted.arguments)
+    return canonical([wanted.name, wanted.arguments if plain else wanted.raw])
 
 
 async def _ready(answer: tuple[str, bool]) -> tuple[str, bool]:
