@@ -52,9 +52,10 @@ from agent.gate.pairs import Pairs
 from agent.gate.quarantine import SECOND
 from agent.gate.race import Race
 from agent.halving import Halving
-from agent.history import History, Measuring, Unit, Warm
+from agent.history import History, Warm
 from agent.ledger import KINDS, Budget, Ledger
 from agent.looking import LOOK, Looks, Traces
+from agent.measuring import Measuring, Unit
 from agent.nearness import Known
 from agent.problem import Problem
 from agent.repeats import Repeats

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from agent.asks import Ask
 from agent.events import CandidateSuspected
 from agent.gate.quarantine import CONFIRM, Quarantine, watches
-from agent.history import AGAIN, History, Unit
+from agent.history import AGAIN, History
+from agent.measuring import Unit
 from agent.problem import Problem
 from agent.settings import Settings
 

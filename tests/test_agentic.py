@@ -5,17 +5,20 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from agent.errors import BudgetExceeded, ConfigError, OutputInvalid, ProviderError, StoreError
+from agent.integrations import mcp_tools
 from agent.llm.types import Completion, ToolCall, Usage
 from agent.proposers.agentic import FALLBACK, Agentic
 from agent.proposers.base import Proposal, load
 from agent.testing_proposers import ProposerContract
-from agent.tools.base import TABLE
+from agent.tools.base import TABLE, Desk, Tool
 from tests.agentic_support import Alone, Talker, alone, problem
 
 GOOD = {"changes": {"x": 0.25}, "rationale": "lower is better", "claim": 0.1}
@@ -304,6 +307,32 @@ async def test_a_model_without_tools_is_asked_once_for_a_structured_reply(refusa
     assert "untooled" not in much_later.memory
 
 
+async def test_tools_of_servers_go_first_where_a_provider_refuses_tools(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def work(desk: Desk, /) -> str:
+        return "done"
+
+    @asynccontextmanager
+    async def opened(given: Any, context: Any) -> AsyncIterator[list[Tool]]:
+        yield [Tool(name, "", {"type": "object", "properties": {}}, work) for name in ("far_do", "far_do", "top")]
+
+    monkeypatch.setattr(mcp_tools, "opened", opened)
+    servers = [{"name": "far", "command": "x"}]
+    refusal = ProviderError("m: error (400): Invalid schema for a function", status=400)
+    context, model = alone(), Talker(refusal, [submit()])
+    (made,) = await propose(context, model, mcp=servers)
+    names = [[tool.name for tool in request.tools] for request in model.requests]
+    assert made.values["x"] == 0.25 and names[0] == [*names[1][:-1], "far_do", "submit"] and "top" in names[1]
+    assert "without those of servers" in context.rejections[-1]["reason"] and "untooled" not in context.memory
+
+    plain = json.dumps({"proposals": [{"rationale": "why not", "changes": {"x": 0.2}}]})
+    context, model = alone(), Talker(refusal, refusal, plain)
+    assert (await propose(context, model, mcp=servers))[0].values["x"] == 0.2
+    assert [len(request.tools) > 0 for request in model.requests] == [True, True, False]
+    limit = ProviderError("m: error (429): slow down with your tools", status=429)
+    with pytest.raises(ProviderError, match="slow down"):
+        await propose(alone(), Talker(limit), mcp=servers)
+
+
 async def test_an_unusable_structured_reply_is_told_asked_again_and_then_drawn() -> None:
     bad = json.dumps({"proposals": [{"rationale": "", "changes": {"x": 3}}]})
     context = alone(memory={"untooled": 1}, decision=2)
@@ -388,7 +417,7 @@ async def test_a_forecast_is_never_below_what_a_conversation_used() -> None:
 def measured(context: Alone, candidate: Any, value: float, claim: float | None = None) -> None:
     """Put a measured candidate into the history."""
     from agent.events import CandidateAdmitted
-    from agent.history import Unit
+    from agent.measuring import Unit
 
     history = context.history
     history.apply(CandidateAdmitted(1, candidate.id, candidate.values_json, "agentic:llm", "", [], claim))
@@ -405,7 +434,8 @@ class TestContract(ProposerContract):
 
 
 def test_the_table_of_tools_is_what_the_agent_offers() -> None:
-    from agent.proposers.agentic import Options, offered
+    from agent.proposers.agentic import Options
+    from agent.proposers.offering import offered
 
     everything = problem(rows=["r1"])
     names = {tool.name for tool in offered(everything, Options(files=["*.md"]))}

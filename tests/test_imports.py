@@ -122,6 +122,7 @@ FLOORS = (
         "lines",
         "orders",
         "wall",
+        "measuring",
         "history",
         "pareto",
         "nearness",

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from agent.events import CandidateAdmitted, RaceDecided
-from agent.history import Unit
 from agent.llm.scripted import Scripted
 from agent.llm.types import Completion, ModelRequest, ToolCall, Usage
+from agent.measuring import Unit
 from agent.problem import Example
 from agent.proposers import cards, evidence, opro
 from agent.proposers.agentic import _plain_request

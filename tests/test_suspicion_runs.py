@@ -30,9 +30,10 @@ from agent.events import (
 from agent.gate.quarantine import CONFIRM
 from agent.gate.suspicion import newly_internal
 from agent.goals import Objective
-from agent.history import AGAIN, History, Unit
+from agent.history import AGAIN, History
 from agent.journal import Journal
 from agent.ledger import Budget
+from agent.measuring import Unit
 from agent.problem import Example, Problem
 from agent.proposers import cards
 from agent.proposers.base import Context, Proposal
