@@ -204,26 +204,11 @@ async def test_a_users_tool_is_offered_and_one_that_does_not_exist_stops_before_
         Agentic().forecast(context.problem, 10, {"tools": ["agentic_user_tools:lookup", "agentic_more_tools:lookup"]})
 
 
-async def test_a_tool_that_would_pass_the_measurements_of_a_conversation_is_not_run() -> None:
-    context = alone(problem(rows=[f"r{number}" for number in range(20)]), left={"evaluations": 50.0})
-    model = Talker(
-        [("evaluate", {"changes": {}, "n": 4}), ("evaluate", {"changes": {}, "n": 2})],
-        [("evaluate", {"changes": {"x": 0.1}, "n": 6})],
-        [submit()],
-    )
-    await propose(context, model, evaluations=0.1)
-    assert "5 measurements" in model.requests[0].messages[0].text
-    (failed, _), (dear, error), (later, _) = model.answers
-    assert error and "that takes 2 measurements, and 1 are left" in dear
-    assert "nothing can be measured here" in failed  # and what failed does not count
-    assert "takes 6 measurements, and 5 are left" in later
-
-
 @pytest.mark.parametrize(
     ("left", "rows", "told"), [(50.0, 0, 5), (3.0, 0, 1), (1.0, 0, 0), (25.0, 20, 3), (20.0, 20, 0)]
 )
 async def test_what_a_proposal_needs_to_be_measured_is_never_looked_away(left: float, rows: int, told: int) -> None:
-    context = alone(problem(rows=[f"r{number}" for number in range(rows)]), left={"evaluations": left})
+    context = alone(problem(rows=[f"r{number}" for number in range(rows)]), share=left, each=max(1.0, rows))
     model = Talker([submit()])
     await propose(context, model)
     shown = re.search(r"(\d+) measurement", model.requests[0].messages[0].text)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import importlib
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -19,8 +19,9 @@ from agent.proposers import cards, typed
 from agent.proposers.asking import drawn, replies
 from agent.proposers.base import Context, Proposal
 from agent.proposers.conversation import Allowance, Conversation, Untooled
+from agent.proposers.offering import offered
 from agent.proposers.options import check_temperature, check_whole, number, read, wrong
-from agent.tools.base import CONSULTS, TABLE, Desk, Tool, ToolError, load
+from agent.tools.base import CONSULTS, TABLE, Desk, Tool, ToolError
 from agent.tools.hypothesis import lines
 from agent.tools.submit import RATIONALE, SOURCE, Submissions
 
@@ -38,8 +39,6 @@ CHARACTERS = 6000
 """Of them."""
 MOST = 50
 """Evaluations of a conversation where the budget has no limit on them."""
-RACE = 10
-"""Measurements that a proposal is left on a problem on rows, at the least: a short race of two."""
 AGAIN = 20
 """Decisions after which a model that could not call tools is offered them again: a resume may have changed it."""
 
@@ -101,21 +100,6 @@ PASSING = (401, 402, 403, 407, 408, 409, 425, 429)
 
 class Refused(Untooled):
     """The first request of a conversation was refused, which had tools."""
-
-
-NEEDS: Mapping[str, Callable[[Problem, Options], bool]] = {
-    "evaluate": lambda problem, options: options.evaluations > 0,
-    "files": lambda problem, options: bool(options.files),
-    "read_file": lambda problem, options: bool(options.files),
-    "search_files": lambda problem, options: bool(options.files),
-    "pareto": lambda problem, options: len(problem.objectives) > 1,
-    "rows": lambda problem, options: bool(problem.split("train")),
-    "read_row": lambda problem, options: bool(problem.split("train")),
-    "surrogate": lambda problem, options: bool(problem.space.numeric),
-    "critic": lambda problem, options: options.consults > 0,
-    "second": lambda problem, options: options.consults > 0,
-}
-"""When a tool is of use; the others always are."""
 
 
 class Agentic:
@@ -236,29 +220,6 @@ class Agentic:
             context.reject(f"{len(submissions.taken)} of {submissions.wanted} submitted: {ended}", TALK)
 
 
-def offered(problem: Problem, options: Options) -> list[Tool]:
-    """The tools of a conversation, by the table and the options; those of servers come on top.
-
-    Raises:
-        ConfigError: One cannot be loaded, or two have the same name.
-    """
-    off = set(TABLE) if "*" in options.off else set(options.off)
-    names = [name for name in sorted(TABLE) if name not in off and NEEDS.get(name, _always)(problem, options)]
-    tools = [load(name, problem.folder) for name in dict.fromkeys([*names, *options.tools])]
-    seen = {"submit"}
-    for tool in tools:
-        if tool.name in seen:
-            raise ConfigError(
-                f"proposer.options.tools: there are two tools with the name {tool.name}", hint="rename your function"
-            )
-        seen.add(tool.name)
-    return tools
-
-
-def _always(problem: Problem, options: Options) -> bool:
-    return True
-
-
 def _servers() -> Any:
     """What speaks to MCP servers; it stands on a higher floor, and most runs do without."""
     return importlib.import_module("agent.integrations.mcp_tools")
@@ -278,11 +239,10 @@ def _refuses_tools(error: AgentError) -> bool:
 
 
 def _allowance(context: Context, options: Options, wanted: int) -> Allowance:
-    problem, left = context.problem, context.left.get("evaluations", math.inf)
-    evaluations, rows = MOST if options.evaluations else 0, len(problem.split("train")) or 1
-    if math.isfinite(left):  # what is proposed must still be measured: a look that takes the last one ends the run
-        kept = wanted * (min(rows, RACE) if problem.by_rows else rows)
-        evaluations = max(0, min(math.ceil(options.evaluations * left), math.floor(left) - kept))
+    evaluations = MOST if options.evaluations else 0
+    if math.isfinite(context.share):
+        free = math.floor(context.share - wanted * context.each)  # what is proposed must still be measured
+        evaluations = max(0, min(math.ceil(options.evaluations * context.share), free))
     return Allowance(options.turns, options.calls, evaluations, options.consults, options.tokens)
 
 
