@@ -7,13 +7,39 @@ machine sees nothing of this.
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 import stat
 from collections.abc import Iterable
 from pathlib import Path
 
-from agent.sandbox.native import CLONE_NEWNS, MS_BIND, MS_NODEV, MS_NOSUID, MS_PRIVATE, MS_REC, mount, unshare
+from agent.sandbox.native import (
+    CLONE_NEWNS,
+    MS_BIND,
+    MS_NOATIME,
+    MS_NODEV,
+    MS_NOEXEC,
+    MS_NOSUID,
+    MS_NOSYMFOLLOW,
+    MS_PRIVATE,
+    MS_RDONLY,
+    MS_REC,
+    MS_REMOUNT,
+    mount,
+    unshare,
+)
 
+KEPT = {
+    "ro": MS_RDONLY,
+    "nosuid": MS_NOSUID,
+    "nodev": MS_NODEV,
+    "noexec": MS_NOEXEC,
+    "nosymfollow": MS_NOSYMFOLLOW,
+}
+"""What a mount must be told again when it is changed."""
+DISTANT = ("nfs", "cifs", "smb", "ceph", "fuse", "autofs", "9p")
+"""Kinds of mounts that may not answer for a long time."""
 DEPTH = 8
 """Closed folders, one in the other, that are opened at most."""
 
@@ -32,15 +58,39 @@ def unreachable(paths: Iterable[str]) -> list[str]:
     return [path for path in paths if os.path.exists(path) and closed(Path(path).resolve()) is not None]
 
 
+def leave() -> None:
+    """Take this process to a mount namespace of its own.
+
+    Raises:
+        OSError: We may not.
+    """
+    unshare(CLONE_NEWNS)
+    mount("none", "/", flags=MS_REC | MS_PRIVATE)
+
+
+def keep_no_times() -> None:
+    """Let reading leave no access times, by which one candidate could tell another what it has seen.
+
+    Only in this process's own mount namespace. A mount that cannot be changed stays as it is.
+    """
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        fields = line.split()
+        if fields[fields.index("-") + 1].startswith(DISTANT):
+            continue
+        place = re.sub(r"\\(\d{3})", lambda found: chr(int(found[1], 8)), fields[4])
+        options = set(fields[5].split(","))
+        kept = sum(flag for name, flag in KEPT.items() if name in options)
+        with contextlib.suppress(OSError):
+            mount("none", place, flags=MS_REMOUNT | MS_BIND | MS_NOATIME | kept)
+
+
 def open_up(paths: Iterable[str]) -> None:
-    """Make the paths reachable for everyone, in a new mount namespace of this process.
+    """Make the paths reachable for everyone, in this process's own mount namespace.
 
     Raises:
         OSError: We may not, or a path is a file that is itself closed to others.
     """
     os.umask(0o022)
-    unshare(CLONE_NEWNS)
-    mount("none", "/", flags=MS_REC | MS_PRIVATE)
     there = [Path(path) for path in paths if os.path.exists(path)]
     wanted = {path.resolve() for path in there}
     wanted |= {path.parent.resolve() / path.name for path in there}  # the link as well as what it leads to

@@ -67,8 +67,15 @@ def prepare(spec: dict[str, Any]) -> Lockdown:
         native.prctl(native.PR_SET_CHILD_SUBREAPER, 1)
         with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
             file.write("-900")
-    if spec["reach"]:
-        reach.open_up(spec["reach"])
+    if "uid" in spec["layers"] and "bubblewrap" not in spec["layers"]:  # which shows what can be read as read-only
+        try:
+            reach.leave()
+        except OSError:
+            if spec["reach"]:
+                raise
+        else:
+            reach.open_up(spec["reach"])
+            reach.keep_no_times()
     for name in spec["imports"]:
         importlib.import_module(name)
     if "numpy" in sys.modules:
