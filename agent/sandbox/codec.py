@@ -103,7 +103,7 @@ def decode(data: bytes, finite: bool = True, trusted: bool = False) -> Any:
         if not trusted:
             _countable(text)
         arrays = _places(data, 4 + size, len(data) if trusted else ARRAYS)
-        value = _value(json.loads(text, parse_constant=_refuse if finite else float), arrays, finite)
+        value = _value(json.loads(text.decode(), parse_constant=_refuse if finite else float), arrays, finite)
         if any(place is not None for place in arrays):
             raise ValueError("an array stands nowhere in the value")
         return value
