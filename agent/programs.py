@@ -350,7 +350,7 @@ def _bound(scope: ast.AST) -> _Names:
     kept: set[str] = set()
     elsewhere: set[str] = set()
     outer: set[str] = set()
-    for node in _inside(scope):
+    for node in inside(scope):
         if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load):
             found.add(node.id)
         elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
@@ -370,7 +370,7 @@ def _bound(scope: ast.AST) -> _Names:
     return _Names((found | kept) - elsewhere - outer, kept, outer)
 
 
-def _inside(scope: ast.AST) -> Iterator[ast.AST]:
+def inside(scope: ast.AST) -> Iterator[ast.AST]:
     """The nodes of a scope, without those of the scopes in it; of a comprehension only what `:=` binds outside."""
     body = getattr(scope, "body", [])
     waiting = list(body) if isinstance(body, list) else [body]

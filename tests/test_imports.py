@@ -93,6 +93,7 @@ FLOORS = (
         "errors",
         "parameters",
         "programs",
+        "entries",
         "trees",
         "untrusted",
         "texts",
