@@ -42,7 +42,11 @@ class Doing:
 
     def effects(self) -> Effects:
         """What the proposer is given of it: functions, since this knows the run, and the run what the gate keeps."""
-        return Effects(self.trace, self.look, self.consult, self.step)
+        return Effects(self.trace, self.look, self.looked, self.consult, self.step)
+
+    def looked(self, begin: str) -> int:
+        """Evaluations that looks have taken whose keys begin so."""
+        return self._run.state.looks.taken(self._proposal, begin)
 
     async def trace(self, candidate: str, example: str | None) -> tuple[Trace, str | None] | None:
         """The trace of a candidate's newest measurement that had ended at the decision, and its row."""
@@ -53,11 +57,11 @@ class Doing:
         trace = _trace((await self._run.stored(number)).output)
         return None if trace is None else (trace, row)
 
-    async def look(self, candidate: Candidate, examples: list[str], key: str) -> Look:
+    async def look(self, candidate: Candidate, examples: list[str], key: str, most: float) -> Look:
         """What a measurement says; see `Context.look`."""
         run, place = self._run, (self._proposal, key)
         if place not in run.state.looks.open:
-            await self._ask(candidate, examples, key)
+            await self._ask(candidate, examples, key, most)
         look = run.state.looks.open[place]
         if look.asked.candidate != candidate.id or look.asked.examples != examples:
             raise ConfigError(
@@ -72,7 +76,7 @@ class Doing:
             raise BudgetExceeded("evaluations", limit or 0, look.spent, message=f"nothing was measured: {look.refused}")
         return await self._found(look)
 
-    async def _ask(self, candidate: Candidate, examples: list[str], key: str) -> None:
+    async def _ask(self, candidate: Candidate, examples: list[str], key: str, most: float) -> None:
         run, place = self._run, (self._proposal, key)
         values = candidate.values_json
         if redact(values) != values:
@@ -85,7 +89,7 @@ class Doing:
         await run.turn("look.asked", *place)
         if place in run.state.looks.open:
             return  # asked twice at once
-        refused = "" if check else look_refused(run.state, candidate.id, examples)
+        refused = "" if check else look_refused(run.state, self._proposal, candidate.id, examples, most)
         run.record(LookAsked(self._proposal, key, candidate.id, values, examples, check, refused))
 
     async def _found(self, look: Opened) -> Look:

@@ -7,6 +7,7 @@ import random
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from agent.decide import needed
 from agent.effects import Doing
 from agent.errors import AgentError, BudgetExceeded, PrerequisiteError, ProviderError, StoreError
 from agent.events import ProposalEnded, ProposalStarted, RowRead, StopRequested
@@ -36,6 +37,9 @@ async def propose(run: Run, started: ProposalStarted, moment: Moment) -> None:
         rng=random.Random(int(digest([run.state.seed, "proposal", started.id]), 16)),
         ask=doing.ask if run.llm is not None else None,
         left=moment.left,
+        share=moment.share,
+        each=needed(run.state, 1),
+        looks=max(0.0, moment.share - needed(run.state, started.n)),
         decision=started.id,
         memory=copy.deepcopy(moment.memory),  # a proposer may change its memory in place; the journal's stays
         options=run.state.settings.options,

@@ -173,7 +173,7 @@ async def test_on_a_noisy_problem_each_look_measures_and_its_key_gives_the_seed(
 
 @pytest.mark.parametrize("workers", [1, 4])
 async def test_the_search_share_holds_to_the_last_evaluation(tmp_path: Path, workers: int) -> None:
-    """24 evaluations of 60 are the exam's, and no look gets one of them."""
+    """24 evaluations of 60 are the exam's, one is what is proposed, and no look gets one of them."""
     every = [looks(number / 100, f"look {number}") for number in range(60)]
     PLAN.append(lambda context: asyncio.gather(*(look(context) for look in every), return_exceptions=True))
     chosen = session(
@@ -185,7 +185,7 @@ async def test_the_search_share_holds_to_the_last_evaluation(tmp_path: Path, wor
     assert all(isinstance(error, BudgetExceeded) for error in TOLD[0][len(good) :])
     assert len([e for e in events(tmp_path / "run", "evaluation.started") if e.purpose == "search"]) == 36
     refused = [e.refused for e in events(tmp_path / "run", "look.asked") if e.refused]
-    assert set(refused) == {"it takes 1 evaluation, and 0 are left for the search"}, "the events say why"
+    assert set(refused) == {"it takes 1 evaluation, and 0 are left for looks"}, "the events say why"
     assert len(refused) == 60 - len(good)
     assert await replays(tmp_path / "run")
 
@@ -198,7 +198,7 @@ async def test_a_look_that_does_not_fit_measures_nothing_at_all(tmp_path: Path) 
 
     suite = problem(measure, data=data, target="suite")
     PLAN.extend([looks(0.1, "all"), looks(0.2, "too many"), looks(0.3, "two", ("row-3", "row-1", "row-3"))])
-    chosen = session(problem=suite, proposer=LOOKER, budget=Budget(evaluations=32))
+    chosen = session(problem=suite, proposer=LOOKER, budget=Budget(evaluations=44))
     await chosen.run(tmp_path / "run")
     whole, refused, two = TOLD
     assert len(whole.rows) == 12 and isinstance(refused, BudgetExceeded)

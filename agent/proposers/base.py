@@ -8,6 +8,7 @@ was cut off is made again exactly, and answers that were already paid for are us
 from __future__ import annotations
 
 import importlib
+import math
 import random
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -101,7 +102,8 @@ class Effects:
     """
 
     trace: Callable[[str, str | None], Awaitable[tuple[Trace, str | None] | None]]
-    look: Callable[[Candidate, list[str], str], Awaitable[Look]]
+    look: Callable[[Candidate, list[str], str, float], Awaitable[Look]]
+    looked: Callable[[str], int]
     consult: Callable[[ModelRequest, str, str], Awaitable[Completion]]
     step: Callable[
         [str, int, int, str, Mapping[str, Any] | None, Work, Callable[[], list[str]]],
@@ -119,6 +121,11 @@ class Context:
         rng: Randomness of this decision.
         ask: A model call, or None when the run has no model.
         left: What is left of the ledger by kind (infinity without a limit).
+        share: Evaluations that are left to the search: without what exam and report need, and what is admitted and
+            not measured yet.
+        each: Evaluations that a proposal takes at the least.
+        looks: Evaluations that the looks of this decision may take in all: the share without what its proposals take.
+            A proposer may lower it.
         decision: Number of this decision, from 1.
         memory: JSON that the proposer left last time, None at first; set it for the next time.
         options: The user's options for this proposer.
@@ -132,6 +139,9 @@ class Context:
     rng: random.Random
     ask: Ask | None = None
     left: Mapping[str, float] = field(default_factory=dict)
+    share: float = math.inf
+    each: float = 1.0
+    looks: float = math.inf
     decision: int = 1
     memory: Any = None
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -197,7 +207,7 @@ class Context:
             key: Names the look in this decision.
 
         Raises:
-            BudgetExceeded: The search's share does not have it; nothing was measured.
+            BudgetExceeded: It is more than `looks` has, or than the search has by now; nothing was measured.
             ConfigError: There is no such row, a check refuses the values, or nothing can be measured here.
             ValueError: The values are not of the space; says why.
         """
@@ -211,9 +221,17 @@ class Context:
             raise ConfigError("a look names the rows that it measures", hint="take ids of rows of train")
         if self.effects is None:
             raise ConfigError("nothing can be measured here", hint="look in a run")
-        found = await self.effects.look(candidate, rows, key)
+        found = await self.effects.look(candidate, rows, key, self.looks)
         self.counting(row.example for row in found.rows if row.example is not None)
         return found
+
+    def looked(self, begin: str) -> int:
+        """Evaluations that the looks of a tool call have taken; what was known took none.
+
+        Args:
+            begin: What names the call: "conversation.turn.index".
+        """
+        return self.effects.looked(begin) if self.effects is not None else 0
 
     async def consult(self, request: ModelRequest, *, role: str, key: str) -> Completion:
         """A model call in another role, such as critic; in the proposer's own where that role has no model.

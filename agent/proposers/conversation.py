@@ -94,6 +94,7 @@ class Conversation:
         self._tools = {tool.name: tool for tool in [*tools, self._submit]}
         self._submissions = submissions
         self._left = allowance
+        context.looks = min(context.looks, allowance.evaluations)
         self._notebook = notebook
         self._chars = chars
         self._seed = context.rng.getrandbits(64)
@@ -193,6 +194,8 @@ class Conversation:
         for index in sorted(self._own):
             rows = self._own[index].reads
             self._context.reads.extend(row for row in rows if row not in self._context.reads)
+        # Of this turn alone: a decision that is made again has the looks of later ones too.
+        self._left.evaluations -= sum(self._context.looked(f"{NAME}.{self.turn}.{index}") for index in self._own)
         self._own.clear()
         for wanted, answer in zip(calls, texts, strict=True):
             self._answers.setdefault(_same(wanted), answer)
@@ -223,7 +226,7 @@ class Conversation:
         given = self._given(wanted, offered, cut=cut)
         if given is not None:
             return lambda: self._step(wanted, index, lambda _: _ready(given))
-        tool, rows = self._tools[wanted.name], self._rows(wanted)
+        tool = self._tools[wanted.name]
 
         async def pure() -> tuple[str, bool]:
             known = await call(tool, self._desk(self._context, ""), wanted.arguments, chars=self._chars)
@@ -233,7 +236,7 @@ class Conversation:
             # Randomness and the account of what was read are the call's own, since tools run side by side.
             own = self._own[index] = copy.copy(self._context)
             own.rng, own.reads = random.Random(f"{self._seed} {self.turn} {index}"), []
-            text, error = await own.step(
+            return await own.step(
                 NAME,
                 self.turn,
                 index,
@@ -241,21 +244,8 @@ class Conversation:
                 wanted.arguments,
                 lambda key: call(tool, self._desk(own, key), wanted.arguments, chars=self._chars),
             )
-            if error:
-                self._left.evaluations += rows
-            return text, error
 
         return pure if tool.pure else run
-
-    def _rows(self, wanted: ToolCall) -> int:
-        """Measurements that a call asks for."""
-        tool = self._tools[wanted.name]
-        if tool.rows is None or wanted.arguments is None:
-            return 0
-        try:
-            return tool.rows(self._context, tool.read(wanted.arguments))
-        except (ValueError, RecursionError):
-            return 0  # it will not be run
 
     def _given(self, wanted: ToolCall, offered: set[str], *, cut: bool) -> tuple[str, bool] | None:
         """The answer to a call that is not made; None when it is, and then it counts against the allowance."""
@@ -277,16 +267,13 @@ class Conversation:
 
     def _counted(self, wanted: ToolCall) -> str:
         """Count a call against the allowance; why that cannot be, or ""."""
-        left, rows = self._left, self._rows(wanted)
+        left = self._left
         if left.calls <= 0:
             return "the allowance of tool calls is spent; call submit"
         if wanted.name in CONSULTS and left.consults <= 0:
             return "the allowance of calls to other models is spent; go on without"
-        if rows > left.evaluations:
-            return f"that takes {rows} measurements, and {left.evaluations} are left in this conversation"
         left.calls -= 1
         left.consults -= wanted.name in CONSULTS
-        left.evaluations -= rows
         return ""
 
     def _desk(self, context: Context, key: str) -> Desk:

@@ -73,7 +73,6 @@ class Tool:
         seconds: How long it may take; None for one with limits of its own.
         pure: It reads and writes the notebook and the history alone, and gives the same each time: a conversation that
             goes on after a kill calls it again, in order, where another tool's answer is taken from the record.
-        rows: How many measurements a call asks for, of the context and what `read` gave; None for a tool without any.
     """
 
     name: str
@@ -83,7 +82,6 @@ class Tool:
     read: Callable[[Mapping[str, Any]], dict[str, Any]] = dict
     seconds: float | None = SECONDS
     pure: bool = False
-    rows: Callable[[Context, Mapping[str, Any]], int] | None = None
 
     def __post_init__(self) -> None:
         if not NAME.fullmatch(self.name):
@@ -101,7 +99,7 @@ def tool_of(function: Callable[..., Any], *, name: str = "", **more: Any) -> Too
             a docstring with an `Args:` section. A first parameter that is called `desk` is given the Desk and is not
             part of the schema. A plain function runs in a thread of its own, which is abandoned when it takes too long.
         name: Under which the model calls it; by default the function's.
-        more: Of what a Tool has: seconds, pure, rows.
+        more: Of what a Tool has: seconds, pure.
 
     Raises:
         ConfigError: It has no docstring, a parameter without a type, or one that JSON cannot say.
