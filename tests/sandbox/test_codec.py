@@ -148,7 +148,7 @@ def test_values_and_arrays_from_an_enemy_are_counted_before_they_are_read(monkey
             decode(data)
 
 
-@pytest.mark.parametrize("text", [b'"\\"' * 10**6, b'"' * 10**6 + b"," * 10**6, b'"' + b"\\" * (2 * 10**6)])
+@pytest.mark.parametrize("text", [b'"\\"' * 10**6, b'"' * 10**6 + b"," * 10**6, b'"' + b'\\"' * 10**6])
 def test_hostile_quotes_are_gone_through_once(text: bytes) -> None:
     started = time.process_time()
     with pytest.raises(ValueError):
