@@ -21,7 +21,7 @@ from agent.llm.scripted import Scripted
 from agent.loop import Run
 from agent.problem import Example, Problem
 from agent.proposers.base import Context, Proposal
-from agent.replay import replay
+from agent.replay import Replay, compare, replay
 from agent.result import load_result
 from agent.space import Space
 from agent.texts import Code
@@ -425,3 +425,12 @@ def test_what_fails_counts_in_the_mean_as_the_objective_says() -> None:
     goal = Objective("accuracy", "maximize", low=0, high=1)
     assert mean(rows, {"accuracy": goal.failed}) == {"accuracy": 0.5}
     assert mean(rows, {"accuracy": None}) is None
+
+
+async def test_a_replay_does_not_stop_by_its_own_clock(tmp_path: Path) -> None:
+    """What the recorded times add up to between two events is no reason: that the time was up would be recorded."""
+    await session(budget=Budget(evaluations=8, seconds=1000)).run(tmp_path / "run")
+    known = entries(tmp_path / "run")
+    late = [replace(entry, time=entry.time + 2000 * (number > 5)) for number, entry in enumerate(known)]
+    assert not [entry for entry in late if getattr(entry.event, "reason", "") == "seconds"]
+    assert compare(late, await Replay(late).replayed()) is None
