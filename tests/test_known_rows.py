@@ -195,3 +195,59 @@ async def test_a_hypothesis_knows_the_rows_that_it_and_its_lesson_were_written_w
     second = Context(known.problem, known.history, random.Random(1))
     lines(second, {"hypotheses": notebook["hypotheses"][1:]})
     assert second.reads == ["r2"]
+
+
+def quoting() -> Known:
+    """A champion whose words quote one row, and a candidate whose failure and fate quote another one."""
+    known = context(with_rows(6), rows={f"r{i}": {"question": i} for i in range(6)})
+    made = known.problem.space.candidate({**known.problem.space.initial(), "x": 0.9})
+    champion = known.history.champion
+    known.history.apply(CandidateAdmitted(1, made.id, made.values_json, "listed", "", [champion]))
+    for row, score, words in (("r0", 0.1, ""), ("r1", 0.2, ""), ("r2", 0.9, "the answer was SECRET2")):
+        known.history.measured(Unit(champion, 0, -1, "search", {"score": score}, "", words, 0.0, row), True)
+    failure = "error: ValueError: expected SECRET3, got None"
+    known.history.measured(Unit(made.id, 0, -1, "search", None, failure, "", 0.0, "r3"), False)
+    known.history.apply(RaceDecided(made.id, champion, "drop", f"failed: {failure}", {}))
+    return known
+
+
+@pytest.mark.parametrize("name", ["candidate", "recent", "failures", "top", "parameters", "rows"])
+async def test_words_about_a_row_are_shown_by_no_tool_that_does_not_read_it(name: str) -> None:
+    known = quoting()
+    text = await ask(name, known, **({"candidate": "#1"} if name == "candidate" else {}))
+    assert "SECRET" not in text and not known.reads
+    if name in ("candidate", "recent", "failures"):
+        assert "error" in text, "the kind is told"
+
+
+@pytest.mark.parametrize(
+    "show",
+    [
+        lambda known: exported(Desk(known)),
+        lambda known: cards.facts(known, "x", ["x"]),
+        lambda known: evidence._memory(known, 5),
+        lambda known: opro._request(known, opro.Options()),
+        lambda known: lines(
+            known, {"hypotheses": [{"number": 1, "text": "t", "candidate": known.history.trials[1].id}]}
+        ),
+    ],
+)
+def test_nor_by_a_prompt(show: Callable[[Context], Any]) -> None:
+    known = quoting()
+    assert "SECRET" not in str(show(known)) and not known.reads
+
+
+async def test_evidence_tells_the_words_of_the_rows_that_it_reads_alone() -> None:
+    known = quoting()
+    found = await evidence.gathered(known, trace=False, rows=1, attempts=0)
+    assert known.reads == ["r0"] and "SECRET" not in str(found)
+    whole = await evidence.gathered(quoting(), trace=False, rows=6, attempts=0)
+    assert "SECRET2" in str(whole)
+
+
+def test_where_nothing_is_measured_by_rows_the_words_are_told() -> None:
+    known = context(rows=None)
+    made = known.problem.space.candidate({**known.problem.space.initial(), "x": 0.9})
+    known.history.apply(CandidateAdmitted(1, made.id, made.values_json, "listed", "", []))
+    known.history.measured(Unit(made.id, 0, -1, "search", None, "error: no such file"), False)
+    assert "no such file" in str(cards.facts(known, "x", ["x"]))

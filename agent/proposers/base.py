@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from agent.errors import ConfigError
-from agent.history import History, Trial
+from agent.history import SUSPICIOUS, History, Trial
 from agent.problem import Problem
 from agent.space import Candidate
 
@@ -289,6 +289,24 @@ class Context:
             champion = self._line([self.history[self.history.champion]], {})
             line = self._line([trial for trial in trials if trial.read], champion)
             self.counting(sorted({row for trial in line.values() for row in trial.learned}))
+
+    def failure(self, trial: Trial) -> str:
+        """Why a candidate has no result, as far as a model may be shown it.
+
+        Where candidates are measured row by row the words are those on one row, and may quote it: `read` shows them,
+        and keeps account. So here the kind alone is told.
+        """
+        return trial.failure.partition(":")[0] if self.problem.by_rows else trial.failure
+
+    def feedback(self, trial: Trial) -> str:
+        """What the evaluator said of a candidate as a whole; of one that is measured row by row, nothing."""
+        return "" if self.problem.by_rows else trial.feedback
+
+    def reason(self, trial: Trial) -> str:
+        """What the race said of a candidate, which may repeat its failure."""
+        if self.problem.by_rows and trial.reason.startswith(("failed: ", SUSPICIOUS)):
+            return ": ".join(trial.reason.split(": ")[: 1 + trial.reason.startswith("failed: ")])
+        return trial.reason
 
     def _line(self, trials: Iterable[Trial], without: Mapping[str, Trial]) -> dict[str, Trial]:
         """Candidates and all that they were made from; `without` ends a line."""

@@ -111,7 +111,7 @@ def facts(context: Context, source: str, names: Sequence[str]) -> list[str]:
     out += [f"failed in an earlier run: {told_of(space, point.values, names)}" for point in bad[-TOLD:]]
     for trial in unusable(context)[-TOLD:]:
         context.showing(trial)
-        why = _said(context, trial.failure) if trial.values is None else broken(context.problem, trial)
+        why = _said(context, context.failure(trial)) if trial.values is None else broken(context.problem, trial)
         out.append(f"failed: {told_of(space, trial.candidate, names)} ({why})")
     return out + [f"refused before: {reason}" for reason in refusals(context, source)]
 

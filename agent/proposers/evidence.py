@@ -84,7 +84,7 @@ async def gathered(context: Context, *, trace: bool, rows: int, attempts: int) -
     if not cases and context.effects is not None and context.problem.exact and trial.values is not None:
         cases = await _known(context, trial, rows, trace)
     if not any(case.words for case in cases):
-        words = trial.feedback or trial.failure
+        words = context.feedback(trial) or context.failure(trial)
         seen = await context.trace(trial.id) if trace and not cases else None
         if words or seen is not None:
             cases.insert(0, Case("", "", words, seen))
@@ -156,9 +156,9 @@ def _memory(context: Context, most: int) -> list[str]:
         result = next(numbers) if trial.values is not None else "failed" if trial.state != "queued" else "not known yet"
         why = cards.broken(problem, trial) if trial.values is not None and not trial.feasible else ""
         if trial.values is None and trial.failure:
-            why = cards.line(trial.failure)
+            why = cards.line(context.failure(trial))
         elif not why and trial.reason:
-            why = cards.line(trial.reason)
+            why = cards.line(context.reason(trial))
         lines.append(f"{result}: {_changes(context, trial)}" + (f" ({plain(why)})" if why else ""))
     return list(dict.fromkeys(lines))
 

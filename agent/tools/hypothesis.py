@@ -92,7 +92,7 @@ def _line(context: Context, item: Mapping[str, Any]) -> str:
         trial = history[candidate]
         result = ", ".join(f"{name}={value:.6g}" for name, value in (trial.values or {}).items())
         claim = f", expected {trial.claim:.6g}" if trial.claim is not None else ""
-        failure = f" ({_short(trial.failure)})" if trial.values is None and trial.failure else ""
+        failure = f" ({_short(context.failure(trial))})" if trial.values is None and trial.failure else ""
         said.append(f"tested with #{trial.number}: {trial.state}{failure}{': ' if result else ''}{result}{claim}")
     if "verdict" in item:
         said.append(item["verdict"] + (f": {item['lesson']}" if item.get("lesson") else ""))

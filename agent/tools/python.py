@@ -123,7 +123,7 @@ def exported(desk: Desk) -> dict[str, Any]:
                 "values": _cut(trial.candidate.values_json, share),
                 "result": trial.values,
                 "feasible": trial.feasible,
-                "failure": trial.failure[:SHORTEST],
+                "failure": context.failure(trial)[:SHORTEST],
                 "parents": list(trial.parents),
                 "rows": {name: score for name, (score, _) in trial.rows.items()},
             }

@@ -95,7 +95,7 @@ def row(desk: Desk, trial: Trial) -> str:
         said.append(" ".join(f"{name}={value:.6g}" for name, value in trial.values.items()))
         said += [] if trial.feasible else ["breaks a constraint"]
     elif trial.failure:
-        said.append(short(trial.failure))
+        said.append(short(context.failure(trial)))
     elif trial.stopped:
         said.append("stopped early")
     space = context.problem.space
