@@ -19,6 +19,7 @@ from agent.errors import ConfigError
 from agent.history import SUSPICIOUS, History, Trial
 from agent.problem import Problem
 from agent.space import Candidate
+from agent.tools.clock import waiting
 
 if TYPE_CHECKING:
     from agent.llm.types import Completion, ModelRequest
@@ -221,7 +222,8 @@ class Context:
             raise ConfigError("a look names the rows that it measures", hint="take ids of rows of train")
         if self.effects is None:
             raise ConfigError("nothing can be measured here", hint="look in a run")
-        found = await self.effects.look(candidate, rows, key, self.looks)
+        with waiting():
+            found = await self.effects.look(candidate, rows, key, self.looks)
         self.counting(row.example for row in found.rows if row.example is not None)
         return found
 
@@ -245,11 +247,12 @@ class Context:
             OutputInvalid, BudgetExceeded, ProviderError: As for `ask`.
             ConfigError: The run has no model.
         """
-        if self.effects is not None:
-            return await self.effects.consult(request, role, key)
-        if self.ask is None:
-            raise ConfigError("this run has no model to ask", hint="name one with --model provider:model")
-        return await self.ask(request)
+        with waiting():
+            if self.effects is not None:
+                return await self.effects.consult(request, role, key)
+            if self.ask is None:
+                raise ConfigError("this run has no model to ask", hint="name one with --model provider:model")
+            return await self.ask(request)
 
     async def step(
         self, conversation: str, turn: int, index: int, name: str, arguments: Mapping[str, Any] | None, work: Work

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_type_hints
 
 from agent.errors import AgentError, ConfigError, PrerequisiteError, ProviderError, StoreError
+from agent.tools.clock import limited
 from agent.untrusted import cleaned
 
 if TYPE_CHECKING:
@@ -70,7 +71,8 @@ class Tool:
         schema: JSON schema of its arguments, an object.
         function: Takes the desk and the arguments by name; gives text, or what JSON can say.
         read: Makes the function's arguments of what the model gave. Raises ValueError, in words for the model.
-        seconds: How long it may take; None for one with limits of its own.
+        seconds: How long it may take, without its looks and model calls and while the run rests; None for one with
+            limits of its own.
         pure: It reads and writes the notebook and the history alone, and gives the same each time: a conversation that
             goes on after a kill calls it again, in order, where another tool's answer is taken from the record.
     """
@@ -234,7 +236,7 @@ async def call(tool: Tool, desk: Desk, arguments: Mapping[str, Any] | None, *, c
     except (ValueError, RecursionError) as error:
         return cleaned(f"{tool.name} was not called: {error}. It takes {_usage(tool)}", chars), True
     try:
-        async with asyncio.timeout(tool.seconds):
+        async with limited(tool.seconds):
             found = await tool.function(desk, **given)
         text = found if isinstance(found, str) else json.dumps(found, ensure_ascii=False, default=str)
         return cleaned(text, chars) or "(nothing)", False
@@ -298,7 +300,9 @@ def _known(name: str) -> Tool:
 
 
 def load(name: str, folder: Path | None = None) -> Tool:
-    """The tool of a name, or of the user's own function `module:function`.
+    """The tool of a name, or of the user's own `module:function`, which may be a `Tool` too.
+
+    A function may say as an attribute, `function.seconds = 600`, how long it may take.
 
     Args:
         name: In the table, or an import path; its module is looked for in the problem's folder too.
@@ -314,7 +318,17 @@ def load(name: str, folder: Path | None = None) -> Tool:
             f"tools: there is no tool {name!r}",
             hint=f"choose of {', '.join(sorted(TABLE))}, or give module:function of your own",
         )
-    from agent.evaluators.loading import load_target
+    from agent.evaluators.loading import find_target, load_target
 
     module, _, attribute = name.partition(":")
-    return tool_of(load_target(module, attribute, folder))
+    found = find_target(module, attribute, folder)
+    if isinstance(found, Tool):
+        return found
+    return tool_of(load_target(module, attribute, folder), seconds=_seconds(found, name))
+
+
+def _seconds(function: Any, name: str) -> float | None:
+    found = getattr(function, "seconds", SECONDS)
+    if found is not None and (not isinstance(found, (int, float)) or isinstance(found, bool) or not found > 0):
+        raise ConfigError(f"the tool {name}: seconds is {found!r}", hint="give a number above 0, or None for no limit")
+    return found
