@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ from agent.errors import BudgetExceeded, ConfigError, OutputInvalid, ProviderErr
 from agent.integrations import mcp_tools
 from agent.llm.types import Completion, ToolCall, Usage
 from agent.proposers.agentic import FALLBACK, Agentic
-from agent.proposers.base import Proposal, load
+from agent.proposers.base import Effects, Proposal, load
+from agent.spans import Trace
 from agent.testing_proposers import ProposerContract
 from agent.tools.base import TABLE, Desk, Tool
 from tests.agentic_support import Alone, Talker, alone, problem
@@ -318,6 +320,22 @@ async def test_tools_of_servers_go_first_where_a_provider_refuses_tools(monkeypa
         await propose(alone(), Talker(limit), mcp=servers)
 
 
+@pytest.mark.parametrize("traces", [True, False])
+async def test_tools_for_traces_are_offered_where_there_are_traces(traces: bool) -> None:
+    async def trace(candidate: str, example: str | None) -> tuple[Trace, str | None] | None:
+        return (Trace((), {}), "r1") if traces else None
+
+    context, model = alone(problem(rows=["r1"]), left={"evaluations": 20.0}), Talker([submit()])
+    context.effects = Effects(**{**{item.name: unused for item in fields(Effects)}, "trace": trace})
+    assert len(await propose(context, model)) == 1
+    assert ({"trace", "search_trace"} <= {tool.name for tool in model.requests[0].tools}) == traces
+    assert not context.reads, "asking whether there is one reads no row"
+
+
+async def unused(*_: Any) -> Any:
+    pytest.fail("nobody asked for it")
+
+
 async def test_an_unusable_structured_reply_is_told_asked_again_and_then_drawn() -> None:
     bad = json.dumps({"proposals": [{"rationale": "", "changes": {"x": 3}}]})
     context = alone(memory={"untooled": 1}, decision=2)
@@ -422,9 +440,11 @@ def test_the_table_of_tools_is_what_the_agent_offers() -> None:
     from agent.proposers.agentic import Options
     from agent.proposers.offering import offered
 
-    everything = problem(rows=["r1"])
+    everything = problem(rows=["r1"], target="population")
     names = {tool.name for tool in offered(everything, Options(files=["*.md"]))}
     assert names == set(TABLE) - {"pareto"}  # one objective has no trade-offs
+    suite = {tool.name for tool in offered(problem(rows=["r1"]), Options(files=["*.md"]))}
+    assert names - suite == {"rows", "read_row"}, "in a suite no row is known by itself"
     assert not {"files", "evaluate", "critic"} & {
         tool.name for tool in offered(everything, Options(evaluations=0, consults=0))
     }

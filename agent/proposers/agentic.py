@@ -19,7 +19,7 @@ from agent.proposers import cards, typed
 from agent.proposers.asking import drawn, replies
 from agent.proposers.base import Context, Proposal
 from agent.proposers.conversation import Allowance, Conversation, Untooled
-from agent.proposers.offering import offered
+from agent.proposers.offering import TRACES, offered, traced
 from agent.proposers.options import check_temperature, check_whole, number, read, wrong
 from agent.tools.base import CONSULTS, TABLE, Desk, Tool, ToolError
 from agent.tools.hypothesis import lines
@@ -175,6 +175,8 @@ class Agentic:
             Untooled: The model calls no tools.
         """
         tools = offered(context.problem, options)
+        if not await traced(context):
+            tools = [tool for tool in tools if tool.name not in TRACES]
         allowance = _allowance(context, options, submissions.wanted)
         if not options.mcp:
             return await self._held(context, options, submissions, notebook, tools, allowance)

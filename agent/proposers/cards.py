@@ -25,6 +25,8 @@ WORDS = 100
 """Characters of a failure or a rejection that a prompt holds."""
 TOLD = 3
 """Failures and rejections that a prompt tells of: the latest."""
+WORDING, PROGRAM = 400, 2000
+"""Characters that a reply may have for a text or a program, however short the present one is."""
 LONGEST = 4000
 """Characters that a text may have in a reply; less where its parameter says so, or where it is far shorter now."""
 
@@ -237,12 +239,12 @@ def _schema(parameter: Parameter, now: Any) -> dict[str, Any]:
         return {"type": "array", "items": items, "maxItems": parameter.k}
     limit = parameter.max_chars if isinstance(parameter, (Text, Code)) else None
     if isinstance(parameter, Code) and parameter.tree:
-        return closed({path: _text(text, limit) for path, text in now.items()})
-    return _text(str(now), limit)
+        return closed({path: _text(text, limit, PROGRAM) for path, text in now.items()})
+    return _text(str(now), limit, PROGRAM if isinstance(parameter, Code) else WORDING)
 
 
-def _text(now: str, limit: int | None) -> dict[str, Any]:
-    most = max(400, min(LONGEST, 2 * len(now)), len(now))
+def _text(now: str, limit: int | None, least: int) -> dict[str, Any]:
+    most = max(least, min(LONGEST, 2 * len(now)), len(now))
     return {"type": "string", "maxLength": most if limit is None else min(most, limit)}
 
 

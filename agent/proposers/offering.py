@@ -11,6 +11,7 @@ from agent.tools.base import TABLE, Tool, load
 
 if TYPE_CHECKING:
     from agent.proposers.agentic import Options
+    from agent.proposers.base import Context
 
 NEEDS: Mapping[str, Callable[[Problem, Options], bool]] = {
     "evaluate": lambda problem, options: options.evaluations > 0,
@@ -18,13 +19,14 @@ NEEDS: Mapping[str, Callable[[Problem, Options], bool]] = {
     "read_file": lambda problem, options: bool(options.files),
     "search_files": lambda problem, options: bool(options.files),
     "pareto": lambda problem, options: len(problem.objectives) > 1,
-    "rows": lambda problem, options: bool(problem.split("train")),
-    "read_row": lambda problem, options: bool(problem.split("train")),
+    "rows": lambda problem, options: problem.by_rows,
+    "read_row": lambda problem, options: problem.by_rows,
     "surrogate": lambda problem, options: bool(problem.space.numeric),
     "critic": lambda problem, options: options.consults > 0,
     "second": lambda problem, options: options.consults > 0,
 }
-"""When a tool is of use; the others always are."""
+"""When a tool is of use; the others always are. Those in `TRACES` need a program that is traced."""
+TRACES = ("trace", "search_trace")
 
 
 def offered(problem: Problem, options: Options) -> list[Tool]:
@@ -44,6 +46,12 @@ def offered(problem: Problem, options: Options) -> list[Tool]:
             )
         seen.add(tool.name)
     return tools
+
+
+async def traced(context: Context) -> bool:
+    """Whether the program that is searched for tells what it does: the tools for traces are of no use elsewhere."""
+    found = context.effects is not None and await context.effects.trace(context.history.champion, None)
+    return bool(found)
 
 
 def _always(problem: Problem, options: Options) -> bool:
