@@ -144,9 +144,9 @@ class Doing:
         name: str,
         arguments: Mapping[str, Any] | None,
         work: Callable[[str], Awaitable[tuple[str, bool]]],
-        reads: Callable[[], list[str]],
-    ) -> tuple[str, bool, list[str]]:
-        """A tool's answer, and the rows that count as read by it; see `Context.step`."""
+        after: Callable[[], tuple[list[str], dict[str, Any]]],
+    ) -> tuple[str, bool, list[str], dict[str, Any]]:
+        """A tool's answer, the rows that count as read by it, and its notes; see `Context.step`."""
         run, place = self._run, (conversation, turn, index)
         given = None if arguments is None else dict(arguments)
         steps = run.state.steps
@@ -155,10 +155,10 @@ class Doing:
             began = asyncio.get_running_loop().time()
             text, error = await work(step_key(*place))
             seconds = round(asyncio.get_running_loop().time() - began, 6)
-            ended = ToolEnded(self._proposal, conversation, turn, index, name, given, text, error, seconds, reads())
+            ended = ToolEnded(self._proposal, conversation, turn, index, name, given, text, error, seconds, *after())
             run.record(ended)
         done = steps[self._proposal][place]  # as it is stored, without keys and credentials
-        return done.text, done.error, done.reads
+        return done.text, done.error, done.reads, done.notes
 
 
 def step_key(conversation: str, turn: int, index: int) -> str:

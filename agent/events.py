@@ -183,6 +183,7 @@ class ToolEnded(Event):
         seconds: How long it took.
         reads: Rows of train that it read or measured, so that a decision which takes its answer from here counts as
             made with them too.
+        notes: What it wrote in the notebook, by name.
     """
 
     proposal: int
@@ -195,6 +196,7 @@ class ToolEnded(Event):
     error: bool
     seconds: float
     reads: list[str] = field(default_factory=list)
+    notes: JSON = field(default_factory=dict)
     type: ClassVar[str] = "tool.ended"
 
 

@@ -7,6 +7,7 @@ with it. A model that cannot call tools is asked once, for a reply that fits a s
 
 from __future__ import annotations
 
+import copy
 import importlib
 import math
 from collections.abc import Mapping, Sequence
@@ -21,6 +22,7 @@ from agent.proposers.base import Context, Proposal
 from agent.proposers.conversation import Allowance, Conversation, Untooled
 from agent.proposers.offering import TRACES, offered, traced
 from agent.proposers.options import check_temperature, check_whole, number, read, wrong
+from agent.settings import ROLES
 from agent.tools.base import CONSULTS, TABLE, Desk, Tool, ToolError
 from agent.tools.hypothesis import lines
 from agent.tools.submit import RATIONALE, SOURCE, Submissions
@@ -88,7 +90,17 @@ class Options:
             value = getattr(self, name)
             if not isinstance(value, (list, tuple)) or not all(isinstance(item, str) for item in value):
                 # Options stand in the journal, so that they are names and never functions.
-                raise wrong(name, value, 'a list of texts, such as "module:function" for a tool of your own')
+                such = {
+                    "tools": '"module:function" for a tool of your own',
+                    "off": '"python"',
+                    "files": '"src/**/*.py"',
+                }
+                raise wrong(name, value, f"a list of texts, such as {such[name]}")
+        outside = [item for item in self.files if not item or item.startswith(("/", "~")) or ".." in item.split("/")]
+        if outside:
+            raise wrong("files", outside[0], "a pattern of files in the problem's folder, such as src/**/*.py")
+        if self.second not in ROLES:
+            raise wrong("second", self.second, f"one of {', '.join(ROLES)}")
         unknown = [name for name in self.off if name != "*" and name not in TABLE]
         if unknown:
             raise wrong("off", unknown[0], f"* or one of {', '.join(sorted(TABLE))}")
@@ -125,9 +137,11 @@ class Agentic:
             context.reject("there is no model to ask", TALK)
             return drawn(context, n, FALLBACK)
         memory = dict(context.memory or {})
-        notebook: dict[str, Any] = {"hypotheses": memory.get("hypotheses", [])}
+        notebook: dict[str, Any] = {"hypotheses": [], **memory}
+        untooled, noted = notebook.pop("untooled", None), notebook.pop("noted", [])
+        context.counting(noted)  # what the user's tools wrote down may tell of these rows
+        earlier = copy.deepcopy({**notebook, "hypotheses": None})
         submissions = Submissions(context, max(n, options.proposals))
-        untooled = memory.get("untooled")
         if untooled is None or context.decision - untooled >= AGAIN:
             try:
                 await self._talk(context, options, submissions, notebook)
@@ -142,7 +156,10 @@ class Agentic:
             for item in notebook["hypotheses"]:
                 if item["number"] == hypothesis:
                     item["candidate"] = context.problem.space.candidate(proposal.values).id
-        context.memory = {**notebook, **({} if untooled is None else {"untooled": untooled})}
+        own = {} if untooled is None else {"untooled": untooled}
+        if {**notebook, "hypotheses": None} != earlier and context.reads:
+            noted = context.reads[:]
+        context.memory = {**notebook, **own, **({"noted": noted} if noted else {})}
         return [proposal for proposal, _ in submissions.taken] or drawn(context, n, FALLBACK)
 
     def forecast(self, problem: Problem, candidates: int, options: Mapping[str, Any]) -> tuple[int, int, int]:

@@ -7,7 +7,10 @@ was cut off is made again exactly, and answers that were already paid for are us
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import importlib
+import json
 import math
 import random
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
@@ -107,8 +110,8 @@ class Effects:
     looked: Callable[[str], int]
     consult: Callable[[ModelRequest, str, str], Awaitable[Completion]]
     step: Callable[
-        [str, int, int, str, Mapping[str, Any] | None, Work, Callable[[], list[str]]],
-        Awaitable[tuple[str, bool, list[str]]],
+        [str, int, int, str, Mapping[str, Any] | None, Work, Callable[[], tuple[list[str], dict[str, Any]]]],
+        Awaitable[tuple[str, bool, list[str], dict[str, Any]]],
     ]
 
 
@@ -255,7 +258,14 @@ class Context:
             return await self.ask(request)
 
     async def step(
-        self, conversation: str, turn: int, index: int, name: str, arguments: Mapping[str, Any] | None, work: Work
+        self,
+        conversation: str,
+        turn: int,
+        index: int,
+        name: str,
+        arguments: Mapping[str, Any] | None,
+        work: Work,
+        notebook: dict[str, Any] | None = None,
     ) -> tuple[str, bool]:
         """A tool call, which is run once: its answer is journalled, and given again after a kill and in a replay.
 
@@ -267,15 +277,24 @@ class Context:
             arguments: As the model gave them; None when they were no JSON object.
             work: Runs the tool. It is given "conversation.turn.index", the beginning of the key of every look and
                 every consultation that it makes.
+            notebook: That the tool writes in: what it changes there is journalled too, as far as it is JSON.
 
         Returns:
             The answer, and whether it says that the tool failed.
         """
         if self.effects is None:
             return await work(f"{conversation}.{turn}.{index}")
+        before = copy.deepcopy(notebook or {})
+
+        def after() -> tuple[list[str], dict[str, Any]]:
+            return list(self.reads), _changed(before, notebook or {})
+
         given = (conversation, turn, index, name, arguments, work)
-        text, error, rows = await self.effects.step(*given, lambda: list(self.reads))
+        text, error, rows, notes = await self.effects.step(*given, after)
         self.counting(rows)
+        if notebook is not None:
+            notebook.clear()
+            notebook.update({**before, **copy.deepcopy(notes)})
         return text, error
 
     def counting(self, rows: Iterable[str]) -> None:
@@ -339,6 +358,16 @@ class Context:
     def champion(self) -> Candidate:
         """The candidate that the search builds on."""
         return self.history[self.history.champion].candidate
+
+
+def _changed(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
+    """The notes that are new or other than before, as plain JSON; what is none is left out."""
+    out = {}
+    for name, note in after.items():
+        with contextlib.suppress(TypeError, ValueError, RecursionError):
+            if name not in before or note != before[name]:
+                out[str(name)] = json.loads(json.dumps(note, allow_nan=False))
+    return out
 
 
 class Proposer(Protocol):

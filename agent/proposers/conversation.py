@@ -185,10 +185,10 @@ class Conversation:
             said = replace(said, carry=())  # signed reasoning is refused by its provider when its turn has changed
         cut = reply.stop == "length"
         plans = [self._planned(wanted, index, offered, cut=cut) for index, wanted in enumerate(calls)]
-        # What is pure goes first, one after the other, so that the notebook is the same each time.
-        pure = {index for index, wanted in enumerate(calls) if self._is_pure(wanted)}
-        found = {index: await plans[index]() for index in sorted(pure)}
-        others = [index for index in range(len(calls)) if index not in pure]
+        # What writes in the notebook goes first, one after the other, so that it is the same each time.
+        first = {index for index, wanted in enumerate(calls) if self._writes(wanted)}
+        found = {index: await plans[index]() for index in sorted(first)}
+        others = [index for index in range(len(calls)) if index not in first]
         found.update(zip(others, await _together([plans[index]() for index in others]), strict=True))
         texts = [found[index] for index in range(len(calls))]
         for index in sorted(self._own):
@@ -218,8 +218,9 @@ class Conversation:
             out.append(wanted)
         return tuple(out)
 
-    def _is_pure(self, wanted: ToolCall) -> bool:
-        return wanted.name in self._tools and self._tools[wanted.name].pure
+    def _writes(self, wanted: ToolCall) -> bool:
+        tool = self._tools.get(wanted.name)
+        return tool is not None and (tool.pure or tool.writes)
 
     def _planned(self, wanted: ToolCall, index: int, offered: set[str], *, cut: bool) -> Callable[[], Pending]:
         """What answers a call. What it counts against the allowance is settled now, in the order of the calls."""
@@ -229,20 +230,22 @@ class Conversation:
         tool = self._tools[wanted.name]
 
         async def pure() -> tuple[str, bool]:
-            known = await call(tool, self._desk(self._context, ""), wanted.arguments, chars=self._chars)
+            known = await call(tool, self._desk(self._context, "", self._notebook), wanted.arguments, chars=self._chars)
             return await self._step(wanted, index, lambda _: _ready(known))
 
         async def run() -> tuple[str, bool]:
             # Randomness and the account of what was read are the call's own, since tools run side by side.
             own = self._own[index] = copy.copy(self._context)
             own.rng, own.reads = random.Random(f"{self._seed} {self.turn} {index}"), []
+            notes = self._notebook if tool.writes else copy.deepcopy(self._notebook)
             return await own.step(
                 NAME,
                 self.turn,
                 index,
                 wanted.name,
                 wanted.arguments,
-                lambda key: call(tool, self._desk(own, key), wanted.arguments, chars=self._chars),
+                lambda key: call(tool, self._desk(own, key, notes), wanted.arguments, chars=self._chars),
+                notes if tool.writes else None,
             )
 
         return pure if tool.pure else run
@@ -276,8 +279,9 @@ class Conversation:
         left.consults -= wanted.name in CONSULTS
         return ""
 
-    def _desk(self, context: Context, key: str) -> Desk:
-        return Desk(context, key, context.options, self._notebook)
+    @staticmethod
+    def _desk(context: Context, key: str, notebook: dict[str, Any]) -> Desk:
+        return Desk(context, key, context.options, notebook)
 
     async def _step(self, wanted: ToolCall, index: int, work: Callable[[str], Pending]) -> tuple[str, bool]:
         return await self._context.step(NAME, self.turn, index, wanted.name, wanted.arguments, work)

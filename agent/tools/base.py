@@ -52,7 +52,8 @@ class Desk:
         context: Of the decision: problem, history, rows of train, measuring and model calls.
         key: Names this call, for `Context.look` and `Context.consult`; a second one of a call takes f"{key}.1" …
         options: The user's options of this tool.
-        notebook: What the proposer writes down for itself; journalled, and there again at the next decision.
+        notebook: What the proposer writes down for itself, JSON by name; journalled, and there again at the next
+            decision. Only a tool that says so writes in it; others are given a copy.
     """
 
     context: Context
@@ -75,6 +76,8 @@ class Tool:
             limits of its own.
         pure: It reads and writes the notebook and the history alone, and gives the same each time: a conversation that
             goes on after a kill calls it again, in order, where another tool's answer is taken from the record.
+        writes: It writes in the notebook, which is journalled with its answer. The calls of such tools in one turn are
+            made one after the other, before the others.
     """
 
     name: str
@@ -84,6 +87,7 @@ class Tool:
     read: Callable[[Mapping[str, Any]], dict[str, Any]] = dict
     seconds: float | None = SECONDS
     pure: bool = False
+    writes: bool = False
 
     def __post_init__(self) -> None:
         if not NAME.fullmatch(self.name):
@@ -101,7 +105,7 @@ def tool_of(function: Callable[..., Any], *, name: str = "", **more: Any) -> Too
             a docstring with an `Args:` section. A first parameter that is called `desk` is given the Desk and is not
             part of the schema. A plain function runs in a thread of its own, which is abandoned when it takes too long.
         name: Under which the model calls it; by default the function's.
-        more: Of what a Tool has: seconds, pure.
+        more: Of what a Tool has: seconds, pure, writes.
 
     Raises:
         ConfigError: It has no docstring, a parameter without a type, or one that JSON cannot say.
@@ -302,7 +306,8 @@ def _known(name: str) -> Tool:
 def load(name: str, folder: Path | None = None) -> Tool:
     """The tool of a name, or of the user's own `module:function`, which may be a `Tool` too.
 
-    A function may say as an attribute, `function.seconds = 600`, how long it may take.
+    A function may say as an attribute how long it may take, `function.seconds = 600`, and that it writes in the
+    notebook, `function.writes = True`.
 
     Args:
         name: In the table, or an import path; its module is looked for in the problem's folder too.
@@ -324,7 +329,8 @@ def load(name: str, folder: Path | None = None) -> Tool:
     found = find_target(module, attribute, folder)
     if isinstance(found, Tool):
         return found
-    return tool_of(load_target(module, attribute, folder), seconds=_seconds(found, name))
+    writes = getattr(found, "writes", False) is True
+    return tool_of(load_target(module, attribute, folder), seconds=_seconds(found, name), writes=writes)
 
 
 def _seconds(function: Any, name: str) -> float | None:
