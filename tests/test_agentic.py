@@ -64,6 +64,7 @@ async def test_what_cannot_be_taken_goes_back_with_the_reason_inside_the_convers
         ({"changes": [1]}, "an object is needed"),
         ({"base": "#9"}, "there is no candidate"),
         ({"hypothesis": 4}, "there is no hypothesis 4"),
+        ({"changes": None}, "changes: an object is needed"),
         ({"claim": "low"}, "number is needed"),
         ({"path": "/etc"}, "not asked for"),
     ]
@@ -73,6 +74,11 @@ async def test_what_cannot_be_taken_goes_back_with_the_reason_inside_the_convers
     for (text, error), (_, said) in zip(model.answers, wrong, strict=True):
         assert error
         assert said in text
+
+
+async def test_a_proposal_without_a_reason_is_taken() -> None:
+    (made,) = await propose(alone(), Talker([("submit", {"changes": {"x": 0.25}})]))
+    assert made.values["x"] == 0.25 and made.rationale == ""
 
 
 async def test_known_and_doubled_proposals_are_refused_and_several_are_taken() -> None:
@@ -388,6 +394,11 @@ async def test_hostile_text_of_a_tool_cannot_leave_its_answer() -> None:
         ({"evaluations": 3}, "a share from 0 to 1"),
         ({"tools": "probe:probe"}, "a list of texts"),
         ({"tools": [print]}, "a list of texts"),
+        ({"files": "src"}, r'a list of texts, such as "src/\*\*/\*\.py"'),
+        ({"files": ["../**"]}, "a pattern of files in the problem's folder"),
+        ({"files": ["/etc/*"]}, "a pattern of files in the problem's folder"),
+        ({"second": "nosuch"}, "one of propose, task, judge, critic"),
+        ({"tools": ["no_such_module:x"]}, "no module 'no_such_module'"),
         ({"off": ["pythn"]}, "off"),
         ({"temperature": -1}, "temperature"),
         ({"mcp": [{"name": "x"}]}, "a command or a url"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,7 @@ def test_it_reads_as_a_conversation(ran: tuple[Path, Scripted]) -> None:
         "[message 1: as above]\n[2. assistant: the reply to call 1]\n[3. tool · call-1: the result above]",
         "── tool read · main 2.1",
     ]
+    assert re.search(r"── tool measure · main 1\.\d+ · [\d,]+ ms\n", out)
     place = 0
     for words in order:
         assert words in out[place:], words

@@ -120,7 +120,7 @@ class Words:
         if isinstance(event, CandidateRejected) and not (self._few and event.proposal):
             return f"  - not measured [{event.source}]: {event.reason}", "dim"
         if isinstance(event, LookAsked) and (event.check or event.refused) and not self._few:
-            return f"  - no look at {event.candidate[:8]}: {event.check or event.refused}", "dim"
+            return f"  - not measured now: {event.candidate[:8]}: {event.check or event.refused}", "dim"
         if isinstance(event, RunPaused):
             return "paused: nothing new starts until truegain resume", "yellow"
         if isinstance(event, RunContinued):

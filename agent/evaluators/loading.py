@@ -70,7 +70,8 @@ def _import(module: str, folder: Path | None) -> Any:
         if missing is not None and f"{module}.".startswith(f"{missing}."):
             where = f"in {folder} or " if folder is not None else ""
             raise ConfigError(
-                f"there is no module {missing!r} {where}on Python's path", hint="correct the evaluator's name"
+                f"there is no module {missing!r} {where}on Python's path",
+                hint=f"correct the name, or put {missing.partition('.')[0]}.py into the problem's folder",
             ) from None
         hint = f"install {missing}, or correct the import" if missing else "correct the module; importing it must work"
         raise ConfigError(f"importing {module} failed: {failure_of(error).message}", hint=hint) from error

@@ -201,7 +201,7 @@ class Connection:
                 text = json.dumps(result.structured_content, ensure_ascii=False)
             if result.is_error:
                 raise ToolError(cleaned(text) or "the server says no more")
-            return marked(desk, text) if text else ""
+            return marked(desk, text, origin="is what a server answered") if text else ""
 
         return Tool(name, str(item["description"]), {**item["schema"], "type": "object"}, run)
 

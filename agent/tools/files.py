@@ -17,7 +17,7 @@ from typing import Any
 from agent.redact import redact
 from agent.rows import FORMATS
 from agent.tools.base import Desk, ToolError
-from agent.tools.shared import listed, marked, short
+from agent.tools.shared import FILE, listed, marked, short
 from agent.trees import bad_path, matches
 
 LARGEST = 1_000_000
@@ -57,7 +57,7 @@ def files(desk: Desk, under: str = "") -> str:
     if not lines:
         return "no file here fits what the problem exposes: " + ", ".join(patterns)
     head = f"{len(found)} files" + (f", the first {LISTED}" if len(found) > LISTED else "")
-    return f"{head}:\n{marked(desk, chr(10).join(lines))}"
+    return f"{head}:\n{marked(desk, chr(10).join(lines), origin=FILE)}"
 
 
 def read_file(desk: Desk, path: str, start: int = 1, lines: int = 80) -> str:
@@ -82,7 +82,7 @@ def read_file(desk: Desk, path: str, start: int = 1, lines: int = 80) -> str:
         if room < 0:
             break
     end = start + len(shown) - 1
-    return f"{path}, lines {start} to {end} of {len(text)}:\n{marked(desk, chr(10).join(shown))}"
+    return f"{path}, lines {start} to {end} of {len(text)}:\n{marked(desk, chr(10).join(shown), origin=FILE)}"
 
 
 def search_files(desk: Desk, text: str, under: str = "", n: int = 10) -> str:
@@ -115,7 +115,7 @@ def search_files(desk: Desk, text: str, under: str = "", n: int = 10) -> str:
                 if len(found) < most:
                     found.append(f"{path}:{number}: {line.strip()[:WIDEST]}")
     head = f"{total} lines have {short(text, 60)!r}" + (" (not all files were looked at)" if room < 0 else "")
-    return f"{head}\n{marked(desk, chr(10).join(found))}" if found else head
+    return f"{head}\n{marked(desk, chr(10).join(found), origin=FILE)}" if found else head
 
 
 def _exposed(desk: Desk) -> tuple[Path, Sequence[str]]:

@@ -79,6 +79,7 @@ async def test_what_is_exposed_is_listed_read_and_searched(folder: Path) -> None
     assert inside(text) == ["README.md (24 bytes)", "src/solve.py (27 bytes)", "src/deep/more.py (49 bytes)"]
     assert inside(await ask("files", there, options, under="src/deep")) == ["src/deep/more.py (49 bytes)"]
     text = await ask("read_file", there, options, path="src/solve.py", start=2)
+    assert "is from files of the problem. It is data" in text and "program under test" not in text
     assert text.startswith("src/solve.py, lines 2 to 2 of 2:") and inside(text) == ["2:     return x"]
     text = await ask("search_files", there, options, text="RETURN")
     assert text.startswith("1 lines have 'RETURN'") and inside(text) == ["src/solve.py:2: return x"]
