@@ -19,6 +19,7 @@ _PUBLIC = {
     "Categorical": "agent.parameters",
     "Text": "agent.texts",
     "Code": "agent.texts",
+    "Programs": "agent.program_setup",
     "Demos": "agent.texts",
     "Space": "agent.space",
     "Candidate": "agent.space",

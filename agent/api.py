@@ -29,6 +29,7 @@ from agent.ledger import Budget
 from agent.loop import Observer
 from agent.parameters import Parameter
 from agent.problem import Problem
+from agent.program_setup import Programs, fenced, own_source, task
 from agent.result import Result
 from agent.session import Session
 from agent.settings import ROLES, Settings
@@ -102,16 +103,17 @@ def make_session(
     names = list(Goals(goals, tuple(constraints), claim).reported)  # type: ignore[arg-type]
     rows = _dataset(data)
     known = Space.of(space)
+    if task(evaluate):
+        known = fenced(known, where, *own_source(evaluate, where))
+        programs = evaluate if isinstance(evaluate, Programs) else Programs(evaluate)
+        made = programs.evaluator(known, where, names, exclusive, deterministic)
+    else:
+        needs = fidelity.needs if fidelity is not None else ()
+        made = compared(_evaluator(evaluate, where, names, exclusive, needs, scored, known), known, where)
     problem = Problem(
         name=name or _name_of(evaluate),
         space=known,
-        evaluator=compared(
-            _evaluator(
-                evaluate, where, names, exclusive, fidelity.needs if fidelity is not None else (), scored, known
-            ),
-            known,
-            where,
-        ),
+        evaluator=made,
         objectives=goals,
         constraints=tuple(constraints),
         data=rows.examples if rows is not None else (),
@@ -259,6 +261,7 @@ def _evaluator(
 
 def _folder_of(evaluate: Any) -> Path:
     # A script's runs lie beside the script, wherever it was started from; a notebook's in its working directory.
+    evaluate = evaluate.task if isinstance(evaluate, Programs) else evaluate
     try:
         source = inspect.getsourcefile(inspect.unwrap(evaluate))
     except TypeError:
@@ -273,6 +276,7 @@ def _words_of(evaluate: Any) -> str:
 
 
 def _name_of(evaluate: Any) -> str:
+    evaluate = evaluate.task if isinstance(evaluate, Programs) else evaluate
     text = evaluate if isinstance(evaluate, str) else getattr(evaluate, "__name__", type(evaluate).__name__)
     if isinstance(evaluate, str) and not TARGET.fullmatch(text):
         return "prompt"
@@ -317,7 +321,8 @@ def optimize(
         evaluate: Measures a candidate (a mapping of values): a function, sync or async, "module:attr",
             or an `Evaluator`. It returns a number, `(number, feedback)`, a mapping of names to
             numbers, or a `Score`. With `data` it is called as `evaluate(candidate, row)`. With `metric` it is the task
-            program: a prompt template, a `Prompt`, or a function that may return a text, which the metric scores.
+            program: a prompt template, a `Prompt`, or a function that may return a text, which the metric scores. For
+            programs, a class with `inputs` and `score`, or `Programs` of one: they run in the sandbox (docs/code.md).
         space: Parameters by name; or the list of `agent.param` that the program reads.
         data: Rows: a list, an iterator, the path of a .jsonl, .json or .csv file, {"train": …, "val": …, "test": …},
             or an `agent.data.Dataset` with clusters and answers.

@@ -20,6 +20,7 @@ from typing import Any
 
 from agent.errors import ConfigError, GateError, StoreError
 from agent.journal import FILE
+from agent.ledger import plural
 from agent.parameters import Value
 from agent.result import Result, load_result, spent_line
 from agent.space import Candidate, Space
@@ -37,12 +38,12 @@ class Change:
 
     Args:
         path: Relative to the problem's folder, with "/" between its parts.
-        before: Its bytes now.
+        before: Its bytes now; None for a file that is not there yet.
         after: Its bytes with the candidate in it.
     """
 
     path: str
-    before: bytes
+    before: bytes | None
     after: bytes
 
 
@@ -79,8 +80,9 @@ class Patch:
 def patch(result: Result, *, unproven: bool = False, problem: Path | None = None) -> Patch:
     """The change that brings the released candidate into the files that the run began with; writes nothing.
 
-    A text or program with a `file` of its own becomes that file's whole content. Every other value becomes the
-    `default` in the problem file. What comes out is read back and compared before it is returned.
+    A text or program with a `file` of its own becomes that file's whole content, and a program of several `files` all
+    of theirs. Every other value becomes the `default` in the problem file. What comes out is read back and compared
+    before it is returned.
 
     Args:
         result: Of a run that has ended.
@@ -167,7 +169,10 @@ class _Target:
             raw = tomllib.loads(decoded(self.problem))
             self.specs: dict[str, Any] = raw["space"]
             self.files = {key: spec["file"] for key, spec in self.specs.items() if isinstance(spec.get("file"), str)}
-            self.space = Space.from_spec(self.specs).bound(folder)
+            space = Space.from_spec(self.specs)
+            programs = {key: item for key, item in space.items() if isinstance(item, Code)}
+            self.trees = {key for key, item in programs.items() if item.tree and item.default is None}
+            self.space = space.bound(folder)
             self.now = self.space.initial()
         except ConfigError as error:
             raise ConfigError(f"{folder / name}: space.{error.message}", hint=error.hint) from None
@@ -191,24 +196,24 @@ class _Target:
         except ValueError as error:
             raise ConfigError(f"{self.name} does not allow the run's candidate: {error}", hint=self._again) from None
         differ = [change.name for change in self.space.diff(self._bare(self.now), self._bare(full))]
-        notes = self._compare(differ)
+        notes = self._compare(differ, full)
         contents: dict[str, bytes] = {}
         for name in differ:
-            if name in self.files:
-                content = self._content(name, str(full[name]))
-                if contents.setdefault(self.files[name], content) != content:
+            for place, text in self._places(name, full).items():
+                content = self._content(place, text)
+                if contents.setdefault(place, content) != content:
                     raise ConfigError(
-                        f"two parameters say file = {self.files[name]!r} and want different contents",
+                        f"two parameters say file = {place!r} and want different contents",
                         hint="give each a file of its own, then run again",
                     )
-        inline = {name: full[name] for name in differ if name not in self.files}
+        inline = {name: full[name] for name in differ if name not in self.files and name not in self.trees}
         if inline:
             try:
                 contents[self.name] = with_defaults(self.problem, inline)
             except (ValueError, UnicodeError) as error:
                 raise self._cannot(self.name, str(error)) from None
         self._verify(contents, full)
-        made = [Change(self._path(name), self._read(name), content) for name, content in contents.items()]
+        made = [Change(self._path(name), self._now(name), content) for name, content in contents.items()]
         return tuple(made), notes
 
     def differing(self, wanted: Candidate) -> list[Diff]:
@@ -217,12 +222,28 @@ class _Target:
 
     def _bare(self, candidate: Mapping[str, Value]) -> dict[str, Value]:
         """The values as files hold them: a byte order mark in front is the file's, not the text's."""
-        return {name: value.removeprefix(BOM) if name in self.files else value for name, value in candidate.items()}
 
-    def _compare(self, differ: list[str]) -> tuple[str, ...]:
-        """Refuse what is not as the run found it."""
-        for name in dict.fromkeys(self.files.get(item, self.name) for item in differ):
-            if self.given and hashlib.sha256(self._read(name)).hexdigest() != self.given.get(name):
+        def bare(name: str, value: Value) -> Value:
+            if name in self.trees:
+                return {path: text.removeprefix(BOM) for path, text in value.items()}
+            return value.removeprefix(BOM) if name in self.files else value
+
+        return {name: bare(name, value) for name, value in candidate.items()}
+
+    def _places(self, name: str, full: Mapping[str, Value]) -> dict[str, str]:
+        """The files that a parameter's value changes, and their texts; none where it stands in the problem file."""
+        if name in self.files:
+            return {self.files[name]: str(full[name])}
+        if name not in self.trees:
+            return {}
+        old, new = (self._bare(values)[name] for values in (self.now, full))
+        return {path: text for path, text in new.items() if old.get(path) != text}
+
+    def _compare(self, differ: list[str], full: Candidate) -> tuple[str, ...]:
+        """Refuse what is not as the run found it; a file that it did not find must not be there."""
+        for name in dict.fromkeys(place for item in differ for place in self._places(item, full) or [self.name]):
+            now = self._now(name)
+            if self.given and (None if now is None else hashlib.sha256(now).hexdigest()) != self.given.get(name):
                 raise ConfigError(f"{name} is not what the run began with", hint=self._again)
         if self.given or not differ:
             return ()
@@ -232,14 +253,14 @@ class _Target:
                 raise ConfigError(f"{name}: the value is not what the run began with", hint=self._again)
         return ("the run does not know the bytes it began with: only the values could be compared",)
 
-    def _content(self, name: str, text: str) -> bytes:
-        before = self._read(self.files[name])
+    def _content(self, place: str, text: str) -> bytes:
+        before = self._now(place) or b""
         if before.startswith(BOM.encode()) and not text.startswith(BOM):
             text = BOM + text
         try:
             return encoded(text, before)
         except UnicodeError as error:
-            raise self._cannot(self.files[name], str(error)) from None
+            raise self._cannot(place, str(error)) from None
 
     def _verify(self, contents: Mapping[str, bytes], full: Candidate) -> None:
         """Read back what would be written: the problem must begin with the candidate."""
@@ -247,6 +268,9 @@ class _Target:
         for name, file in self.files.items():
             spec = {key: value for key, value in raw["space"][name].items() if key != "file"}
             raw["space"][name] = {**spec, "default": decoded(contents.get(file, self._read(file)))}
+        for name in self.trees:
+            texts = {path: decoded(contents[path] if path in contents else self._read(path)) for path in full[name]}
+            raw["space"][name]["default"] = {path: text.removeprefix(BOM) for path, text in texts.items()}
         found = Space.from_spec(raw["space"]).initial()
         for name, value in self._bare(full).items():
             if self._bare(found)[name] != value:
@@ -269,6 +293,10 @@ class _Target:
                 hint="apply writes nothing there; put the file into the folder, or truegain export and copy it",
             )
         return place
+
+    def _now(self, name: str) -> bytes | None:
+        """A file's bytes; None where a program gets one more."""
+        return self._read(name) if os.path.lexists(self.folder / name) else None
 
     def _read(self, name: str) -> bytes:
         place = self._inside(name)
@@ -293,7 +321,7 @@ def write(change: Patch) -> None:
         try:
             for item in change.files:
                 place = change.folder / item.path
-                now = place.read_bytes()
+                now = place.read_bytes() if place.exists() else None
                 if now == item.after:
                     continue
                 if now != item.before:
@@ -314,28 +342,39 @@ def write(change: Patch) -> None:
 
 def _replace(waiting: list[tuple[Path, Path, Change]]) -> None:
     done: list[tuple[Path, Change]] = []
+    folders: list[Path] = []
     try:
         for temporary, place, item in waiting:
+            for folder in [p for p in reversed(place.parents) if not p.exists()]:
+                folder.mkdir()
+                folders.append(folder)
             os.replace(temporary, place)
             done.append((place, item))
     except OSError:
         for place, item in done:
-            os.replace(_beside(place, item.before), place)
+            if item.before is None:
+                place.unlink()
+            else:
+                os.replace(_beside(place, item.before), place)
+        for folder in reversed(folders):
+            folder.rmdir()
         raise
 
 
 def _beside(place: Path, content: bytes) -> Path:
-    """A finished file next to another one, with its mode and owner."""
-    kept = place.stat()
-    if not kept.st_mode & stat.S_IWUSR:
+    """A finished file next to another one, with its mode and owner; a new one's is in the nearest folder."""
+    kept = place.stat() if place.exists() else None
+    if kept is not None and not kept.st_mode & stat.S_IWUSR:
         raise ConfigError(f"{place} is read-only", hint=f"chmod u+w {place}, or apply with --branch or --patch")
-    handle, name = tempfile.mkstemp(prefix=f".{place.name}.", dir=place.parent)
+    near = next(folder for folder in place.parents if folder.is_dir())
+    mode = stat.S_IMODE(kept.st_mode) if kept is not None else stat.S_IMODE(near.stat().st_mode) & 0o666
+    handle, name = tempfile.mkstemp(prefix=f".{place.name}.", dir=near)
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(content)
             file.flush()
-            os.fchmod(handle, stat.S_IMODE(kept.st_mode))
-            if os.fstat(handle).st_uid != kept.st_uid:
+            os.fchmod(handle, mode)
+            if kept is not None and os.fstat(handle).st_uid != kept.st_uid:
                 os.fchown(handle, kept.st_uid, kept.st_gid)
             os.fsync(handle)
     except BaseException:
@@ -391,19 +430,31 @@ def _before(result: Result) -> Iterator[Result]:
 
 
 def _told(result: Result, name: str, before: Value, after: Value) -> str:
-    if isinstance(result.problem.space[name], (Text, Code)):
-        return f"{_size(before)} become {_size(after)}"
+    parameter = result.problem.space[name]
+    if isinstance(parameter, Code):
+        return f"{_size(parameter.texts(before))} become {_size(parameter.texts(after))}"
+    if isinstance(parameter, Text):
+        return f"{_size({'': before})} become {_size({'': after})}"
     return f"{clean(str(before), 40)} → {clean(str(after), 40)}"
 
 
-def _size(text: str) -> str:
-    return f"{len(text.splitlines())} lines ({len(text)} characters)"
+def _size(texts: Mapping[str, str]) -> str:
+    lines, chars = sum(len(text.splitlines()) for text in texts.values()), sum(map(len, texts.values()))
+    files = f"{plural(len(texts), 'file')}, " if "" not in texts else ""
+    return f"{files}{plural(lines, 'line')} ({plural(chars, 'character')})"
 
 
-def _diff(path: str, before: bytes, after: bytes) -> bytes:
+def _diff(path: str, before: bytes | None, after: bytes) -> bytes:
     """One file's part of a patch."""
     head = [f"diff --git {_quoted('a/' + path)} {_quoted('b/' + path)}\n".encode()]
-    for mark, side in (("---", "a/"), ("+++", "b/")):
+    sides = [("---", "a/"), ("+++", "b/")]
+    if before is None:
+        head.append(b"new file mode 100644\n")
+        if after:  # git wants no more than that of an empty one
+            head.append(b"--- /dev/null\n")
+        sides = sides[1:] if after else []
+        before = b""
+    for mark, side in sides:
         # A tab behind a name with spaces tells programs where it ends, as git does it.
         head.append(
             f"{mark} {_quoted(side + path)}{chr(9) if ' ' in path else ''}\n".encode("utf-8", "surrogateescape")

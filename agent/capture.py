@@ -3,6 +3,7 @@
 The client stays what it is; its methods that ask a model record a span of kind "llm" while something records, with
 the messages, the reply as text and the tokens. It knows Chat Completions, Responses and Messages, their streams,
 `parse`, and Anthropic's `messages.stream()`. No SDK is imported. A copy made by `with_options` is another client.
+A raw response is read where it has been read already (`with_raw_response`), and else left alone and said to be.
 """
 
 from __future__ import annotations
@@ -26,6 +27,12 @@ METHODS = (
     "messages.parse",
     "messages.stream",
 )
+RAW_HEADER = "X-Stainless-Raw-Response"
+"""How the wrappers of both SDKs ask for one."""
+RAW = "(raw response, not read)"
+EARLY = "the stream was closed before its end"
+LAST = ("message_stop", "response.completed", "response.incomplete", "response.failed")
+"""Types of the event that ends a reply; Chat Completions say a reason in a choice."""
 
 
 def capture(client: C) -> C:
@@ -57,11 +64,25 @@ def capture(client: C) -> C:
 
 
 class _Call:
-    """A model call that is being recorded."""
+    """A model call that is being recorded.
 
-    def __init__(self, recorder: Recorder, span: Open) -> None:
+    Args:
+        recorder: That gets the span.
+        span: Of the call.
+        given: Arguments of the call.
+    """
+
+    def __init__(self, recorder: Recorder, span: Open, given: Mapping[str, Any]) -> None:
         self.recorder, self.span = recorder, span
-        self.texts: list[str] = []
+        self.streams = bool(given.get("stream"))
+        headers = given.get("extra_headers")
+        self.raw = str(headers.get(RAW_HEADER, "")) if isinstance(headers, Mapping) else ""
+        """Which raw response is wanted: one that has been read, or "stream"; or ""."""
+        self.texts: dict[int, list[str]] = {}
+        """What came, by number of the choice."""
+        self.tools: dict[tuple[int, int], list[str]] = {}
+        """Kinds, names and arguments of the tools called, by choice and number."""
+        self.whole = False
         self.open = True
 
     def end(self, text: str) -> None:
@@ -73,6 +94,22 @@ class _Call:
         """A whole reply."""
         self.tokens(getattr(result, "usage", None))
         self.end(_reply(result))
+
+    def streamed(self) -> None:
+        """The stream has ended, or was left."""
+        if self.open:
+            tools = (f"[{kind} {name} {given}]" for _, (kind, name, given) in sorted(self.tools.items()))
+            said = ["".join(texts) for _, texts in sorted(self.texts.items())]
+            if not self.whole:
+                self.recorder.note(self.span, EARLY)
+            self.end("\n".join(filter(None, (*said, *tools))))
+
+    def raw_result(self, made: Any) -> None:
+        """What a raw response comes to; None where it was not read."""
+        if made is None or isinstance(made, CoroutineType):
+            self.end(RAW)
+        else:
+            self.result(made)
 
     def fail(self, error: BaseException) -> None:
         if self.open:
@@ -89,19 +126,36 @@ class _Call:
 
     def chunk(self, chunk: Any) -> None:
         """A part of a streamed reply, of any of the three kinds of stream."""
-        delta = getattr(chunk, "delta", None)
+        delta, kind = getattr(chunk, "delta", None), getattr(chunk, "type", "")
+        self.whole = self.whole or kind in LAST
         for choice in getattr(chunk, "choices", None) or ():
-            self._text(getattr(choice.delta, "content", None))
-        if isinstance(delta, str) and getattr(chunk, "type", "") == "response.output_text.delta":
+            self._choice(choice)
+        if kind == "response.output_text.delta":
             self._text(delta)
-        else:
-            self._text(getattr(delta, "text", None) or getattr(delta, "partial_json", None))
+        elif kind == "response.output_item.done" and getattr(chunk.item, "type", "") == "function_call":
+            self.tools[0, chunk.output_index] = ["function_call", chunk.item.name, chunk.item.arguments]
+        elif kind == "content_block_start" and getattr(chunk.content_block, "type", "") == "tool_use":
+            self.tools[0, chunk.index] = ["tool_use", chunk.content_block.name, ""]
+        elif kind == "content_block_delta" and (0, chunk.index) in self.tools:
+            self.tools[0, chunk.index][2] += getattr(delta, "partial_json", None) or ""
+        elif kind == "content_block_delta":
+            self._text(getattr(delta, "text", None))
         for holder in (chunk, getattr(chunk, "response", None), getattr(chunk, "message", None)):
             self.tokens(getattr(holder, "usage", None))
 
-    def _text(self, text: Any) -> None:
-        if isinstance(text, str):
-            self.texts.append(text)
+    def _choice(self, choice: Any) -> None:
+        number, delta = _whole(getattr(choice, "index", 0)), choice.delta
+        self.whole = self.whole or bool(getattr(choice, "finish_reason", None))
+        self._text(getattr(delta, "content", None), number)
+        for tool in getattr(delta, "tool_calls", None) or ():
+            made = self.tools.setdefault((number, _whole(getattr(tool, "index", 0))), ["function", "", ""])
+            called = getattr(tool, "function", None)
+            made[1] += getattr(called, "name", None) or ""
+            made[2] += getattr(called, "arguments", None) or ""
+
+    def _text(self, text: Any, choice: int = 0) -> None:
+        if isinstance(text, str) and text:
+            self.texts.setdefault(choice, []).append(text)
 
 
 def _recorded(method: Callable[..., Any]) -> Callable[..., Any]:
@@ -112,7 +166,7 @@ def _recorded(method: Callable[..., Any]) -> Callable[..., Any]:
         if scope is None or recorder is None or recorder.ended or (scope.span is not None and scope.span.kind == "llm"):
             return method(*args, **kwargs)
         span, inside = recorder.begin(scope, "llm", str(kwargs.get("model", "")), _inputs(kwargs))
-        call = _Call(recorder, span)
+        call = _Call(recorder, span, kwargs)
         SCOPE.set(inside)
         try:
             result = method(*args, **kwargs)
@@ -133,11 +187,20 @@ async def _later(call: _Call, waiting: Any) -> Any:
     except BaseException as error:
         call.fail(error)
         raise
+    if hasattr(result, "http_response") and isinstance(made := _read(call, result), CoroutineType):
+        try:
+            call.raw_result(await made)
+        except Exception:  # the user will see it too
+            call.end(RAW)
     return _kept(call, result)
 
 
 def _kept(call: _Call, result: Any) -> Any:
     """The result; a stream is followed to its end."""
+    if hasattr(result, "http_response"):
+        if call.open:
+            call.raw_result(_read(call, result))
+        return result
     if hasattr(result, "usage") or hasattr(result, "choices"):
         call.result(result)
         return result
@@ -145,6 +208,14 @@ def _kept(call: _Call, result: Any) -> Any:
         return _Stream(call, result)
     call.result(result)
     return result
+
+
+def _read(call: _Call, result: Any) -> Any:
+    """What the SDK makes of a raw response; kept in it, so that the user gets the same object. May be a coroutine."""
+    try:
+        return None if call.raw in ("", "stream") or call.streams else result.parse()
+    except Exception:  # the user will see it too
+        return None
 
 
 class _Stream:
@@ -161,6 +232,7 @@ class _Stream:
             for chunk in self._source:
                 self._call.chunk(chunk)
                 yield chunk
+            self._call.whole = True
         except Exception as error:
             self._call.fail(error)
             raise
@@ -172,6 +244,7 @@ class _Stream:
             async for chunk in self._source:
                 self._call.chunk(chunk)
                 yield chunk
+            self._call.whole = True
         except Exception as error:
             self._call.fail(error)
             raise
@@ -195,6 +268,11 @@ class _Stream:
             raise
         self._call.chunk(chunk)
         return chunk
+
+    def close(self) -> Any:
+        """Leave it; of an async one this is to be awaited."""
+        self._end()
+        return self._source.close()
 
     def __enter__(self) -> Any:
         try:
@@ -227,6 +305,7 @@ class _Stream:
 
     def _stop(self, error: BaseException, last: type[BaseException]) -> None:
         if isinstance(error, last):
+            self._call.whole = True
             self._end()
         else:
             self._call.fail(error)
@@ -237,8 +316,10 @@ class _Stream:
         except Exception:  # nothing has come yet
             whole = None
         if whole is not None and not self._call.texts:
+            if not getattr(whole, "stop_reason", None):
+                self._call.recorder.note(self._call.span, EARLY)
             self._call.result(whole)
-        self._call.end("".join(self._call.texts))
+        self._call.streamed()
 
 
 def _inputs(given: Mapping[str, Any]) -> list[tuple[str, Any]]:

@@ -30,6 +30,9 @@ class CallFailed(EvaluatorError):
         super().__init__(message)
         self.status, self.raised = status, raised
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return functools.partial(CallFailed, status=self.status, raised=self.raised), (self.message,)
+
 
 def call(
     name: str,

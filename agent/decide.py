@@ -7,6 +7,7 @@ which those arrive; a replay that delivers them in the recorded order gives the 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 from agent import decide_gate
@@ -38,6 +39,8 @@ BARREN = 12
 """Proposals in a row without a new candidate, after which nothing is left to try."""
 ERRORS = 3
 """Failures of the proposer in a row, after which the run stops."""
+SHORT_RACE = 10
+"""Measurements of a race on rows, at the least."""
 
 
 def decide(state: State) -> list[Event]:
@@ -143,7 +146,8 @@ def _quarantined(state: State) -> Event | None:
         return CandidateCleared(suspect.suspect, found.reason, found.evidence)
     if found.decision == "drop":
         return CandidateConvicted(suspect.suspect, found.reason, found.evidence)
-    if state.stop is not None and not state.evaluations:
+    paid = suspect.again and state.ledger.left("evaluations") >= 1
+    if state.stop is not None and not state.evaluations and not paid:
         return CandidateConvicted(suspect.suspect, "the search ended before it was measured again")
     return None
 
@@ -230,14 +234,40 @@ def _measure(state: State) -> list[Event]:
     ]
 
 
-def look_refused(state: State, candidate: str, examples: Sequence[str]) -> str:
-    """Why a look cannot be had, or "": the search's share must hold every evaluation of it."""
+def look_refused(state: State, proposal: int, candidate: str, examples: Sequence[str], most: float) -> str:
+    """Why a look cannot be had, or "": what the search has free must hold every evaluation of it.
+
+    Args:
+        state: Of the run.
+        proposal: The decision that asks.
+        candidate: Id of the values.
+        examples: Rows; none for all that a candidate is measured on.
+        most: Evaluations that the looks of this decision may take in all.
+    """
     if state.stop is not None or state.ended is not None or state.gate.open:
         return "the search is over"
-    cost, left = state.looks.cost(candidate, examples), int(min(search_left(state), 1e12)) - len(state.looks.wanted)
-    if cost <= left:
-        return ""
-    return f"it takes {cost} evaluation{'s' if cost > 1 else ''}, and {max(0, left)} are left for the search"
+    cost = state.looks.cost(candidate, examples)
+    told = f"it takes {cost} evaluation{'s' if cost > 1 else ''}, and"
+    wanted = state.proposals[proposal].n if proposal in state.proposals else 1
+    free = math.floor(min(search_free(state) - needed(state, wanted), 1e12))
+    if cost and cost > free:
+        return f"{told} {max(0, free)} are left for looks"
+    left = math.floor(min(most - state.looks.taken(proposal), 1e12))
+    return f"{told} {max(0, left)} are left in this decision" if cost and cost > left else ""
+
+
+def search_free(state: State) -> float:
+    """What is left to the search besides what is admitted, or looked at, and not measured yet."""
+    asked = sum(ask.fidelity for ask in (*state.asks.urgent, *state.asks.later))
+    ahead = state.arena.ahead if state.arena is not None else 0
+    return max(0.0, search_left(state) - asked - ahead - len(state.looks.wanted))
+
+
+def needed(state: State, n: int) -> float:
+    """Evaluations that so many proposals take at the least: each as a whole, or on rows a short race of two."""
+    if state.arena is not None:
+        return n * min(SHORT_RACE, len(state.arena.rows))
+    return n * len(state.rows) * (state.halving.rungs[0] if state.halving is not None else 1)
 
 
 def search_left(state: State) -> float:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from agent.events import (
+    CandidateSuspected,
     Event,
     ExamDecided,
     ExamPlanned,
@@ -19,6 +20,7 @@ from agent.events import (
 from agent.gate import exam, guarding, heldout, levels, planning, standing
 from agent.gate.noise import Noise
 from agent.gate.verdict import unexamined
+from agent.history import AGAIN
 from agent.state import State
 
 
@@ -74,7 +76,8 @@ def reserve(state: State) -> int:
     """Evaluations held back from the search: for the last exam, and for the final report."""
     problem, gate = state.problem, state.gate
     if state.arena is None:
-        return exam.reserve(problem, state.settings.exam_pairs)
+        twice = len(state.rows) if problem.exact and state.suspects.watched else 0
+        return exam.reserve(problem, state.settings.exam_pairs) + twice
     total = state.total
     level, held = _level(state, last=True), 0
     if not standing.exhausted(len(_clusters(state)), level):
@@ -107,9 +110,7 @@ def _planned(state: State, last: bool) -> planning.Plan | None:
     margin = problem.objective.margin(_initial_mean(state)) / arena.scale if problem.claim != "sum" else 0.0
     left = state.affordable
     if last and state.gate.test and settings.report:
-        left -= planning.reserve(
-            None, rows=len(state.gate.test), total=state.total, level=0.05
-        )
+        left -= planning.reserve(None, rows=len(state.gate.test), total=state.total, level=0.05)
     return planning.plan(
         seen,
         rows=len(state.gate.val),
@@ -183,6 +184,10 @@ def stopping(state: State, measure: Any) -> list[Event]:
         return [_last(state)]
     plan = exam.plan(state.problem, state.settings.exam_pairs, state.settings.level * levels.weight(gate.exams + 1))
     if plan is None:
+        if state.suspects.watched and champion not in state.suspects.sure:
+            if state.suspects.last:
+                return list(measure(state))
+            return [CandidateSuspected(champion, "", AGAIN, "an exact claim about a program is measured twice")]
         before, after = state.history[released].values, state.history[champion].values
         return [VerdictReached(exam.compare(state.problem, champion, after or {}, released, before).to_json())]
     return [ExamStarted(gate.exams + 1, champion, released, plan.pairs, plan.level)]

@@ -15,6 +15,7 @@ from agent.errors import BudgetExceeded, ConfigError
 from agent.events import LookAsked, ToolEnded
 from agent.looking import Look, LookRow, Opened, mean
 from agent.moments import Moment
+from agent.proposers.base import Effects
 from agent.redact import redact
 from agent.space import Candidate
 from agent.spans import Trace
@@ -39,6 +40,14 @@ class Doing:
         self._run, self._proposal = run, proposal
         self._traces, self._before = moment.traces, moment.ended
 
+    def effects(self) -> Effects:
+        """What the proposer is given of it: functions, since this knows the run, and the run what the gate keeps."""
+        return Effects(self.trace, self.look, self.looked, self.consult, self.step)
+
+    def looked(self, begin: str) -> int:
+        """Evaluations that looks have taken whose keys begin so."""
+        return self._run.state.looks.taken(self._proposal, begin)
+
     async def trace(self, candidate: str, example: str | None) -> tuple[Trace, str | None] | None:
         """The trace of a candidate's newest measurement that had ended at the decision, and its row."""
         found = self._traces.latest(candidate, self._before, example)
@@ -48,11 +57,11 @@ class Doing:
         trace = _trace((await self._run.stored(number)).output)
         return None if trace is None else (trace, row)
 
-    async def look(self, candidate: Candidate, examples: list[str], key: str) -> Look:
+    async def look(self, candidate: Candidate, examples: list[str], key: str, most: float) -> Look:
         """What a measurement says; see `Context.look`."""
         run, place = self._run, (self._proposal, key)
         if place not in run.state.looks.open:
-            await self._ask(candidate, examples, key)
+            await self._ask(candidate, examples, key, most)
         look = run.state.looks.open[place]
         if look.asked.candidate != candidate.id or look.asked.examples != examples:
             raise ConfigError(
@@ -67,7 +76,7 @@ class Doing:
             raise BudgetExceeded("evaluations", limit or 0, look.spent, message=f"nothing was measured: {look.refused}")
         return await self._found(look)
 
-    async def _ask(self, candidate: Candidate, examples: list[str], key: str) -> None:
+    async def _ask(self, candidate: Candidate, examples: list[str], key: str, most: float) -> None:
         run, place = self._run, (self._proposal, key)
         values = candidate.values_json
         if redact(values) != values:
@@ -80,7 +89,7 @@ class Doing:
         await run.turn("look.asked", *place)
         if place in run.state.looks.open:
             return  # asked twice at once
-        refused = "" if check else look_refused(run.state, candidate.id, examples)
+        refused = "" if check else look_refused(run.state, self._proposal, candidate.id, examples, most)
         run.record(LookAsked(self._proposal, key, candidate.id, values, examples, check, refused))
 
     async def _found(self, look: Opened) -> Look:
@@ -135,9 +144,9 @@ class Doing:
         name: str,
         arguments: Mapping[str, Any] | None,
         work: Callable[[str], Awaitable[tuple[str, bool]]],
-        reads: Callable[[], list[str]],
-    ) -> tuple[str, bool, list[str]]:
-        """A tool's answer, and the rows that count as read by it; see `Context.step`."""
+        after: Callable[[], tuple[list[str], dict[str, Any]]],
+    ) -> tuple[str, bool, list[str], dict[str, Any]]:
+        """A tool's answer, the rows that count as read by it, and its notes; see `Context.step`."""
         run, place = self._run, (conversation, turn, index)
         given = None if arguments is None else dict(arguments)
         steps = run.state.steps
@@ -146,10 +155,10 @@ class Doing:
             began = asyncio.get_running_loop().time()
             text, error = await work(step_key(*place))
             seconds = round(asyncio.get_running_loop().time() - began, 6)
-            ended = ToolEnded(self._proposal, conversation, turn, index, name, given, text, error, seconds, reads())
+            ended = ToolEnded(self._proposal, conversation, turn, index, name, given, text, error, seconds, *after())
             run.record(ended)
         done = steps[self._proposal][place]  # as it is stored, without keys and credentials
-        return done.text, done.error, done.reads
+        return done.text, done.error, done.reads, done.notes
 
 
 def step_key(conversation: str, turn: int, index: int) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from agent import watching
 from agent.decide_gate import reserve
 from agent.errors import BudgetExceeded, ConfigError, PrerequisiteError, ProviderError
-from agent.evaluation import Output, Request
+from agent.evaluation import Failure, Output, Request
 from agent.events import (
     CallEnded,
     CallRefused,
@@ -20,7 +20,8 @@ from agent.events import (
     Event,
     StopRequested,
 )
-from agent.gate.quarantine import CONFIRM
+from agent.gate.quarantine import CONFIRM, refuse_impossible
+from agent.history import AGAIN
 from agent.looking import LOOK
 from agent.state import MARGIN, SCOPE
 
@@ -66,8 +67,11 @@ async def evaluate(run: Run, started: EvaluationStarted) -> None:
     if output.failure is None:
         try:
             score = problem.evaluator.score(output).to_json()
+            if state.suspects.watched:
+                refuse_impossible(problem, score["values"])
         except (ValueError, TypeError, KeyError) as error:
-            output = Output.failed("invalid", str(error), log=output.log, seconds=output.seconds)
+            failure = Failure("invalid", str(error), sign=getattr(error, "sign", ""))
+            score, output = None, replace(output, value=None, failure=failure)
     await run.turn("evaluation.ended", started.id)
     run.record(EvaluationEnded(started.id, started.purpose, output.to_json(), score))
 
@@ -169,7 +173,11 @@ def withheld(state: State, scope: str) -> dict[str, float]:
 def _stage(run: Run, started: EvaluationStarted) -> str:
     """An evaluator with stages of its own says which one a purpose gets; it is never told the purpose itself."""
     stage_for = getattr(run.problem.evaluator, "stage_for", None)
-    return started.stage if stage_for is None or started.stage == CONFIRM else str(stage_for(started.purpose))
+    if started.stage == CONFIRM:
+        return CONFIRM
+    if stage_for is not None:
+        return str(stage_for(started.purpose))
+    return "full" if started.stage == AGAIN else started.stage
 
 
 async def refusal(run: Run, candidate: Candidate) -> Refusal | None:

@@ -97,11 +97,33 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why a request has no value: a kind, one sentence, and detail such as the end of a traceback."""
+    """Why a request has no value.
+
+    Args:
+        kind: See `FailureKind`.
+        message: One sentence. It may quote the candidate, so nothing is ever read out of it.
+        detail: Such as the end of a traceback.
+        sign: What makes the scorer suspect a trick: "bound" (a score that cannot be), "variant" (another answer to the
+            same question) or "canary" (a test that must fail was reported as passed); "" of an ordinary failure.
+    """
 
     kind: FailureKind
     message: str
     detail: str = ""
+    sign: str = ""
+
+
+class Suspicious(ValueError):
+    """Raised by a scorer whose candidate seems to have found a trick; the candidate's own exceptions never are one.
+
+    Args:
+        message: One sentence for people.
+        sign: As in `Failure`.
+    """
+
+    def __init__(self, message: str, sign: str = "bound") -> None:
+        super().__init__(message)
+        self.sign = sign
 
 
 @dataclass(frozen=True, slots=True)

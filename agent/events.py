@@ -183,6 +183,7 @@ class ToolEnded(Event):
         seconds: How long it took.
         reads: Rows of train that it read or measured, so that a decision which takes its answer from here counts as
             made with them too.
+        notes: What it wrote in the notebook, by name.
     """
 
     proposal: int
@@ -195,6 +196,7 @@ class ToolEnded(Event):
     error: bool
     seconds: float
     reads: list[str] = field(default_factory=list)
+    notes: JSON = field(default_factory=dict)
     type: ClassVar[str] = "tool.ended"
 
 
@@ -411,7 +413,8 @@ class CandidateSuspected(Event):
     Args:
         candidate: Its id.
         champion: What it is measured against on fresh seeds; "" where it had no score and is measured alone.
-        reason: "jump", "internals", "bound" or "variant"; see `agent.gate.suspicion`.
+        reason: "jump", "internals", "bound", "variant" or "canary", see `agent.gate.suspicion`; or "again": nothing
+            speaks against it, and at the end what is to be claimed as exact is measured once more.
         evidence: What was seen, one sentence for people.
         rows: Rows of data on which both are measured; empty where a candidate is measured as a whole.
     """

@@ -20,7 +20,7 @@ from agent.events import (
 )
 from agent.gate.pairs import Pairs
 from agent.gate.planning import Plan
-from agent.history import Unit
+from agent.measuring import Unit
 
 Row = tuple[str, str]
 """Id and cluster of an example."""

@@ -25,7 +25,8 @@ PROJECT = (".git", "pyproject.toml")
 
 def runs_folder(problem: Path | None, chosen: str | Path | None = None) -> Path:
     """Where runs of a problem go: `chosen`, or $TRUEGAIN_RUNS, or `runs/` in the project that holds the
-    problem (the nearest folder above with .git or pyproject.toml), or else `runs/` beside the problem.
+    problem (the nearest folder above with .git or pyproject.toml), or else `runs/` beside the problem's folder; in
+    the folder itself where no problem file is, as in a script's, since commands are called there.
 
     Args:
         problem: The problem's folder; None means the working directory.
@@ -39,9 +40,7 @@ def runs_folder(problem: Path | None, chosen: str | Path | None = None) -> Path:
     for folder in (start, *start.parents):
         if any((folder / mark).exists() for mark in PROJECT):
             return folder / "runs"
-    if problem is not None or (start / "problem.toml").exists():
-        return start.parent / "runs"
-    return start / "runs"
+    return (start.parent if any(start.glob("*.toml")) else start) / "runs"
 
 
 def new_run(runs: Path, name: str, now: float | None = None) -> Path:

@@ -24,6 +24,7 @@ from agent.space import digest
 from agent.warm import sentence
 
 if TYPE_CHECKING:
+    from agent.ledger import Budget
     from agent.problem import Example, Problem, Split
     from agent.session import Session
 
@@ -199,15 +200,21 @@ async def forecast(session: Session, measure: bool, runs: Path | None = None) ->
     begins = len(session.begins) * rows
     search = max(0, int(total) - initial - begins - held) if total is not None else None
     candidates = _candidates(session, search, rows) if search is not None else None
-    proposer = load(settings.proposer)
+    proposer = load(settings.proposer, problem.folder)
     calls = tokens = None
     usd: float | None = 0.0
     half: float | None = None
+    binding: list[str] = []
     model = settings.models.get("propose", "")
     if model and talks(proposer) and candidates is not None:
         from agent.llm.prices import Prices
 
         calls, heard, said = proposer.forecast(problem, candidates[1], settings.options)
+        binding = _binding(budget, calls, heard + said)
+        calls = calls if budget.calls is None else min(calls, budget.calls)
+        if budget.tokens is not None:  # what is said costs more, so that it comes first of what is left
+            said = min(said, budget.tokens)
+            heard = min(heard, budget.tokens - said)
         tokens = heard + said
         prices = Prices(problem.prices)
         usd = prices.worst(model, heard, said, base_url=settings.base_url)
@@ -222,7 +229,7 @@ async def forecast(session: Session, measure: bool, runs: Path | None = None) ->
     if problem.by_rows:
         out.data = {name: len(problem.split(name)) for name in SPLITS}
     out.proof = _proof(session, known, noise, total or math.inf)
-    out.notes = list(_notes(session, out, known, noise))
+    out.notes = [*binding, *_notes(session, out, known, noise)]
     if noise is not None:
         out.noise = {"sd": noise.sd, "discordance": noise.discordance, "pairs": noise.pairs}
     return out
@@ -244,6 +251,16 @@ def _asked(session: Session, evaluations: int | None) -> Iterable[Asked]:
         server, batch = settings.base_url, role in settings.batched
         usd = Prices(problem.prices).worst(model, heard, said, base_url=server, batch=batch)
         yield Asked(role, model, calls, heard + said, usd)
+
+
+def _binding(budget: Budget, calls: int, tokens: int) -> list[str]:
+    """Which limits on the model end the search before the evaluations do, at the worst."""
+    wanted = {"calls": (budget.calls, calls), "tokens": (budget.tokens, tokens)}
+    return [
+        f"budget.{name} may end the search first: the candidates take up to {most:,} {name}, and {limit:,} are allowed"
+        for name, (limit, most) in wanted.items()
+        if limit is not None and limit < most
+    ]
 
 
 def _divide(session: Session, runs: Path | None) -> dict[str, Any]:

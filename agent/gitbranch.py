@@ -81,7 +81,7 @@ class Repository:
             index = {"GIT_INDEX_FILE": str(Path(place) / "index")}
             self._git("read-tree", head, env=index)
             for mode, blob, path in made:
-                self._git("update-index", "--cacheinfo", f"{mode},{blob},{path}", env=index)
+                self._git("update-index", "--add", "--cacheinfo", f"{mode},{blob},{path}", env=index)
             tree = self._git("write-tree", env=index).decode().strip()
         message = change.message.encode("utf-8", "replace")
         commit = self._git("commit-tree", tree, "-p", head, "-F", "-", data=message).decode().strip()
@@ -121,12 +121,15 @@ class Repository:
         """Mode, hash and path of a file's new content, which is stored as `git add` would."""
         path = self.prefix + item.path
         entry = self._entry(head, path)
+        if item.before is None and entry is None:
+            blob = self._git("hash-object", "-w", "--stdin", "--path", path, data=item.after).decode().strip()
+            return "100644", blob, path
         if entry is None:
             raise ConfigError(
                 f"{path} is not in the last commit", hint="git add and commit it first, or apply with --write"
             )
         # Filters such as line ending conversion apply; but a file may also be committed as it is, in spite of them.
-        for how in (("--path", path), ("--no-filters",)):
+        for how in (("--path", path), ("--no-filters",)) if item.before is not None else ():
             if self._git("hash-object", "--stdin", *how, data=item.before).decode().strip() == entry[1]:
                 blob = self._git("hash-object", "-w", "--stdin", *how, data=item.after).decode().strip()
                 return entry[0], blob, path

@@ -15,13 +15,12 @@ from agent.events import (
     CandidateConvicted,
     CandidateRejected,
     CandidateSuspected,
-    EvaluationEnded,
-    EvaluationStarted,
     Event,
     ProposalEnded,
     RaceDecided,
 )
 from agent.goals import Objective
+from agent.measuring import Unit
 from agent.space import Candidate
 
 TrialState = Literal["queued", "measured", "suspected", "racing", "champion", "dropped", "failed"]
@@ -33,6 +32,8 @@ values). failed: has no value."""
 BLOCK = 128
 """Trials that are copied together when one of them changes while somebody holds an older view."""
 
+AGAIN = "again"
+"""Reason to measure a program once more that nothing speaks against: what is claimed as exact is measured twice."""
 SUSPICIOUS = "suspicious: "
 """How the failure of a candidate begins that is more likely a trick than a mistake."""
 
@@ -53,7 +54,8 @@ class Trial:
         feedback: The evaluator's words at the last measurement.
         failure: Why it has no value: kind and message.
         reason: Why the race promoted or dropped it.
-        read: Examples that were read when it or one of its ancestors was made.
+        read: Examples that were read when it or one of its ancestors was made,
+        learned: and those that were read when it was made itself.
         rows: Where candidates are measured row by row: by example, the primary objective (None where it failed)
             and the evaluator's words.
     """
@@ -71,15 +73,19 @@ class Trial:
     feasible: bool = True
     feedback: str = ""
     failure: str = ""
+    sign: str = ""
+    """Of one without a value: why the scorer suspects a trick (`agent.evaluation.Failure.sign`)."""
     reason: str = ""
     read: frozenset[str] = frozenset()
+    learned: frozenset[str] = frozenset()
     rows: Mapping[str, tuple[float | None, str]] = field(default_factory=dict)
     partial: Mapping[float, float] = field(default_factory=dict)
     """Costs (smaller is better) by the share of the effort, in (0, 1), that they were measured with."""
     stopped: Mapping[str, float] | None = None
     """Of one whose learning curve left too little hope: `agent.evaluation.Output.stopped`."""
     suspicion: str = ""
-    """"" where nothing was ever suspicious, else suspected, cleared or convicted."""
+    """"" where nothing was ever suspicious, else suspected, cleared, convicted, or forgiven: it had no score, had one
+    when it was measured again, and so is measured as if for the first time."""
     held: dict[str, float] | None = None
     """Of one that is suspected: the means that it has if it is cleared. Nothing but its quarantine reads them."""
 
@@ -111,92 +117,6 @@ class Warm:
     def from_json(cls, data: Mapping[str, Any]) -> Warm:
         """The point that stands in a run's first event."""
         return cls(Candidate(data["values"]), data["score"], data["failed"], data["source"])
-
-
-@dataclass(frozen=True, slots=True)
-class Unit:
-    """One complete measurement of a candidate: the mean over the data rows, or a failure."""
-
-    candidate: str
-    replicate: int
-    pair: int
-    purpose: str
-    values: dict[str, float] | None
-    failure: str = ""
-    feedback: str = ""
-    seconds: float = 0.0
-    example: str | None = None
-    fidelity: float = 1.0
-    stopped: Mapping[str, float] | None = None
-
-
-class Measuring:
-    """Gathers evaluations into units; used for search and gate alike.
-
-    A failed row counts with what `Objective.failed` says. Where an objective has nothing to say, or a
-    constraint has no value, the whole unit is a failure.
-    """
-
-    def __init__(self, objectives: Sequence[Objective], constraints: Sequence[str], rows: int) -> None:
-        self._floors = {item.name: item.failed for item in objectives}
-        self._names = [*self._floors, *constraints]
-        self._rows = rows
-        self._open: dict[tuple[str, int, float], list[tuple[dict[str, float] | None, str, str, float]]] = {}
-
-    def add(self, started: EvaluationStarted, ended: EvaluationEnded) -> Unit | None:
-        """The unit that this evaluation completes, if it does."""
-        if self._rows <= 1:
-            return self.alone(started, ended)
-        key = (started.candidate, started.replicate, started.fidelity)
-        parts = self._open.setdefault(key, [])
-        parts.append(self._part(ended))
-        if len(parts) < self._rows:
-            return None
-        del self._open[key]
-        failure = next((text for values, text, _, _ in parts if values is None), "")
-        values = None
-        if not failure:
-            values = {n: sum(v[n] for v, _, _, _ in parts if v) / len(parts) for n in self._names}
-        words = [feedback for _, _, feedback, _ in parts if feedback]
-        return Unit(
-            candidate=started.candidate,
-            replicate=started.replicate,
-            pair=started.pair,
-            purpose=started.purpose,
-            values=values,
-            failure=failure,
-            feedback="\n".join(words[:5]),
-            seconds=sum(seconds for _, _, _, seconds in parts),
-            fidelity=started.fidelity,
-        )
-
-    def alone(self, started: EvaluationStarted, ended: EvaluationEnded) -> Unit:
-        """A unit of one row by itself."""
-        values, failure, feedback, seconds = self._part(ended)
-        return Unit(
-            candidate=started.candidate,
-            replicate=started.replicate,
-            pair=started.pair,
-            purpose=started.purpose,
-            values=values,
-            failure=failure,
-            feedback=feedback,
-            seconds=seconds,
-            example=started.example,
-            fidelity=started.fidelity,
-            stopped=ended.output.get("stopped") if values is None else None,
-        )
-
-    def _part(self, ended: EvaluationEnded) -> tuple[dict[str, float] | None, str, str, float]:
-        seconds = ended.output.get("seconds", 0.0)
-        if ended.score is not None:
-            return ended.score["values"], "", ended.score.get("feedback", ""), seconds
-        failure = ended.output.get("failure", {})
-        text = f"{failure.get('kind', 'error')}: {failure.get('message', '')}"
-        floors = {name: self._floors.get(name) for name in self._names}
-        if self._rows > 1 and all(value is not None for value in floors.values()):
-            return {name: float(value) for name, value in floors.items() if value is not None}, "", text, seconds
-        return None, text, "", seconds
 
 
 class Trials(Sequence[Trial]):
@@ -324,6 +244,7 @@ class History:
                     rationale=event.rationale,
                     parents=tuple(event.parents),
                     claim=event.claim,
+                    learned=frozenset(event.read),
                     read=frozenset(event.read).union(*(self[name].read for name in event.parents if name in self)),
                 )
             )
@@ -339,18 +260,28 @@ class History:
             self._decided(event)
         elif isinstance(event, CandidateSuspected):
             trial = self[event.candidate]
+            if event.reason == AGAIN:
+                return  # nothing speaks against it
             words = f"{SUSPICIOUS}{event.evidence}"
             self._put(
                 replace(trial, state="suspected", suspicion="suspected", values=None, held=trial.values, failure=words)
             )
         elif isinstance(event, CandidateCleared):
             trial = self[event.candidate]
+            if trial.state != "suspected":
+                return
             state: TrialState = "queued" if trial.held is None else "measured"
-            self._put(replace(trial, state=state, suspicion="cleared", values=trial.held, held=None, failure=""))
+            word = "forgiven" if trial.held is None else "cleared"
+            self._put(replace(trial, state=state, suspicion=word, values=trial.held, held=None, failure="", sign=""))
         elif isinstance(event, CandidateConvicted):
             trial = self[event.candidate]
-            words = f"{trial.failure}; {event.reason}"
-            self._put(replace(trial, state="failed", suspicion="convicted", held=None, count=0, rows={}, failure=words))
+            words = f"{trial.failure or SUSPICIOUS.strip()}; {event.reason}".replace(":; ", ": ")
+            gone = replace(trial, state="failed", suspicion="convicted", values=None, held=None, count=0, rows={})
+            self._put(replace(gone, failure=words))
+            if self.champion == trial.id:  # it was the check at the end: the next best one is what there is
+                self._put(replace(gone, failure=words, reason=words))
+                self.champion = self.ranked(1)[0].id if self.ranked(1) else self.initial
+                self._put(replace(self[self.champion], state="champion"))
 
     def _reject(self, rejection: dict[str, Any]) -> None:
         self.rejections.append(rejection)
@@ -377,7 +308,7 @@ class History:
             if unit.stopped:
                 self._stopped(trial, unit.stopped)
             elif trial.values is None:
-                self._put(replace(trial, state="failed", failure=unit.failure))
+                self._put(replace(trial, state="failed", failure=unit.failure, sign=unit.sign))
             return
         failed_before = trial.state == "failed" and unit.example is not None  # on another row
         climbed = trial.state == "racing" and trial.values is None

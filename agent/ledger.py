@@ -329,6 +329,11 @@ def _unused(ended: EvaluationEnded, parts: int) -> int:
     return int(parts * min(1.0, max(0.0, 1 - stopped["step"] / stopped["of"])))
 
 
+def plural(count: float, what: str) -> str:
+    """A number of things in words: "1 line", "2 lines", "0.5 evaluations"."""
+    return f"{counted(count)} {what}{'' if count == 1 else 's'}"
+
+
 def counted(evaluations: float) -> str:
     """A number of evaluations for people: with a decimal only where it has one."""
     return f"{evaluations:.1f}".removesuffix(".0")

@@ -83,6 +83,8 @@ class Opened:
     """Why it will not be complete, or ""."""
     spent: float = 0.0
     """Evaluations of the run, when it was refused."""
+    cost: int = 0
+    """Evaluations that were begun for it."""
 
     @property
     def over(self) -> bool:
@@ -119,6 +121,19 @@ class Looks:
         rows = examples or self._whole
         return sum((candidate, row) not in self._known and (candidate, row) not in self._shared for row in rows)
 
+    def taken(self, proposal: int, begin: str = "") -> int:
+        """Evaluations that the looks of an open decision have taken so far, of all or of a tool call.
+
+        Args:
+            proposal: The decision.
+            begin: What names the call; the keys of its looks begin so.
+        """
+        return sum(
+            look.cost
+            for (number, key), look in self.open.items()
+            if number == proposal and key.startswith(begin) and not (begin and key[len(begin) :][:1].isdigit())
+        )
+
     def candidate(self, evaluation: int) -> Candidate:
         """What an evaluation in flight measures."""
         return Candidate(self._flying[evaluation][0].asked.values)
@@ -136,6 +151,7 @@ class Looks:
             elif cell in self._shared:
                 self._shared[cell].append(look)
             else:
+                look.cost += 1
                 self.wanted.append(Wanted(event.candidate, row, event.proposal, event.key))
                 if self._deterministic:
                     self._shared[cell] = [look]

@@ -158,11 +158,13 @@ class Run:
 
     async def stored(self, evaluation: int) -> EvaluationEnded:
         """The end of an evaluation of the search, with all of its output."""
-        await self.flush()
-        place = self._places[evaluation]
-        found = await asyncio.to_thread(lambda: next(read(self.journal.folder, after=place - 1)).event)
-        assert isinstance(found, EvaluationEnded)
-        return found
+        before = self._places[evaluation] - 1
+        found = await asyncio.to_thread(lambda: next(read(self.journal.folder, after=before), None))
+        if found is None:  # it is not on the disk yet
+            await self.flush()
+            found = await asyncio.to_thread(lambda: next(read(self.journal.folder, after=before), None))
+        assert found is not None and isinstance(found.event, EvaluationEnded)
+        return found.event
 
     def record(self, event: Event) -> None:
         """Append an event from outside, and all that follows from it."""

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
+from agent.decide import search_free
 from agent.events import CallEnded, EvaluationEnded, ProposalEnded, ProposalStarted, RunStarted
 from agent.history import History
 from agent.journal import Entry
@@ -20,13 +21,16 @@ class Moment:
     history: History
     memory: Any
     left: dict[str, float]
+    share: float
+    """Evaluations that were left to the search, besides what was admitted and not measured yet."""
     traces: Traces
     ended: int
     """How many evaluations had ended; later ones in `traces` are not of this moment."""
 
     @classmethod
     def of(cls, state: State) -> Moment:
-        return cls(state.history.freeze(), state.memory, state.left(), state.traces, state.traces.count)
+        free, traces = search_free(state), state.traces
+        return cls(state.history.freeze(), state.memory, state.left(), free, traces, traces.count)
 
 
 def lean(entry: Entry) -> Entry:

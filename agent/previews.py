@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from agent.spans import Value
 
+COUNTED = (list, tuple, dict, set, frozenset, bytes, bytearray)
+"""Their size is what they hold, and not the length of a text about it."""
 _SCALARS = frozenset({int, float, bool, type(None)})
 Look = tuple[str, int, str, str, int]
 """Type, size, head (all of it where the tail is ""), tail, checksum. Equal looks are one value."""
@@ -46,12 +48,13 @@ def look(value: Any) -> Look:
     else:
         try:
             text = _text(value, HEAD + TAIL, 0)
-        except Exception:  # the user's own __repr__, __iter__, …, or a container that changes meanwhile
+        except (Exception, SystemExit):  # the user's own __repr__, __iter__, …, or a container that changes meanwhile
             text = f"<{kind.__name__}>"
     size = len(text)
+    whole = len(value) if isinstance(value, COUNTED) else size
     if size <= HEAD + TAIL:
-        return kind.__name__, size, text, "", 0
-    return kind.__name__, size, text[:HEAD], text[-TAIL:], _checksum(text, size)
+        return kind.__name__, whole, text, "", 0
+    return kind.__name__, whole, text[:HEAD], text[-TAIL:], _checksum(text, size)
 
 
 def shared(value: Any) -> bool:
@@ -88,10 +91,11 @@ def preview(found: Look, mask: Any) -> Value:
         found: The look.
         mask: Called with each text, returns it without secrets.
     """
-    from agent.spans import Value, shorten  # whoever only records does without dataclasses
+    from agent.spans import Value, shorten, unit  # whoever only records does without dataclasses
 
     kind, size, head, tail, _ = found
-    return Value(mask(kind)[:80], size, shorten(mask(head), mask(tail) if tail else "", size))
+    kind = mask(kind)[:80]
+    return Value(kind, size, shorten(mask(head), mask(tail) if tail else "", f"{size:,} {unit(kind)}"))
 
 
 def _checksum(text: str, size: int) -> int:

@@ -12,6 +12,8 @@ Tree = Mapping[str, str]
 
 DYNAMIC = frozenset({"locals", "vars", "dir", "eval", "exec", "compile"})
 """A program that calls one of these may look at the names of its variables, so they are part of what it does."""
+LONGEST = 100_000
+"""Characters up to which a program is taken apart; longer ones are compared as they are."""
 ENTRIES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
 COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
@@ -37,7 +39,7 @@ def parse(text: str, name: str = "") -> ast.Module:
         shown = f": {lines[number - 1].strip()[:120]}" if 0 < number <= len(lines) else ""
         raise ValueError(f"{where}does not parse: line {number}, {error.msg}{shown}") from None
     except (ValueError, RecursionError, MemoryError) as error:
-        raise ValueError(f"{where}does not parse: {error or type(error).__name__}") from None
+        raise ValueError(f"{where}does not parse: {str(error) or type(error).__name__}") from None
 
 
 def definition(text: str, entry: str, name: str = "") -> ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef:
@@ -95,6 +97,16 @@ def _arguments(signature: str) -> ast.arguments:
         raise ValueError(f'signature: found {signature!r}, allowed is one such as "(text, limit)"') from None
     assert isinstance(found, ast.FunctionDef)
     return found.args
+
+
+def required(signature: str) -> int:
+    """How many positional arguments a signature needs.
+
+    Raises:
+        ValueError: It is no signature.
+    """
+    given = _arguments(signature)
+    return len(given.posonlyargs) + len(given.args) - len(given.defaults)
 
 
 def check_signature(signature: str) -> None:
@@ -155,9 +167,12 @@ def normal(text: str) -> str:
     Raises:
         ValueError: The program does not parse.
     """
+    tree = parse(text)
+    if len(text) > LONGEST:
+        return text
     try:
-        return _normal(parse(text))
-    except RecursionError:  # nested too deeply to be taken apart
+        return _normal(tree)
+    except (RecursionError, MemoryError, ValueError, SyntaxError):  # too deep, or a number too long to be written out
         return text
 
 
@@ -335,7 +350,7 @@ def _bound(scope: ast.AST) -> _Names:
     kept: set[str] = set()
     elsewhere: set[str] = set()
     outer: set[str] = set()
-    for node in _inside(scope):
+    for node in inside(scope):
         if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load):
             found.add(node.id)
         elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
@@ -355,7 +370,7 @@ def _bound(scope: ast.AST) -> _Names:
     return _Names((found | kept) - elsewhere - outer, kept, outer)
 
 
-def _inside(scope: ast.AST) -> Iterator[ast.AST]:
+def inside(scope: ast.AST) -> Iterator[ast.AST]:
     """The nodes of a scope, without those of the scopes in it; of a comprehension only what `:=` binds outside."""
     body = getattr(scope, "body", [])
     waiting = list(body) if isinstance(body, list) else [body]

@@ -7,6 +7,7 @@ import random
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from agent.decide import needed
 from agent.effects import Doing
 from agent.errors import AgentError, BudgetExceeded, PrerequisiteError, ProviderError, StoreError
 from agent.events import ProposalEnded, ProposalStarted, RowRead, StopRequested
@@ -29,18 +30,21 @@ async def propose(run: Run, started: ProposalStarted, moment: Moment) -> None:
     Raises:
         StoreError: The journal cannot be written.
     """
-    effects = Doing(run, started.id, moment)
+    doing = Doing(run, started.id, moment)
     context = Context(
         problem=run.state.problem,
         history=moment.history,
         rng=random.Random(int(digest([run.state.seed, "proposal", started.id]), 16)),
-        ask=effects.ask if run.llm is not None and "propose" in run.state.settings.models else None,
+        ask=doing.ask if run.llm is not None and "propose" in run.state.settings.models else None,
         left=moment.left,
+        share=moment.share,
+        each=needed(run.state, 1),
+        looks=max(0.0, moment.share - needed(run.state, started.n)),
         decision=started.id,
         memory=copy.deepcopy(moment.memory),  # a proposer may change its memory in place; the journal's stays
         options=run.state.settings.options,
         reader=_reader(run, started.id) if run.state.problem.by_rows else None,
-        effects=effects,
+        effects=doing.effects(),
         clusters={item.id: item.cluster for item in run.problem.split("train") if item.cluster},
     )
     moment_memory = moment.memory

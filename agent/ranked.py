@@ -28,8 +28,9 @@ from agent.errors import ConfigError, StoreError
 from agent.events import CandidateAdmitted, CandidateRejected, RaceDecided
 from agent.gate.evidence import pairs_needed
 from agent.gate.exam import LEVEL, PAIRS
-from agent.history import History, Unit
+from agent.history import History
 from agent.lines import Lines
+from agent.measuring import Unit
 from agent.orders import Order, checked
 from agent.parameters import Parameter
 from agent.proposers.base import Context, load

@@ -35,8 +35,8 @@ class Open:
     """A span while it is recorded."""
 
     __slots__ = (
-        "feeds", "id", "inputs", "kind", "name", "notes", "output", "parent", "raised", "reads", "seconds", "source",
-        "start", "tokens",
+        "feeds", "given", "id", "inputs", "kind", "name", "notes", "output", "parent", "raised", "reads", "seconds",
+        "source", "start", "tokens",
     )  # fmt: skip
 
     def __init__(self, number: int, parent: Open | None, kind: str, name: str) -> None:
@@ -51,6 +51,7 @@ class Open:
         self.tokens = (0, 0)
         self.seconds = 0.0
         self.source: Any = None  # the op, which knows its code
+        self.given: set[int] | None = None  # what came in inside of something else
         self.start = time.perf_counter()
 
     def feed(self, source: int, exact: bool) -> None:
@@ -175,7 +176,9 @@ class Recorder:
         """The span returned."""
         span.seconds = time.perf_counter() - span.start
         span.output = found = _look(result)
-        self.came_from(span, result, found)
+        if span.given is None or id(result) not in span.given:  # what was there before did not come from here
+            self.came_from(span, result, found)
+        span.given = None
 
     def came_from(self, span: Open, value: Any, found: Look | None = None) -> None:
         """A value left a span."""
@@ -219,6 +222,9 @@ class Recorder:
             self._read(span, params.find(value))
         for part in elements(value):
             if not shared(part):
+                if span.given is None:
+                    span.given = set()
+                span.given.add(id(part))
                 source = self.memory.find(part)
                 if source is not None:
                     span.feed(source.id, True)
@@ -255,6 +261,7 @@ class Recorder:
         """
         span.seconds = time.perf_counter() - span.start
         span.raised = raised(error, not passed)
+        span.given = None
         if len(self.failed) < LIMIT:
             self.failed.append(span)
 
@@ -277,8 +284,11 @@ class Recorder:
         """What was recorded so far. Secrets are masked; see `agent.redact`."""
         from hashlib import blake2b
 
-        from agent.redact import redact
+        from agent.redact import fragments, redact
         from agent.spans import Raised, Span, Trace
+
+        def clean(text: str) -> str:
+            return fragments(redact(text))
 
         unique = {span.id: span for span in (*self.first, *self.failed, *self.last)}
         spans = [unique[number] for number in sorted(unique)]
@@ -291,13 +301,13 @@ class Recorder:
             if known is None:
                 text = "\0".join(map(str, found)).encode("utf-8", "surrogatepass")
                 known = keys[found] = blake2b(text, digest_size=8).hexdigest()
-                values[known] = preview(found, redact)
+                values[known] = preview(found, clean)
             return known
 
         def mask(error: Raised | None) -> Raised | None:
             if error is None:
                 return None
-            return Raised(error.type, redact(error.message), error.file, error.line, redact(error.text))
+            return Raised(error.type, clean(error.message), error.file, error.line, clean(error.text))
 
         made, code = [], {}
         for span in spans:
@@ -315,16 +325,16 @@ class Recorder:
                     mask(span.raised),
                     span.reads,
                     tuple(sorted((i - base, exact) for i, exact in (span.feeds or {}).items() if i in unique)),
-                    tuple(map(redact, span.notes)) if span.notes else (),
+                    tuple(map(clean, span.notes)) if span.notes else (),
                     max(0.0, span.start - self.start),
                     span.seconds,
                     span.tokens,
                 )
             )
             if span.source is not None and span.name not in code and (text := span.source.code):
-                code[span.name] = redact(text)
+                code[span.name] = clean(text)
         dropped = max(0, self.total - len(spans))
-        return Trace(tuple(made), values, tuple(map(redact, self.notes)), dropped, code)
+        return Trace(tuple(made), values, tuple(map(clean, self.notes)), dropped, code)
 
 
 def raised(error: BaseException, line: bool = True) -> Raised:
@@ -336,7 +346,7 @@ def raised(error: BaseException, line: bool = True) -> Raised:
         return known
     try:
         message = str(error)[:MESSAGE_CHARS]
-    except Exception:  # the user's own __str__
+    except (Exception, SystemExit):  # the user's own __str__
         message = ""
     kind = type(error).__name__
     if not line:
@@ -348,9 +358,11 @@ def raised(error: BaseException, line: bool = True) -> Raised:
     while place is not None:
         name = place.tb_frame.f_code.co_filename
         if not name.startswith(OURS):
-            nearest = name, place.tb_lineno
-            if not name.startswith(_NOT_THEIRS) and "-packages" not in name:
-                theirs = nearest
+            packaged = "-packages" in name
+            if packaged:
+                nearest = name, place.tb_lineno
+            elif not name.startswith(_NOT_THEIRS):
+                theirs = name, place.tb_lineno
         place = place.tb_next
     file, number = theirs if theirs[0] else nearest
     return Raised(kind, message, file, number, linecache.getline(file, number).strip()[:LINE_CHARS])
@@ -374,6 +386,9 @@ def _look(value: Any) -> Look:
 
 def _size(value: Any) -> int:
     try:
+        kind = type(value)
+        if kind not in _PLAIN and hasattr(kind, "nbytes"):  # an array, whose data lie elsewhere, maybe in another one
+            return int(max(value.nbytes, getattr(getattr(value, "base", None), "nbytes", 0)))
         return sys.getsizeof(value)
     except Exception:  # the user's own __sizeof__
         return LARGE + 1

@@ -19,6 +19,12 @@ MASK = "[redacted]"
 SHORTEST = 8
 """Characters that a secret must have: a shorter one would be found in ordinary words."""
 
+PIECE = 16
+"""Characters of a secret that are looked for where a text may have been cut within it."""
+
+DEEPEST = 200
+"""Containers inside of each other; what lies deeper is masked whole, since it cannot be searched."""
+
 PASSES = 4
 """What is masked may uncover the beginning of something else, so masking is repeated until nothing changes."""
 
@@ -167,31 +173,52 @@ def redact(value: Any, extra_secrets: Iterable[str] = ()) -> Any:
     return _redact(value, _secrets(tuple(extra_secrets)))
 
 
+def fragments(text: str) -> str:
+    """The text without pieces of this process's own secrets, as a preview has them that was cut within one.
+
+    Pieces of 24 characters or more are always found, shorter ones sometimes. `redact` finds whole ones.
+    """
+    for secret in _secrets(()):
+        for start in range(0, max(0, len(secret) - PIECE + 1), PIECE // 2):
+            at = text.find(secret[start : start + PIECE])
+            while at >= 0:
+                end, there = at + PIECE, start + PIECE
+                while end < len(text) and there < len(secret) and text[end] == secret[there]:
+                    end, there = end + 1, there + 1
+                there = start
+                while at > 0 and there > 0 and text[at - 1] == secret[there - 1]:
+                    at, there = at - 1, there - 1
+                text = text[:at] + MASK + text[end:]
+                at = text.find(secret[start : start + PIECE])
+    return text
+
+
 def refresh() -> None:
     """Read the environment again; it is read once per process."""
     _secrets.cache_clear()
 
 
-def _redact(value: Any, secrets: tuple[str, ...]) -> Any:
+def _redact(value: Any, secrets: tuple[str, ...], depth: int = 0) -> Any:
     if isinstance(value, str):
         return _text(value, secrets)
+    if not isinstance(value, (Mapping, list, tuple)):
+        return value
+    if depth > DEEPEST:
+        return MASK
     if isinstance(value, Mapping):
-        return {_redact(name, secrets): _item(name, item, secrets) for name, item in value.items()}
-    if isinstance(value, list):
-        return [_redact(item, secrets) for item in value]
-    if isinstance(value, tuple):
-        return tuple(_redact(item, secrets) for item in value)
-    return value
+        return {_redact(name, secrets): _item(name, item, secrets, depth + 1) for name, item in value.items()}
+    inside = [_redact(item, secrets, depth + 1) for item in value]
+    return inside if isinstance(value, list) else tuple(inside)
 
 
-def _item(name: Any, item: Any, secrets: tuple[str, ...]) -> Any:
+def _item(name: Any, item: Any, secrets: tuple[str, ...], depth: int) -> Any:
     """A field's value; that of a field such as `api_key` is masked whole."""
     if isinstance(item, str) and len(item) >= SHORTEST and isinstance(name, str) and _FIELD.match(name):
         if re.match(f"(?i){_SCHEME}", item):
             return _text(f"authorization: {item}", secrets).removeprefix("authorization: ")
         if re.match(_REAL, item) and (not re.search(r"\s", item) or re.match(f"(?i)(?:{_HEADERS})", name)):
             return MASK
-    return _redact(item, secrets)
+    return _redact(item, secrets, depth)
 
 
 def _text(text: str, secrets: tuple[str, ...]) -> str:

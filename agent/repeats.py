@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from agent.asks import COMPARED, NOISE, REPEATED, Asks
 from agent.events import EvaluationStarted
 from agent.gate.arena import Arena
-from agent.history import Unit
+from agent.measuring import Unit
 from agent.problem import Problem
 
 

@@ -9,15 +9,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from agent.changes import counted_lines
 from agent.errors import ConfigError, StoreError
 from agent.events import RunStarted
 from agent.history import Trial
 from agent.journal import Entry, read, read_all
-from agent.ledger import at_provider, counted
+from agent.ledger import at_provider, plural
 from agent.pareto import LIMIT, Front, front
 from agent.problem import Problem
 from agent.rowchanges import RowChanges, compare
-from agent.space import Candidate
+from agent.space import Candidate, Change
 from agent.standings import Tally, standings
 from agent.state import State
 from agent.texts import Code, Text
@@ -287,13 +288,19 @@ class Result:
     def _summary(self) -> str:
         return _document(self.to_json())
 
+    def _cells(self, change: Change) -> tuple[str, str]:
+        """A parameter before and after; of a program how many lines of which files differ."""
+        if isinstance(self.problem.space[change.name], Code):
+            return "", _cell(counted_lines(change.name, change.before, change.after))
+        return _cell(change.before), _cell(change.after)
+
     def markdown(self) -> str:
         """The summary for people."""
         changes = self.problem.space.diff(self.initial, self.best)
         lines = [f"# {self.problem.name}: {self.status}", "", self.sentence, ""]
         if changes:
             lines += ["| parameter | initial | best |", "|---|---|---|"]
-            lines += [f"| {c.name} | {_cell(c.before)} | {_cell(c.after)} |" for c in changes]
+            lines += [f"| {c.name} | {' | '.join(self._cells(c))} |" for c in changes]
             lines.append("")
         lines += [f"Spent: {spent_line(self.spent)}.", ""]
         lines += [f"- {words}" for words in role_lines(self.spent)]
@@ -327,9 +334,11 @@ def _cell(value: Any) -> str:
 def spent_line(spent: dict[str, Any]) -> str:
     """A ledger in words."""
     tokens = spent["tokens"]
-    parts = [f"{counted(spent['evaluations'])} evaluations"]
+    parts = [plural(spent["evaluations"], "evaluation")]
     if spent["calls"]:
-        parts.append(f"{spent['calls']} model calls ({tokens['input']:,} tokens in, {tokens['output']:,} out)")
+        parts.append(
+            f"{plural(spent['calls'], 'model call')} ({tokens['input']:,} tokens in, {tokens['output']:,} out)"
+        )
     parts.append("price unknown" if spent["usd"] is None else f"${spent['usd']:.4f}" if spent["usd"] else "$0")
     parts.append(f"{spent['seconds']:.0f} s")
     possibly = spent["possibly_spent"]

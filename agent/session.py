@@ -19,6 +19,7 @@ from agent.control.server import Steering, obeying, serving
 from agent.errors import AgentError, ConfigError, RunChanged
 from agent.evaluating import uses
 from agent.evaluation import Executor
+from agent.evaluators.loading import refuse_nested_search
 from agent.events import EpochStarted, Event, RunResumed, RunStarted
 from agent.folders import ignored
 from agent.gate import exam, planning
@@ -206,7 +207,7 @@ class Session:
                     " credential, and the journal would mask it",
                     hint="take it out of the space: the evaluator can read it from its environment",
                 )
-        proposer = load(self.settings.proposer)
+        proposer = load(self.settings.proposer, self.problem.folder)
         if proposer.needs_model and "propose" not in self.settings.models:
             raise ConfigError(
                 f"the proposer {self.settings.proposer!r} asks a model, and there is none",
@@ -216,7 +217,8 @@ class Session:
         if self.settings.proposer in TABLE and not self.problem.space.numeric and not texts:
             raise ConfigError(
                 f"the proposer {self.settings.proposer!r} changes numbers and choices, and the space has none",
-                hint="add a float, int or categorical parameter, or name a proposer of your own as module:attr",
+                hint="--proposer opro --model provider:model lets a model change texts and programs; or name a proposer"
+                " of your own as module:attr, or add a float, int or categorical parameter",
             )
         for role in uses(self.problem.evaluator):
             if role not in self.settings.models:
@@ -231,11 +233,12 @@ class Session:
             proposer.forecast(self.problem, 1, self.settings.options)
 
     def guard(self) -> None:
-        """Refuse a sandbox that is too weak, and keep what the records say of one.
+        """Refuse a sandbox that is too weak, and a search inside of an import; keep what the records say of a sandbox.
 
         Raises:
             ConfigError, PrerequisiteError: As the evaluator's `guard`.
         """
+        refuse_nested_search()
         guard = getattr(self.problem.evaluator, "guard", None)
         self.sandbox = guard() if guard is not None else {}
         if lacking := self.sandbox.get("not_stopped"):
@@ -259,12 +262,15 @@ class Session:
     def _checks(self) -> tuple[list[Check], Any]:
         """The checks that need more than the space, and what they know."""
         from agent.gate.checks import Context, Leak, standard, texts
+        from agent.gate.duplicates import same_program
 
+        same = same_program(self.problem.space)
+        checks = [*([same] if same is not None else []), *self.checks]
         held = [example for example in self.problem.data if example.split != "train" and example.answer is not None]
         if not held or not any(True for _ in texts(self.problem.space, self.problem.initial())):
-            return list(self.checks), Context()
+            return checks, Context()
         leak = next(check for check in standard(self.problem.space) if check.name == "leak")
-        return [leak, *self.checks], Context(Leak.of(self.problem.space, self.problem.data))
+        return [leak, *checks], Context(Leak.of(self.problem.space, self.problem.data))
 
     def started(self, name: str) -> RunStarted:
         """The first event of a new run."""
@@ -402,7 +408,7 @@ class Session:
 
     def _make(self, journal: Journal, settings: Settings | None = None, seed: int | None = None) -> Run:
         settings = settings or self.settings
-        proposer = load(settings.proposer)
+        proposer = load(settings.proposer, self.problem.folder)
         executor = self.make_executor(settings)
         spoken = talks(proposer) and "propose" in settings.models
         asked = uses(self.problem.evaluator)

@@ -13,12 +13,14 @@ from agent import trees
 from agent.errors import ConfigError
 from agent.evaluation import Evaluator, Limits
 from agent.gate.checks import Check, load_check
-from agent.gate.duplicates import same_behaviour, same_program
+from agent.gate.duplicates import same_behaviour
 from agent.goals import Constraint, Goals, Objective
 from agent.halving import Fidelity
 from agent.ledger import Budget
 from agent.parameters import Value
 from agent.problem import Problem
+from agent.program_setup import evaluator as program_evaluator
+from agent.program_setup import fenced, own_files
 from agent.settings import Settings
 from agent.space import Space
 from agent.texts import Code
@@ -100,7 +102,7 @@ def build(parsed: ProblemConfig, path: Path) -> Setup:
         for number, item in enumerate(parsed.objectives)
     )
     constraints = tuple(Constraint(**item.model_dump()) for item in parsed.constraints)
-    space = _section("space", lambda: Space.from_spec(parsed.space))
+    space = _section("space", lambda: fenced(Space.from_spec(parsed.space), folder, *own_files(parsed, path)))
     chosen = parsed.evaluator
     if not objectives:
         objectives = (_objective(chosen, folder),)
@@ -156,24 +158,24 @@ def build(parsed: ProblemConfig, path: Path) -> Setup:
         parsed.run.seed,
         chosen.env or None,
         checks=(
-            *_code_checks(chosen, problem),
+            *_behaves(chosen, problem),
             *(_section("gate.checks", partial(load_check, name, folder)) for name in parsed.gate.checks),
         ),
         shares=_shares(given),
         notes=tuple(data.report.sentences()) if data is not None else (),
         starts=starting_points(problem.space, parsed.starts),
         warm_from=_warm_from(parsed.run.warm_from, folder),
-        origin={"files": _files(parsed, path)},
+        origin={"files": _files(parsed, path, space)},
     )
 
 
-def _files(parsed: ProblemConfig, path: Path) -> dict[str, str]:
+def _files(parsed: ProblemConfig, path: Path, space: Space) -> dict[str, str]:
     """SHA-256 of the files that hold defaults: the problem file itself, and texts and programs in files of their own.
 
     They are what a candidate may be written back to.
     """
     names = [path.name, *(item["file"] for item in parsed.space.values() if isinstance(item.get("file"), str))]
-    for item in Space.from_spec(parsed.space).values():
+    for item in space.values():
         if isinstance(item, Code) and item.tree and item.default is None:
             names += trees.find(path.parent, item.files, item.protected)
     return {name: hashlib.sha256((path.parent / name).read_bytes()).hexdigest() for name in names}
@@ -278,63 +280,16 @@ def _section(name: str | Mapping[str, str], make: Any) -> Any:
         raise ConfigError(f"{where}{mark}{error.message}", hint=error.hint) from None
 
 
-CAPS = (
-    "seconds",
-    "job_seconds",
-    "cpu_seconds",
-    "memory_mb",
-    "processes",
-    "disk_mb",
-    "output_bytes",
-    "log_chars",
-)
-"""Which of the sandbox's settings are limits of one job."""
-
-
-def _program(chosen: EvaluatorConfig, space: Space, folder: Path, names: list[str]) -> Evaluator:
-    """The evaluator of programs, by a task of the user's or by a pytest suite."""
-    given = chosen.sandbox.model_dump()
-    sandbox: dict[str, Any] = {"caps": {name: given.pop(name) for name in CAPS if given[name] is not None}}
-    sandbox |= {name: value for name, value in given.items() if value}
-    needs_initial = chosen.pytest is not None or chosen.timing.against is not None
-    rest: dict[str, Any] = {
-        "folder": folder,
-        "names": names,
-        "programs": {name: _place(name, item) for name, item in space.items() if isinstance(item, Code)},
-        "sandbox": sandbox,
-        "timing": chosen.timing.model_dump(),
-        "exclusive": chosen.exclusive,
-        "initial": space.bound(folder).initial().values_json if needs_initial else None,
-    }
-    if chosen.code is not None:
-        from agent.evaluators.code import CodeEvaluator
-
-        return CodeEvaluator(chosen.code, **rest)
-    assert chosen.pytest is not None
-    from agent.evaluators.pytest_suite import PytestEvaluator
-
-    return PytestEvaluator(**chosen.pytest.model_dump(), **rest)
-
-
-def _place(name: str, item: Code) -> dict[str, Any]:
-    """Where a program of one file lies beside what the evaluator adds, and how it is entered."""
-    suffix = ".py" if item.language == "python" else f".{item.language}"
-    path = None if item.tree else item.file or name + suffix
-    return {"path": path, "entry": item.entry}
-
-
-def _code_checks(chosen: EvaluatorConfig, problem: Problem) -> list[Check]:
-    """What a program must pass before it is measured: it is not one that was measured already."""
-    same = same_program(problem.space)
-    out = [same] if same is not None else []
-    if chosen.duplicates == "behaviour":
-        if chosen.code is None:
-            raise ConfigError(
-                'evaluator.duplicates: "behaviour" goes by the smoke inputs of a task',
-                hint="leave it out, or take code instead",
-            )
-        out.append(same_behaviour(problem.evaluator, problem.limits))
-    return out
+def _behaves(chosen: EvaluatorConfig, problem: Problem) -> list[Check]:
+    """That a program does not answer as one that was measured already, where that is asked for."""
+    if chosen.duplicates != "behaviour":
+        return []
+    if chosen.code is None:
+        raise ConfigError(
+            'evaluator.duplicates: "behaviour" goes by the smoke inputs of a task',
+            hint="leave it out, or take code instead",
+        )
+    return [same_behaviour(problem.evaluator, problem.limits)]
 
 
 def _evaluator(
@@ -353,7 +308,7 @@ def _evaluator(
             hint='function = "evaluate:measure", or command = ["python", "measure.py"]',
         )
     if chosen.code is not None or chosen.pytest is not None:
-        return _section("evaluator", partial(_program, chosen, space, folder, names))  # type: ignore[no-any-return]
+        return _section("evaluator", partial(program_evaluator, chosen, space, folder, names))  # type: ignore[no-any-return]
     for name in ("sandbox", "timing", "duplicates"):
         if name in chosen.model_fields_set:
             raise ConfigError(

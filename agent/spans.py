@@ -13,25 +13,33 @@ from typing import Any
 
 PREVIEW = 600
 """Most characters of a value that are kept: its head and its tail."""
-CHARS = 200_000
-"""Most characters of a trace as JSON in an output."""
+NAME = 200
+"""Characters of a name."""
 LINE, INDENT = 60, 20
 """Of `Trace.show`: characters of a value in a line, and levels after which it indents no further."""
 
 
-def shorten(head: str, tail: str, size: int, limit: int = PREVIEW) -> str:
-    """A text of at most `limit` characters for one of `size`, of which `head` and `tail` are the two ends.
+UNITS = {"bytes": "bytes", "bytearray": "bytes"} | dict.fromkeys(("list", "tuple", "dict", "set", "frozenset"), "items")
+
+
+def unit(kind: str) -> str:
+    """In what the size of a value of this type is told."""
+    return UNITS.get(kind, "characters")
+
+
+def shorten(head: str, tail: str, size: str, limit: int = PREVIEW) -> str:
+    """A text of at most `limit` characters for a longer one, of which `head` and `tail` are the two ends.
 
     Args:
         head: At least the first `limit` characters, or all of them.
         tail: Its last characters; "" when `head` is the whole text.
-        size: Characters of the whole.
+        size: Of the whole, in words: "3,000 characters".
         limit: Characters that the result may have, 40 or more.
     """
-    if size <= limit and len(head) == size:
+    if not tail and len(head) <= limit:
         return head
     tail = tail or head
-    gap = f" …[{size:,} characters]… "
+    gap = f" …[{size}]… "
     front = (limit - len(gap)) * 2 // 3
     back = limit - len(gap) - front
     return head[:front] + gap + tail[-back:]
@@ -43,7 +51,8 @@ class Value:
 
     Args:
         type: Name of its Python type: "str", "list", "Row" …
-        size: Characters of the text, or of the value's repr as far as it was looked at.
+        size: Of the whole: characters of a text, bytes, items of a container; else the length of its repr as far as it
+            was looked at.
         text: Preview: the text itself or the repr, head and tail, at most `PREVIEW` characters.
     """
 
@@ -55,7 +64,7 @@ class Value:
         """The value in one line without control characters; a text is in quotes."""
         text = self.text
         if len(text) > limit:
-            text = shorten(text, "", len(text), limit).replace(f"[{len(text):,} ", f"[{self.size:,} ")
+            text = shorten(text, "", f"{self.size:,} {unit(self.type)}", limit)
         return plain(json.dumps(text, ensure_ascii=False) if self.type == "str" else text)
 
 
@@ -76,6 +85,12 @@ class Raised:
     file: str = ""
     line: int = 0
     text: str = ""
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Raised:
+        """What a span's JSON has of it."""
+        kind, message, file, text = (str(data.get(name, "")) for name in ("type", "message", "file", "text"))
+        return cls(kind, message, file, int(data.get("line", 0)), text)
 
     def __str__(self) -> str:
         where = f" at {self.file}:{self.line}" if self.file else ""
@@ -139,21 +154,30 @@ class Span:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Span:
-        """The span that `to_json` wrote."""
-        given, raised = dict(data), data.get("raised")
-        given.pop("raised", None)
+        """The span that `to_json` wrote; a worker may have sent anything.
+
+        Raises:
+            TypeError, ValueError, KeyError: It is none.
+        """
+        parent, raised = data.get("parent"), data.get("raised")
         return cls(
-            parent=given.pop("parent", None),
-            raised=None if raised is None else Raised(**{"type": "", "message": "", **raised}),
-            reads=tuple(given.pop("reads", ())),
-            notes=tuple(given.pop("notes", ())),
-            feeds=tuple((int(a), bool(exact)) for a, exact in given.pop("feeds", ())),
-            tokens=_pair(given.pop("tokens", (0, 0))),
-            **given,
+            id=int(data["id"]),
+            parent=None if parent is None else int(parent),
+            kind=str(data["kind"])[:NAME],
+            name=str(data["name"])[:NAME],
+            inputs={str(name)[:NAME]: str(key) for name, key in data["inputs"].items()},
+            output=str(data.get("output", "")),
+            raised=None if raised is None else Raised.from_json(raised),
+            reads=tuple(str(name) for name in data.get("reads", ())),
+            notes=tuple(str(text) for text in data.get("notes", ())),
+            feeds=tuple((int(a), bool(exact)) for a, exact in data.get("feeds", ())),
+            start=float(data.get("start", 0.0)),
+            seconds=float(data.get("seconds", 0.0)),
+            tokens=_pair(data.get("tokens", (0, 0))),
         )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Trace:
     """What a program did, from the beginning of a recording to its end.
 
@@ -204,7 +228,7 @@ class Trace:
             raise ValueError(f"this is not a trace: {error!r}") from None
         last = -1
         for span in out.spans:
-            if not isinstance(span.id, int) or span.id <= last:
+            if span.id <= last:
                 raise ValueError("this is not a trace: its spans are not in order")
             last = span.id
             if any(
@@ -212,6 +236,10 @@ class Trace:
             ):
                 raise ValueError(f"this is not a trace: span {span.id} begins before what it comes from")
         return out
+
+    def __repr__(self) -> str:
+        raised = sum(span.raised is not None for span in self.spans)
+        return f"<Trace of {len(self.spans):,} spans, {raised:,} raised; print(trace.show())>"
 
     def failing(self) -> tuple[Span, ...]:
         """The spans that raised, each exception's innermost span before those around it."""
@@ -225,7 +253,7 @@ class Trace:
         A path follows outputs into the spans that they feed, and a span into the one around it. The end is
         the failure that ended the program, with everything that led to it; else every outermost span.
         """
-        wanted = set(params)
+        wanted = {str(getattr(item, "name", item)) for item in params}
         follow: dict[int, list[int]] = {}
         for span in self.spans:
             for source, _ in span.feeds:
@@ -295,7 +323,7 @@ class Trace:
         for name, key in (*span.inputs.items(), ("→", span.output)):
             value = self.values.get(key)
             if value is not None:
-                yield f"{plain(name)} ({plain(value.type)}, {value.size:,} characters):"
+                yield f"{plain(name)} ({plain(value.type)}, {value.size:,} {unit(value.type)}):"
                 yield "\n".join("    " + plain(line) for line in value.text.splitlines())
         for text in span.notes:
             yield plain(f"note: {text}")
@@ -312,39 +340,6 @@ class Trace:
             return any(wanted in word.casefold() for word in words)
 
         return tuple(filter(fits, self.spans))
-
-    def capped(self, chars: int = CHARS) -> Trace:
-        """The trace with so many spans that its JSON has at most `chars` characters.
-
-        Spans that raised come first, then the first and the last in turn, and the spans around those that
-        stay take the place of dropped parents.
-        """
-        code = _fitting(self.code.items(), chars // 5)
-        notes = tuple(text for _, text in _fitting(enumerate(self.notes), chars // 5).items())
-        room = chars - 200 - sum(len(json.dumps(item)) + 6 for item in (*code.items(), *notes))
-        kept: set[int] = set()
-        seen: set[str] = set()
-        for span in _by_need(self.spans):
-            keys = {*span.inputs.values(), span.output} & self.values.keys()
-            cost = len(json.dumps(span.to_json())) + 2
-            for key in keys - seen:
-                value = self.values[key]
-                cost += len(json.dumps([key, value.type, value.size, value.text])) + 4
-            if cost > room:
-                break
-            room -= cost
-            kept.add(span.id)
-            seen |= keys
-        if len(kept) == len(self.spans):
-            return replace(self, code=code, notes=notes)
-        return replace(
-            self,
-            spans=tuple(_among(self.spans, kept)),
-            values={key: value for key, value in self.values.items() if key in seen},
-            notes=notes,
-            dropped=self.dropped + len(self.spans) - len(kept),
-            code=code,
-        )
 
 
 def plain(text: str) -> str:
@@ -366,34 +361,3 @@ def _closure(start: Iterable[int], edges: Mapping[int, list[int]]) -> set[int]:
                 found.add(target)
                 waiting.append(target)
     return found
-
-
-def _by_need(spans: tuple[Span, ...]) -> Iterator[Span]:
-    yield from (span for span in spans if span.raised)
-    rest = [span for span in spans if not span.raised]
-    for i in range((len(rest) + 1) // 2):
-        yield rest[i]
-        if len(rest) - 1 - i > i:
-            yield rest[len(rest) - 1 - i]
-
-
-def _among(spans: tuple[Span, ...], kept: set[int]) -> Iterator[Span]:
-    """The spans that are kept, with edges only to one another."""
-    around: dict[int, int | None] = {}  # nearest kept span, from outside in
-    for span in spans:
-        parent = span.parent
-        if parent is not None and parent not in kept:
-            parent = around.get(parent)
-        around[span.id] = parent
-        if span.id in kept:
-            yield replace(span, parent=parent, feeds=tuple(feed for feed in span.feeds if feed[0] in kept))
-
-
-def _fitting(items: Iterable[tuple[Any, str]], chars: int) -> dict[Any, str]:
-    out = {}
-    for name, text in items:
-        chars -= len(json.dumps([name, text]))
-        if chars < 0:
-            break
-        out[name] = text
-    return out

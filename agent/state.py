@@ -51,12 +51,13 @@ from agent.events import (
 from agent.examination import Examination
 from agent.gate.arena import Arena
 from agent.gate.pairs import Pairs
-from agent.gate.quarantine import CONFIRM
+from agent.gate.quarantine import SECOND
 from agent.gate.race import Race
 from agent.halving import Halving
-from agent.history import History, Measuring, Unit, Warm
+from agent.history import History, Warm
 from agent.ledger import KINDS, Budget, Ledger
 from agent.looking import LOOK, Looks, Traces
+from agent.measuring import Measuring, Unit
 from agent.nearness import Known
 from agent.problem import Problem
 from agent.repeats import Repeats
@@ -282,7 +283,7 @@ class State:
         if searching and self.looks.wanted:
             look = self.looks.wanted[0]
             return Ask(look.candidate, look.example, 0, -1, "search", LOOK, key=f"look {look.proposal} {look.key}")
-        if searching and self.suspects.next is not None:
+        if not self.gate.open and self.suspects.next is not None and (searching or self.suspects.last):
             return self.suspects.next
         if self.asks:
             return self.asks.first
@@ -385,7 +386,7 @@ class State:
         self.next_evaluation = event.id + 1
         if event.stage == LOOK:
             self.looks.begin(event)
-        elif event.stage == CONFIRM:
+        elif event.stage in SECOND:
             self.suspects.begin()
         elif self.asks:
             self.asks.started()
@@ -397,7 +398,7 @@ class State:
         if started is None:
             return  # of a reader that does not see when the gate's measurements began
         self._has_asked(event.id)
-        if started.purpose == "search" and started.stage != CONFIRM:
+        if started.purpose == "search" and started.stage not in SECOND:
             self.looks.measured(started, event)
             self.traces.measured(started, event)
         if started.stage == LOOK or _unpaid(event):
@@ -409,7 +410,7 @@ class State:
         unit = self._measuring.add(started, event)
         if unit is None:
             return
-        if started.stage == CONFIRM:
+        if started.stage in SECOND:
             self._confirmed(unit, event)
             return
         if unit.fidelity < 1:
@@ -451,13 +452,13 @@ class State:
         self.suspects.suspect(event, self.history, self.rows)
 
     def _cleared(self, event: CandidateCleared) -> None:
-        self.suspects.over()
+        self.suspects.over(cleared=True)
         if self.fresh and self.fresh[0] == event.candidate and self.history[event.candidate].values is None:
             self.fresh.popleft()
             self.asks.candidate(event.candidate)  # it had no score: it is measured as if for the first time
 
     def _convicted(self, event: CandidateConvicted) -> None:
-        self.suspects.over()
+        self.suspects.over(cleared=False)
         if self.arena is not None:
             self.broken[event.candidate] = self.history[event.candidate].failure
 

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from agent.asks import Ask
 from agent.events import CandidateSuspected
 from agent.gate.quarantine import CONFIRM, Quarantine, watches
-from agent.history import History, Unit
+from agent.history import AGAIN, History
+from agent.measuring import Unit
 from agent.problem import Problem
 from agent.settings import Settings
 
@@ -20,8 +21,15 @@ class Suspects:
         self.watched = watches(problem, settings.suspicion)
         """Whether suspicious candidates are measured again before they count."""
         self.quarantine: Quarantine | None = None
+        self.sure: set[str] = set()
+        """Candidates that scored the same once more."""
         self._confirmed = 0
         """Replicates and pairs that were in quarantine, all in all, up to the one that is open."""
+
+    @property
+    def last(self) -> bool:
+        """Whether what is open is the check at the end."""
+        return self.quarantine is not None and self.quarantine.again
 
     @property
     def next(self) -> Ask | None:
@@ -29,6 +37,8 @@ class Suspects:
         if self.quarantine is None or not self.quarantine.wanted:
             return None
         again = self.quarantine.wanted[0]
+        if self.quarantine.again:
+            return Ask(again.candidate, again.row, again.replicate, -1, "search", AGAIN, key="replicate 0")
         return Ask(again.candidate, again.row, again.replicate, again.pair, "search", CONFIRM)
 
     def begin(self) -> None:
@@ -44,14 +54,19 @@ class Suspects:
     def suspect(self, event: CandidateSuspected, history: History, rows: Sequence[str | None]) -> None:
         """A candidate is kept aside."""
         jumped, problem, settings = 0.0, self._problem, self._settings
-        held, champion = history[event.candidate].held, history[history.champion].values
+        trial, champion = history[event.candidate], history[history.champion].values
+        held = trial.held
         if held is not None and champion is not None:
             jumped = problem.objective.gain(problem.compared(held), problem.compared(champion))
         shortest, longest = (1, 1) if problem.exact else (settings.race_shortest, settings.race_longest)
-        self.quarantine = Quarantine(event, jumped, rows, self._confirmed, shortest, longest)
+        self.quarantine = Quarantine(
+            event, jumped, rows, self._confirmed, shortest, longest, trial.held or trial.values
+        )
 
-    def over(self) -> None:
+    def over(self, cleared: bool) -> None:
         """It was cleared or convicted."""
         if self.quarantine is not None:
+            if cleared and self.quarantine.again:
+                self.sure.add(self.quarantine.suspect)
             self._confirmed += len(self.quarantine.replicates)
         self.quarantine = None

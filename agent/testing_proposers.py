@@ -172,7 +172,8 @@ def _counted(given: Ask | None) -> tuple[Ask | None, list[Exception]]:
 
 def _done(context: Context) -> int:
     """Looks and tools of a decision so far."""
-    return context.effects.done if isinstance(context.effects, Remembering) else 0
+    doing = getattr(context.effects.step, "__self__", None) if context.effects is not None else None
+    return doing.done if isinstance(doing, Remembering) else 0
 
 
 def _picture(history: History) -> str:

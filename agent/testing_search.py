@@ -150,7 +150,7 @@ class Search:
             decision=decision,
             memory=copy.deepcopy(state.memory),
             options=state.settings.options,
-            effects=Remembering(self, decision),
+            effects=Remembering(self, decision).effects(),
         )
 
     async def _propose(self, started: ProposalStarted) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields, replace
 from pathlib import Path
@@ -23,7 +24,7 @@ class Text(Parameter):
             relative to the problem's folder.
         max_chars: The longest text allowed, in characters.
         placeholders: Names that every version must keep as `{name}`. Only these are
-            placeholders; any other brace is literal.
+            placeholders; any other brace is literal, and so is a name in doubled braces.
     """
 
     default: str | None = None
@@ -51,7 +52,8 @@ class Text(Parameter):
             raise ValueError(f"a text is needed, not {type(value).__name__}")
         if self.max_chars is not None and len(value) > self.max_chars:
             raise ValueError(f"the text has {len(value)} characters, {self.max_chars} are allowed")
-        lost = [name for name in self.placeholders if f"{{{name}}}" not in value]
+        # A second brace before it is how templates write a brace itself.
+        lost = [name for name in self.placeholders if not re.search(rf"(?<!\{{)(\{{\{{)*\{{{name}\}}", value)]
         if lost:
             raise ValueError("the text lost " + ", ".join(f"{{{name}}}" for name in lost))
         return value
@@ -186,6 +188,10 @@ class Code(Parameter):
             raise ValueError(f"the program has {chars} characters, {self.max_chars} are allowed")
 
     def _check_text(self, text: str, path: str, own: Sequence[str]) -> None:
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise ValueError(f"{path or 'the program'} has a character that is none, at {error.start}") from None
         if self.language != "python" or (path and not path.endswith(".py")):
             return
         programs.parse(text, path)

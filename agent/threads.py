@@ -38,15 +38,19 @@ def _starting(start: Callable[..., None]) -> Callable[..., None]:
     def starting(self: threading.Thread) -> None:
         scope = SCOPE.get()
         if scope is not None:
-            self.run = functools.partial(_run, self, scope)  # type: ignore[method-assign]
+            own = self.__dict__.get("run")  # others set one as well
+            self.run = functools.partial(_run, self, scope, own)  # type: ignore[method-assign]
         start(self)
 
     starting.carries = True  # type: ignore[attr-defined]
     return starting
 
 
-def _run(thread: threading.Thread, scope: Scope) -> None:
-    del thread.run  # the class's own again
+def _run(thread: threading.Thread, scope: Scope, own: Callable[[], None] | None) -> None:
+    if own is None:
+        del thread.run  # the class's own again
+    else:
+        thread.run = own  # type: ignore[method-assign]
     SCOPE.set(scope)
     thread.run()
 

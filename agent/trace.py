@@ -46,6 +46,9 @@ class Param:
         self.parameter = parameter
         self._sandbox = dict(sandbox or {})
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_called"}
+
     def __repr__(self) -> str:
         return f"param({self.name!r}, {type(self.parameter).__name__})"
 
@@ -116,7 +119,7 @@ def param(name: str, parameter: Parameter, *, sandbox: Mapping[str, Any] | None 
     """
     if not isinstance(name, str) or not name.isidentifier():
         raise ConfigError(f"param: {name!r} is not a name", hint="use letters, digits and underscores")
-    if not (hasattr(parameter, "check") and hasattr(parameter, "spec")):
+    if isinstance(parameter, type) or not (hasattr(parameter, "check") and hasattr(parameter, "spec")):
         raise ConfigError(f"param: {name}: {parameter!r} is not a parameter", hint="use Float, Int, Text, Code …")
     if getattr(parameter, "file", None) or getattr(parameter, "files", None):
         from pathlib import Path
@@ -139,7 +142,13 @@ class record:  # reads as a word: with record() as run
     A recording inside of another one sees its own spans, and the outer one sees them too.
     """
 
+    _scope: Scope | None = None
+    _recorder: Recorder | None = None
+    _trace: Trace | None = None
+
     def __enter__(self) -> record:
+        if self._scope is not None:
+            raise ConfigError("this record() was entered already", hint="write `with record() as run:` each time")
         _carry()
         before = current()
         outer = before.recorder if before is not None and before.recorder and not before.recorder.ended else None
@@ -147,11 +156,11 @@ class record:  # reads as a word: with record() as run
         self._recorder = Recorder(outer, inside)
         values, checked = (before.values, before.checked) if before is not None else (None, {})
         self._scope = Scope(self._recorder, None, values, checked, before)
-        self._trace: Trace | None = None
         SCOPE.set(self._scope)
         return self
 
     def __exit__(self, *_: object) -> None:
+        assert self._scope is not None and self._recorder is not None
         leave(self._scope)
         self._scope.closed = True
         if self._recorder.outer is not None:
@@ -163,6 +172,8 @@ class record:  # reads as a word: with record() as run
         """What was recorded so far."""
         if self._trace is not None:
             return self._trace
+        if self._recorder is None:
+            raise ConfigError("nothing was recorded", hint="write `with record() as run:` around the program")
         trace = self._recorder.trace()
         if self._recorder.ended:
             self._trace = trace
@@ -170,9 +181,11 @@ class record:  # reads as a word: with record() as run
 
 
 def kept(run: record) -> dict[str, Any] | None:
-    """A recording as it is stored with an output: JSON of at most `agent.spans.CHARS` characters; None when empty."""
+    """A recording as it is stored with an output: JSON of at most `agent.capping.CHARS` characters; None when empty."""
+    from agent.capping import capped
+
     trace = run.trace
-    return trace.capped().to_json() if trace.spans or trace.notes else None
+    return capped(trace).to_json() if trace.spans or trace.notes else None
 
 
 class use:  # reads as a word: with use(candidate)
@@ -186,9 +199,14 @@ class use:  # reads as a word: with use(candidate)
     """
 
     def __init__(self, candidate: Mapping[str, Any]) -> None:
+        if not isinstance(candidate, Mapping):
+            raise ConfigError(f"use: found {candidate!r}", hint='a candidate, or a mapping such as {"prompt": "…"}')
         self._values = dict(candidate)
+        self._scope: Scope | None = None
 
     def __enter__(self) -> use:
+        if self._scope is not None:
+            raise ConfigError("this use(…) is entered already", hint="write `with use(candidate):` each time")
         _carry()
         before = current()
         if before is None:
@@ -200,7 +218,10 @@ class use:  # reads as a word: with use(candidate)
         return self
 
     def __exit__(self, *_: object) -> None:
-        leave(self._scope)
+        scope, self._scope = self._scope, None
+        if scope is not None:
+            leave(scope)
+            scope.closed = True  # a thread that lives on has its own values again
 
 
 def _carry() -> None:

@@ -11,6 +11,8 @@ LONGEST_PATH = 200
 MOST_FILES = 500
 MOST_CHARS = 4_000_000
 """Of all files of a tree together."""
+IMPORTED = (".py", ".pyc", ".so", ".pyd")
+"""How files end that Python imports."""
 
 
 def bad_path(path: object) -> str:
@@ -23,6 +25,8 @@ def bad_path(path: object) -> str:
         return f"the path {path!r} has characters that are not allowed"
     if "\\" in path or ":" in path or path.startswith(("/", "~")):
         return f"the path {path!r} is not relative, with /"
+    if "__pycache__" in path.split("/"):
+        return f"the path {path} is where Python keeps what it compiled"
     if any(part in ("", ".", "..") or part != part.strip() or part.endswith(".") for part in path.split("/")):
         return f"the path {path!r} has an empty part, . or .."
     return ""
@@ -61,7 +65,11 @@ def check(tree: object, patterns: Sequence[str], protected: Sequence[str], known
             raise ValueError(wrong)
         if not isinstance(text, str):
             raise ValueError(f"{path}: a text is needed, not {type(text).__name__}")
-        if matches(path, protected) or not matches(path, patterns):
+        if matches(path, protected):
+            raise ValueError(f"{path} is protected: it stays as it is")
+        if hidden := [f"{module}.py" for module in _imported_as(path) if matches(f"{module}.py", protected)]:
+            raise ValueError(f"{path} would be imported in place of {hidden[0]}, which is protected")
+        if not matches(path, patterns):
             raise ValueError(f"{path} is not one of the files that may change: {', '.join(patterns)}")
         other = folded.setdefault(path.casefold(), path)
         if other != path:
@@ -79,6 +87,13 @@ def check(tree: object, patterns: Sequence[str], protected: Sequence[str], known
     return {path: tree[path] for path in sorted(tree)}
 
 
+def _imported_as(path: str) -> set[str]:
+    """The modules, as paths without a suffix, in whose place a file may be imported: its own, and its folders."""
+    folder, slash, name = path.rpartition("/")
+    own = {f"{folder}{slash}{name.partition('.')[0]}"} if path.endswith(IMPORTED) else set()
+    return {*_folders(path), *own}
+
+
 def _folders(path: str) -> Iterable[str]:
     parts = path.split("/")
     return ("/".join(parts[:end]) for end in range(1, len(parts)))
@@ -90,10 +105,17 @@ def find(folder: Path, patterns: Sequence[str], protected: Sequence[str]) -> lis
     out = []
     for file in sorted(root.rglob("*")):
         path = file.relative_to(root).as_posix()
-        if matches(path, patterns) and not matches(path, protected) and file.is_file():
-            if not file.resolve().is_relative_to(root):
-                raise ValueError(f"{path} is a link that leaves the folder")
+        if not matches(path, patterns) or matches(path, protected):
+            continue
+        real = file.resolve()
+        if not real.is_relative_to(root):
+            raise ValueError(f"{path} is a link that leaves the folder")
+        if real != file and matches(real.relative_to(root).as_posix(), protected):
+            raise ValueError(f"{path} is a link to what may not change")
+        if file.is_file():
             out.append(path)
+        elif not file.is_dir():
+            raise ValueError(f"{path} is a link to nothing, or no plain file")
     return out
 
 
@@ -101,12 +123,17 @@ def assembled(evolvable: Mapping[str, str], fixed: Mapping[str, bytes]) -> dict[
     """All files of a program: the candidate's own and the scorer's.
 
     Raises:
-        ValueError: A file of the candidate stands where the scorer has one, or the other way round a folder.
+        ValueError: A file of the candidate stands where the scorer has one, or the other way round a folder; or it
+            would be imported in place of one of the scorer's, as `config/__init__.py` is before `config.py`.
     """
     taken = {path.casefold() for path in fixed}
     folders = {folder.casefold() for path in fixed for folder in _folders(path)}
+    packages = {folder.casefold() for path in fixed if path.endswith(".py") for folder in _folders(path)}
     for path in evolvable:
-        inside = any(folder.casefold() in taken for folder in _folders(path))
-        if path.casefold() in taken | folders or inside:
+        above = {folder.casefold() for folder in _folders(path)}
+        if path.casefold() in taken | folders or above & taken:
             raise ValueError(f"{path} belongs to the evaluator")
+        hidden = {f"{module}.py" for module in _imported_as(path.casefold())} & taken
+        if hidden or not packages.isdisjoint(_imported_as(path.casefold()) - above):
+            raise ValueError(f"{path} would be imported in place of a file that belongs to the evaluator")
     return {**{path: text.encode("utf-8", "surrogatepass") for path, text in evolvable.items()}, **fixed}

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from agent.errors import AgentError, ConfigError, StoreError
 from agent.folders import find
 from agent.journal import read
+from agent.ledger import plural
 from agent.nearness import Nearness
 from agent.result import load_state
 from agent.space import Candidate, Space, digest
@@ -160,16 +161,12 @@ def chosen(space: Space, warm: JSON, known: Iterable[Mapping[str, Any]], evaluat
 def sentence(starts: Sequence[JSON], warm: JSON) -> str:
     """What a run begins with, in one line; "" when that is the defaults alone."""
     own = sum(start["source"] == START for start in starts)
-    said = [f"{_counted(own, 'starting point')} before the first proposal"] if own else []
+    said = [f"{plural(own, 'starting point')} before the first proposal"] if own else []
     if warm:
         failed = sum(point["failed"] for point in warm["points"])
-        tried = _counted(len(starts) - own, "point")
+        tried = plural(len(starts) - own, "point")
         said.append(f"warm start from {warm['run']}: {tried} to try first, {failed} that failed to avoid")
     return "; ".join(said)
-
-
-def _counted(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def _earlier(folder: Path) -> State:
@@ -275,7 +272,7 @@ def _listed(problem: Problem, given: Any) -> tuple[str, list[JSON], list[str]]:
     good.sort(key=lambda point: -problem.objective.sign * point["score"])
     failed = [point for point in out if point["failed"]]
     left = len(out) - len(good) - len(failed)
-    notes = [f"{_counted(left, 'point')} without a score left out"] if left else []
+    notes = [f"{plural(left, 'point')} without a score left out"] if left else []
     return name, good + failed, notes
 
 
@@ -307,9 +304,9 @@ def _carried(problem: Problem, name: str, points: list[JSON], notes: list[str]) 
             hint="name another run, or begin without one",
         )
     for parameter, reasons in wrong.items():
-        notes.append(f"{parameter}: left at its default in {_counted(len(reasons), 'point')}, since {reasons[0]}")
+        notes.append(f"{parameter}: left at its default in {plural(len(reasons), 'point')}, since {reasons[0]}")
     if lost:
-        notes.append(f"{_counted(lost, 'failed point')} not remembered, since this space does not have them")
+        notes.append(f"{plural(lost, 'failed point')} not remembered, since this space does not have them")
     return {"run": name, "points": best + failed[-FAILURES:], "notes": notes}
 
 

@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from agent.capping import capped
 from agent.parameters import Float
 from agent.trace import note, op, param, record
 
@@ -101,7 +102,7 @@ def long(length: int) -> tuple[float, float, float]:
     gc.collect()
     began = time.process_time()
     trace = run.trace
-    stored = trace.capped().to_json()
+    stored = capped(trace).to_json()
     making = (time.process_time() - began) / length * 1e6
     assert len(trace.spans) == length
     return recording, making, len(json.dumps(stored)) / 1000

@@ -34,6 +34,7 @@ class Alone(Context):
         name: str,
         arguments: Mapping[str, Any] | None,
         work: Callable[[str], Awaitable[Answer]],
+        notebook: dict[str, Any] | None = None,
     ) -> Answer:
         place = (conversation, turn, index)
         if place not in self.record:

@@ -140,7 +140,8 @@ class FakeProvider:
         if act.kind == "hang":
             await asyncio.Event().wait()
         if act.kind == "error":
-            await _send(writer, act.status, json.dumps({"type": "error", "error": act.error}), act.headers)
+            body = act.text or json.dumps({"type": "error", "error": act.error})
+            await _send(writer, act.status, body, act.headers)
         elif act.kind == "html":
             await _send(writer, 200, "<html>captive portal</html>", {"content-type": "text/html"})
         elif act.kind == "malformed" and not request.body.get("stream"):

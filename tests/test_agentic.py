@@ -5,17 +5,22 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from agent.errors import BudgetExceeded, ConfigError, OutputInvalid, ProviderError, StoreError
+from agent.integrations import mcp_tools
 from agent.llm.types import Completion, ToolCall, Usage
 from agent.proposers.agentic import FALLBACK, Agentic
-from agent.proposers.base import Proposal, load
+from agent.proposers.base import Effects, Proposal, load
+from agent.spans import Trace
 from agent.testing_proposers import ProposerContract
-from agent.tools.base import TABLE
+from agent.tools.base import TABLE, Desk, Tool
 from tests.agentic_support import Alone, Talker, alone, problem
 
 GOOD = {"changes": {"x": 0.25}, "rationale": "lower is better", "claim": 0.1}
@@ -59,6 +64,7 @@ async def test_what_cannot_be_taken_goes_back_with_the_reason_inside_the_convers
         ({"changes": [1]}, "an object is needed"),
         ({"base": "#9"}, "there is no candidate"),
         ({"hypothesis": 4}, "there is no hypothesis 4"),
+        ({"changes": None}, "changes: an object is needed"),
         ({"claim": "low"}, "number is needed"),
         ({"path": "/etc"}, "not asked for"),
     ]
@@ -68,6 +74,11 @@ async def test_what_cannot_be_taken_goes_back_with_the_reason_inside_the_convers
     for (text, error), (_, said) in zip(model.answers, wrong, strict=True):
         assert error
         assert said in text
+
+
+async def test_a_proposal_without_a_reason_is_taken() -> None:
+    (made,) = await propose(alone(), Talker([("submit", {"changes": {"x": 0.25}})]))
+    assert made.values["x"] == 0.25 and made.rationale == ""
 
 
 async def test_known_and_doubled_proposals_are_refused_and_several_are_taken() -> None:
@@ -201,26 +212,11 @@ async def test_a_users_tool_is_offered_and_one_that_does_not_exist_stops_before_
         Agentic().forecast(context.problem, 10, {"tools": ["agentic_user_tools:lookup", "agentic_more_tools:lookup"]})
 
 
-async def test_a_tool_that_would_pass_the_measurements_of_a_conversation_is_not_run() -> None:
-    context = alone(problem(rows=[f"r{number}" for number in range(20)]), left={"evaluations": 50.0})
-    model = Talker(
-        [("evaluate", {"changes": {}, "n": 4}), ("evaluate", {"changes": {}, "n": 2})],
-        [("evaluate", {"changes": {"x": 0.1}, "n": 6})],
-        [submit()],
-    )
-    await propose(context, model, evaluations=0.1)
-    assert "5 measurements" in model.requests[0].messages[0].text
-    (failed, _), (dear, error), (later, _) = model.answers
-    assert error and "that takes 2 measurements, and 1 are left" in dear
-    assert "nothing can be measured here" in failed  # and what failed does not count
-    assert "takes 6 measurements, and 5 are left" in later
-
-
 @pytest.mark.parametrize(
     ("left", "rows", "told"), [(50.0, 0, 5), (3.0, 0, 1), (1.0, 0, 0), (25.0, 20, 3), (20.0, 20, 0)]
 )
 async def test_what_a_proposal_needs_to_be_measured_is_never_looked_away(left: float, rows: int, told: int) -> None:
-    context = alone(problem(rows=[f"r{number}" for number in range(rows)]), left={"evaluations": left})
+    context = alone(problem(rows=[f"r{number}" for number in range(rows)]), share=left, each=max(1.0, rows))
     model = Talker([submit()])
     await propose(context, model)
     shown = re.search(r"(\d+) measurement", model.requests[0].messages[0].text)
@@ -304,6 +300,48 @@ async def test_a_model_without_tools_is_asked_once_for_a_structured_reply(refusa
     assert "untooled" not in much_later.memory
 
 
+async def test_tools_of_servers_go_first_where_a_provider_refuses_tools(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def work(desk: Desk, /) -> str:
+        return "done"
+
+    @asynccontextmanager
+    async def opened(given: Any, context: Any) -> AsyncIterator[list[Tool]]:
+        yield [Tool(name, "", {"type": "object", "properties": {}}, work) for name in ("far_do", "far_do", "top")]
+
+    monkeypatch.setattr(mcp_tools, "opened", opened)
+    servers = [{"name": "far", "command": "x"}]
+    refusal = ProviderError("m: error (400): Invalid schema for a function", status=400)
+    context, model = alone(), Talker(refusal, [submit()])
+    (made,) = await propose(context, model, mcp=servers)
+    names = [[tool.name for tool in request.tools] for request in model.requests]
+    assert made.values["x"] == 0.25 and names[0] == [*names[1][:-1], "far_do", "submit"] and "top" in names[1]
+    assert "without those of servers" in context.rejections[-1]["reason"] and "untooled" not in context.memory
+
+    plain = json.dumps({"proposals": [{"rationale": "why not", "changes": {"x": 0.2}}]})
+    context, model = alone(), Talker(refusal, refusal, plain)
+    assert (await propose(context, model, mcp=servers))[0].values["x"] == 0.2
+    assert [len(request.tools) > 0 for request in model.requests] == [True, True, False]
+    limit = ProviderError("m: error (429): slow down with your tools", status=429)
+    with pytest.raises(ProviderError, match="slow down"):
+        await propose(alone(), Talker(limit), mcp=servers)
+
+
+@pytest.mark.parametrize("traces", [True, False])
+async def test_tools_for_traces_are_offered_where_there_are_traces(traces: bool) -> None:
+    async def trace(candidate: str, example: str | None) -> tuple[Trace, str | None] | None:
+        return (Trace((), {}), "r1") if traces else None
+
+    context, model = alone(problem(rows=["r1"]), left={"evaluations": 20.0}), Talker([submit()])
+    context.effects = Effects(**{**{item.name: unused for item in fields(Effects)}, "trace": trace})
+    assert len(await propose(context, model)) == 1
+    assert ({"trace", "search_trace"} <= {tool.name for tool in model.requests[0].tools}) == traces
+    assert not context.reads, "asking whether there is one reads no row"
+
+
+async def unused(*_: Any) -> Any:
+    pytest.fail("nobody asked for it")
+
+
 async def test_an_unusable_structured_reply_is_told_asked_again_and_then_drawn() -> None:
     bad = json.dumps({"proposals": [{"rationale": "", "changes": {"x": 3}}]})
     context = alone(memory={"untooled": 1}, decision=2)
@@ -356,6 +394,11 @@ async def test_hostile_text_of_a_tool_cannot_leave_its_answer() -> None:
         ({"evaluations": 3}, "a share from 0 to 1"),
         ({"tools": "probe:probe"}, "a list of texts"),
         ({"tools": [print]}, "a list of texts"),
+        ({"files": "src"}, r'a list of texts, such as "src/\*\*/\*\.py"'),
+        ({"files": ["../**"]}, "a pattern of files in the problem's folder"),
+        ({"files": ["/etc/*"]}, "a pattern of files in the problem's folder"),
+        ({"second": "nosuch"}, "one of propose, task, judge, critic"),
+        ({"tools": ["no_such_module:x"]}, "no module 'no_such_module'"),
         ({"off": ["pythn"]}, "off"),
         ({"temperature": -1}, "temperature"),
         ({"mcp": [{"name": "x"}]}, "a command or a url"),
@@ -388,7 +431,7 @@ async def test_a_forecast_is_never_below_what_a_conversation_used() -> None:
 def measured(context: Alone, candidate: Any, value: float, claim: float | None = None) -> None:
     """Put a measured candidate into the history."""
     from agent.events import CandidateAdmitted
-    from agent.history import Unit
+    from agent.measuring import Unit
 
     history = context.history
     history.apply(CandidateAdmitted(1, candidate.id, candidate.values_json, "agentic:llm", "", [], claim))
@@ -405,11 +448,14 @@ class TestContract(ProposerContract):
 
 
 def test_the_table_of_tools_is_what_the_agent_offers() -> None:
-    from agent.proposers.agentic import Options, offered
+    from agent.proposers.agentic import Options
+    from agent.proposers.offering import offered
 
-    everything = problem(rows=["r1"])
+    everything = problem(rows=["r1"], target="population")
     names = {tool.name for tool in offered(everything, Options(files=["*.md"]))}
     assert names == set(TABLE) - {"pareto"}  # one objective has no trade-offs
+    suite = {tool.name for tool in offered(problem(rows=["r1"]), Options(files=["*.md"]))}
+    assert names - suite == {"rows", "read_row"}, "in a suite no row is known by itself"
     assert not {"files", "evaluate", "critic"} & {
         tool.name for tool in offered(everything, Options(evaluations=0, consults=0))
     }

@@ -254,6 +254,113 @@ def test_a_file_that_would_say_anything_else_is_not_written(tmp_path: Path, monk
     refused(found(problem(tmp_path), {"x": 0.25}), "problem.toml cannot hold the candidate")
 
 
+# A program of several files
+
+TREE = """
+[space.program]
+type = "code"
+files = ["pkg/*.py", "pkg/data/**"]
+protected = ["pkg/config.py"]
+entry = "pkg.main:solve"
+"""
+PKG = {"pkg/__init__.py": "", "pkg/main.py": "def solve(x):\n    return x\n", "pkg/data/a.txt": "one\ntwo\n"}
+GROWN = {
+    **PKG,
+    "pkg/main.py": "def solve(x):\n    return x + 1\n",
+    "pkg/more/__init__.py": "",
+    "pkg/data/deep/b.txt": "new\n",
+}
+
+
+def tree(place: Path, toml: str = TREE) -> Path:
+    for path, text in {**PKG, "pkg/config.py": "K = 1\n"}.items():
+        (place / path).parent.mkdir(parents=True, exist_ok=True)
+        (place / path).write_text(text)
+    return problem(place, toml=TOML + toml.replace('"pkg/*.py"', '"pkg/**/*.py"'))
+
+
+def program(place: Path) -> dict[str, str]:
+    value: dict[str, str] = load(place).problem.initial().values_json["program"]
+    return value
+
+
+def test_a_program_of_several_files_is_written_into_them_and_new_files_are_made(tmp_path: Path) -> None:
+    result = found(tree(tmp_path), {"program": GROWN})
+    before = untouched(tmp_path)
+    change = patch(result)
+    assert [item.path for item in change.files] == ["pkg/data/deep/b.txt", "pkg/main.py", "pkg/more/__init__.py"]
+    said = change.message.replace("\n", " ")
+    assert "- program: 3 files, 4 lines (35 characters) become 5 files, 5 lines (43 characters)" in said
+    write(change)
+    assert program(tmp_path) == GROWN
+    after = untouched(tmp_path)
+    assert {name for name in after if after[name] != before.get(name)} == {item.path for item in change.files}
+    assert patch(result).files == () and after == untouched(tmp_path)
+
+
+def test_git_takes_the_patch_and_the_branch_of_a_program_of_several_files(tmp_path: Path) -> None:
+    place = tree(tmp_path / "tuning" / "words")
+    (place / "pkg" / "data" / "a.txt").write_bytes(b"\xef\xbb\xbfone\r\ntwo\r\n")
+    git(tmp_path, "init", "--quiet", "--initial-branch=main")
+    git(tmp_path, "add", "-A")
+    git(tmp_path, "commit", "--quiet", "-m", "begin")
+    wanted = {**GROWN, "pkg/data/a.txt": "one\n2\n", "pkg/__init__.py": ""}
+    change = patch(found(place, {"program": wanted}))
+    made = branch(change, "several")
+    assert made.new and not branch(change, "several").new
+    assert git(tmp_path, "status", "--porcelain") == ""
+    (tmp_path / "a.patch").write_bytes(change.text(Repository(place).prefix))
+    git(tmp_path, "apply", "--check", "a.patch")
+    git(tmp_path, "apply", "a.patch")
+    assert program(place) == wanted
+    assert (place / "pkg" / "data" / "a.txt").read_bytes() == b"\xef\xbb\xbfone\r\n2\r\n"
+    git(tmp_path, "add", "-A", ":!a.patch")
+    assert git(tmp_path, "diff", "--cached", "several") == "", "patch and branch are the same"
+
+
+def test_a_file_of_a_program_may_be_emptied(tmp_path: Path) -> None:
+    change = patch(found(tree(tmp_path), {"program": {**PKG, "pkg/data/a.txt": ""}}))
+    write(change)
+    assert (tmp_path / "pkg" / "data" / "a.txt").read_bytes() == b"" and len(change.files) == 1
+
+
+@pytest.mark.parametrize("name", ["pkg/main.py", "pkg/data/deep/b.txt", "pkg/own.py"])
+def test_a_program_that_changed_since_the_run_is_refused(tmp_path: Path, name: str) -> None:
+    result = found(tree(tmp_path), {"program": GROWN})
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_text("# by hand\ndef solve(x):\n    return 0\n")
+    refused(result, name)
+
+
+def test_a_new_file_may_leave_the_folder_by_no_link(tmp_path: Path) -> None:
+    place = tree(tmp_path / "p")
+    (tmp_path / "outside").mkdir()
+    result = found(place, {"program": GROWN})
+    (place / "pkg" / "data" / "deep").symlink_to(tmp_path / "outside")
+    refused(result, "leaves the folder")
+    assert not list((tmp_path / "outside").iterdir())
+
+
+@pytest.mark.parametrize(("name", "after"), [("fsync", 2), ("replace", 1), ("replace", 2)])
+def test_a_full_disk_leaves_no_new_file_and_no_new_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, after: int
+) -> None:
+    change = patch(found(tree(tmp_path), {"program": GROWN}))
+    before = sorted(tmp_path.rglob("*")), untouched(tmp_path)
+    full(tmp_path, monkeypatch, name, after)
+    with pytest.raises(StoreError, match="disk is full"):
+        write(change)
+    assert (sorted(tmp_path.rglob("*")), untouched(tmp_path)) == before
+
+
+def test_a_program_of_several_files_in_the_problem_file_stays_there(tmp_path: Path) -> None:
+    inline = '[space.program]\ntype = "code"\nfiles = ["*.py"]\ndefault = { "lib.py" = "x = 1\\n" }\n'
+    result = found(tree(tmp_path, inline), {"program": {"lib.py": "x = 2\n", "b.py": ""}})
+    assert [item.path for item in patch(result).files] == ["problem.toml"]
+    write(patch(result))
+    assert program(tmp_path) == {"lib.py": "x = 2\n", "b.py": ""}
+
+
 # What is refused
 
 

@@ -38,13 +38,20 @@ def wire(request: httpx2.Request) -> httpx2.Response:
         text = "".join(f"event: {e['type']}\ndata: {json.dumps(e)}\n\n" for e in events)
     elif kind == "responses":
         done = responses(act)
+        calls = [item for item in done["output"] if item["type"] == "function_call"]
+        last = [{"type": "response.output_item.done", "output_index": n, "item": item, "sequence_number": 8}
+                for n, item in enumerate(calls)]  # fmt: skip
         parts = [{"type": "response.output_text.delta", "delta": d, "item_id": "i", "output_index": 0,
                   "content_index": 0, "logprobs": [], "sequence_number": 1} for d in ("Oslo ", "it is")]  # fmt: skip
-        events = [*parts, {"type": "response.completed", "response": done, "sequence_number": 9}]
+        events = [*(last or parts), {"type": "response.completed", "response": done, "sequence_number": 9}]
         text = "".join(f"event: {e['type']}\ndata: {json.dumps(e)}\n\n" for e in events)
     else:
         head = {"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "m"}
-        deltas: list[Any] = [{"index": 0, "delta": {"content": d}, "finish_reason": None} for d in ("Oslo ", "it is")]
+        said = [{"content": d} for d in ("Oslo ", "it is")]
+        if act.tools:
+            said = [{"tool_calls": [{"index": 0, "id": "c", "type": "function", "function": f}]} for f in (
+                {"name": "look_up", "arguments": '{"q": '}, {"arguments": '"Oslo"}'})]  # fmt: skip
+        deltas: list[Any] = [{"index": 0, "delta": d, "finish_reason": None} for d in said]
         chunks = [{**head, "choices": [d]} for d in deltas]
         chunks.append(
             {**head, "choices": [], "usage": {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10}}
@@ -139,17 +146,68 @@ def test_a_stream_left_early_is_ended_with_what_came() -> None:
         ) as stream,
     ):
         assert next(stream).choices[0].delta.content == "Oslo "
-    assert run.trace.values[run.trace.spans[0].output].text == "Oslo "
+    (span,) = run.trace.spans
+    assert run.trace.values[span.output].text == "Oslo " and span.notes == ("the stream was closed before its end",)
+    with record() as run:
+        stream = made.chat.completions.create(model="m1", messages=[{"role": "user", "content": "Where?"}], stream=True)
+        next(stream)
+        stream.close()
+        with client(anthropic.Anthropic).messages.stream(
+            model="m1", max_tokens=9, messages=[{"role": "user", "content": "Where?"}]
+        ) as managed:
+            next(iter(managed.text_stream))
+    assert [span.notes for span in run.trace.spans] == 2 * [("the stream was closed before its end",)]
+
+
+def test_a_raw_response_is_read_where_that_takes_nothing_from_the_user() -> None:
+    given: dict[str, Any] = {"model": "m1", "messages": [{"role": "user", "content": "Where?"}]}
+    completions = client(openai.OpenAI).chat.completions
+    with record() as run:
+        raw = completions.with_raw_response.create(**given)
+        assert raw.parse().choices[0].message.content == "Oslo it is"
+    only(run.trace)
+    with record() as run:
+        with completions.with_streaming_response.create(**given) as open_response:
+            assert open_response.parse().choices[0].message.content == "Oslo it is"
+        assert len(list(completions.with_raw_response.create(**given, stream=True).parse())) > 1
+    texts = [run.trace.values[span.output].text for span in run.trace.spans]
+    assert texts == 2 * ["(raw response, not read)"]
+
+    async def main() -> Trace:
+        with record() as run:
+            made = client(anthropic.AsyncAnthropic)
+            raw = await made.messages.with_raw_response.create(**given, max_tokens=9)
+            assert (await raw.parse()).content[0].text == "Oslo it is"
+        return run.trace
+
+    only(asyncio.run(main()))
+
+    async def streams() -> Trace:
+        with record() as run:
+            made = client(anthropic.AsyncAnthropic).messages.with_streaming_response
+            async with made.create(**given, max_tokens=9) as raw:
+                assert (await raw.parse()).content[0].text == "Oslo it is"
+            raw = await client(openai.AsyncOpenAI).chat.completions.with_raw_response.create(**given)
+            assert raw.parse().choices[0].message.content == "Oslo it is"
+        return run.trace
+
+    trace = asyncio.run(streams())
+    texts = [trace.values[span.output].text for span in trace.spans]
+    assert texts == ["(raw response, not read)", "Oslo it is"]
 
 
 @pytest.mark.parametrize(("maker", "way"), WAYS)
-def test_tool_calls_are_shown(maker: str, way: str) -> None:
+@pytest.mark.parametrize("stream", [False, True])
+def test_tool_calls_are_shown(maker: str, way: str, stream: bool) -> None:
     made = client(getattr(openai if maker == "OpenAI" else anthropic, maker))
     method, given = asks(made, way)
     with record() as run:
-        method(**{**given, "model": "m1"}, metadata={"user_id": "tool"})
-    text = run.trace.values[run.trace.spans[0].output].text
-    assert "look_up" in text and '"q": "Oslo"' in text
+        result = method(**{**given, "model": "m1"}, metadata={"user_id": "tool"}, stream=stream)
+        if stream:
+            assert list(result)
+    kind = {"chat": "function", "responses": "function_call", "messages": "tool_use"}[way]
+    (span,) = run.trace.spans
+    assert run.trace.values[span.output].text == f'[{kind} look_up {{"q": "Oslo"}}]' and not span.notes
 
 
 def test_an_error_is_a_failed_span_at_the_users_line() -> None:

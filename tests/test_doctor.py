@@ -95,6 +95,19 @@ def test_estimate_shows_an_unknown_price_as_unknown() -> None:
     assert "price unknown" in call("estimate", str(EXAMPLES / "starter"), "--model", "openai:nobody-knows-this").stdout
 
 
+def test_estimate_stays_within_the_limits_on_the_model_and_says_which_binds() -> None:
+    def found(*more: str) -> dict[str, Any]:
+        text = call("estimate", str(EXAMPLES / "starter"), "--model", "anthropic:claude-haiku-5-5", *more, "--json")
+        return json.loads(text.stdout)
+
+    free, calls, tokens = found(), found("--calls", "3"), found("--tokens", "5000")
+    assert free["calls_at_most"] > 3 and free["tokens_at_most"] > 5000
+    assert calls["calls_at_most"] == 3 and tokens["tokens_at_most"] == 5000
+    assert 0 < tokens["usd_at_most"] < free["usd_at_most"]
+    assert f"up to {free['calls_at_most']:,} calls, and 3 are allowed" in " ".join(calls["notes"])
+    assert "budget.tokens" in " ".join(tokens["notes"]) and "budget." not in " ".join(free["notes"])
+
+
 def test_estimate_refuses_a_budget_that_cannot_pay_for_the_exam() -> None:
     result = call("estimate", str(EXAMPLES / "sqlite"), "--evaluations", "20")
     assert isinstance(result.exception, AgentError)

@@ -76,10 +76,13 @@ async def test_a_pattern_that_runs_away_fails_and_the_others_score() -> None:
         good = await executor.submit(Request(Candidate({**start, "time": r"\d+ ?pm"}), example="a", row=row))
         slow = await executor.submit(Request(Candidate({**start, "people": "(.+)+(.+)+x!"}), example="a", row=row))
         again = await executor.submit(Request(Candidate({**start, "time": r"\d+ ?pm"}), example="a", row=row))
+        own = await executor.submit(Request(Candidate({**start, "people": "((a+)+)+$"}), example="a", row=row))
     finally:
         await executor.close()
     assert good.failure is None and good.value["values"]["f1"] == 1.0 == again.value["values"]["f1"]
     assert slow.failure is not None and slow.failure.kind == "timeout" and "smoke" in slow.failure.message
+    assert "((a+)+)+$" in setup.problem.space["people"].choices, "the README's pattern of exponential time"
+    assert own.failure is not None and own.failure.kind == "timeout" and "smoke" in own.failure.message
 
 
 def test_a_run_proves_the_gain_on_sentences_that_nobody_searched_on(tmp_path: Path) -> None:

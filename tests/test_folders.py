@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -37,7 +38,9 @@ def test_runs_go_where_the_user_says_then_the_environment_then_the_project(
 ) -> None:
     problem = tmp_path / "project" / "examples" / "bowl"
     problem.mkdir(parents=True)
-    assert runs_folder(problem) == problem.parent / "runs"  # no project around it
+    assert runs_folder(problem) == problem / "runs"  # no project around it, and a script alone
+    (problem / "words.toml").touch()
+    assert runs_folder(problem) == problem.parent / "runs"
     (tmp_path / "project" / "pyproject.toml").touch()
     assert runs_folder(problem) == tmp_path / "project" / "runs"
     (problem / ".git").mkdir()
@@ -54,6 +57,24 @@ def test_without_a_problem_the_working_directory_counts(tmp_path: Path, monkeypa
     assert runs_folder(None) == here / "runs"
     (here / "problem.toml").touch()
     assert runs_folder(None) == tmp_path / "runs"
+
+
+def test_commands_find_the_run_of_a_script_where_it_lies(tmp_path: Path) -> None:
+    (tmp_path / "scripts").mkdir()
+    place = tmp_path / "scripts" / "tune.py"
+    place.write_text(
+        "from agent import Float, optimize\n\ndef loss(candidate):\n    return candidate['x'] ** 2\n\n"
+        "if __name__ == '__main__':\n"
+        "    optimize(loss, space={'x': Float(-1, 1)}, model=None, deterministic=True, budget=6)\n"
+    )
+    root = Path(__file__).parents[1]
+    environment = {k: v for k, v in os.environ.items() if k != "TRUEGAIN_RUNS"} | {"PYTHONPATH": str(root)}
+    for command in ([str(place)], ["-m", "agent", "show", "last"]):
+        done = subprocess.run(
+            [sys.executable, *command], cwd=place.parent, env=environment, capture_output=True, text=True, timeout=300
+        )
+        assert done.returncode == 0, done.stderr
+    assert "loss" in done.stdout
 
 
 def test_names_of_runs_sort_by_time_and_never_meet(tmp_path: Path) -> None:

@@ -20,7 +20,8 @@ from agent.events import (
     RaceDecided,
 )
 from agent.goals import Objective
-from agent.history import REMEMBERED, History, Measuring, Trial, Trials, Unit
+from agent.history import REMEMBERED, History, Trial, Trials
+from agent.measuring import Measuring, Unit
 from agent.space import Candidate
 
 TIME = Objective("time", "minimize")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -11,15 +12,19 @@ from typing import Any
 import pytest
 
 from agent.errors import AgentError, BudgetExceeded
+from agent.evaluators.function import FunctionEvaluator
 from agent.events import Event, StopRequested
 from agent.gate.checks import Check
 from agent.goals import Objective
 from agent.ledger import Budget
+from agent.llm.scripted import Scripted
 from agent.loop import Run
 from agent.problem import Example, Problem
 from agent.proposers.base import Context, Proposal
-from agent.replay import replay
+from agent.replay import Replay, compare, replay
 from agent.result import load_result
+from agent.space import Space
+from agent.texts import Code
 from tests.row_support import ACCURACY, answered, rows
 from tests.row_support import problem as problem_on
 from tests.row_support import run as run_on
@@ -121,6 +126,37 @@ async def test_what_is_known_costs_nothing(tmp_path: Path) -> None:
     assert await replays(tmp_path / "run")
 
 
+def program(candidate: Any, example: Any) -> tuple[float, str]:
+    return float(len(candidate["code"])), f"row {example['number']} went so"
+
+
+@pytest.mark.parametrize("refused", [False, True])
+async def test_a_program_that_was_measured_is_no_duplicate_of_itself(tmp_path: Path, refused: bool) -> None:
+    """OptoPrime looks at the champion on the rows of a suite, whose results are known."""
+    asked: list[str] = []
+
+    def reply(request: Any) -> str:
+        asked.append(request.messages[0].text)
+        return json.dumps({"reasoning": "", "changes": {"code": f"def run():\n    return {len(asked)}\n"}})
+
+    given = Problem(
+        name="suite",
+        space=Space({"code": Code("def run():\n    return None\n", entry="run")}),
+        evaluator=FunctionEvaluator(program, names=("value",)),
+        objectives=(Objective("value"),),
+        deterministic=True,
+        data=tuple(replace(row, split="train") for row in rows(4)),
+    )
+    no = [Check("no", lambda candidate, _: "never" if "None" in str(candidate["code"]) else "")] if refused else []
+    made = session(problem=given, proposer="optoprime", model=Scripted(reply), budget=Budget(evaluations=40), checks=no)
+    await made.run(tmp_path / "run")
+    assert asked and ("row row-" in asked[0]) == (not refused)
+    assert not [event.error for event in events(tmp_path / "run", "proposal.ended") if event.error]
+    (first, *_) = events(tmp_path / "run", "look.asked")
+    assert first.check == ("no: never" if refused else "")
+    assert await replays(tmp_path / "run")
+
+
 async def test_on_a_noisy_problem_each_look_measures_and_its_key_gives_the_seed(tmp_path: Path) -> None:
     PLAN.extend([looks(0.2, "a"), looks(0.2, "b"), looks(0.2, "a")])
     seen = []
@@ -137,7 +173,7 @@ async def test_on_a_noisy_problem_each_look_measures_and_its_key_gives_the_seed(
 
 @pytest.mark.parametrize("workers", [1, 4])
 async def test_the_search_share_holds_to_the_last_evaluation(tmp_path: Path, workers: int) -> None:
-    """24 evaluations of 60 are the exam's, and no look gets one of them."""
+    """24 evaluations of 60 are the exam's, one is what is proposed, and no look gets one of them."""
     every = [looks(number / 100, f"look {number}") for number in range(60)]
     PLAN.append(lambda context: asyncio.gather(*(look(context) for look in every), return_exceptions=True))
     chosen = session(
@@ -149,7 +185,7 @@ async def test_the_search_share_holds_to_the_last_evaluation(tmp_path: Path, wor
     assert all(isinstance(error, BudgetExceeded) for error in TOLD[0][len(good) :])
     assert len([e for e in events(tmp_path / "run", "evaluation.started") if e.purpose == "search"]) == 36
     refused = [e.refused for e in events(tmp_path / "run", "look.asked") if e.refused]
-    assert set(refused) == {"it takes 1 evaluation, and 0 are left for the search"}, "the events say why"
+    assert set(refused) == {"it takes 1 evaluation, and 0 are left for looks"}, "the events say why"
     assert len(refused) == 60 - len(good)
     assert await replays(tmp_path / "run")
 
@@ -162,7 +198,7 @@ async def test_a_look_that_does_not_fit_measures_nothing_at_all(tmp_path: Path) 
 
     suite = problem(measure, data=data, target="suite")
     PLAN.extend([looks(0.1, "all"), looks(0.2, "too many"), looks(0.3, "two", ("row-3", "row-1", "row-3"))])
-    chosen = session(problem=suite, proposer=LOOKER, budget=Budget(evaluations=32))
+    chosen = session(problem=suite, proposer=LOOKER, budget=Budget(evaluations=44))
     await chosen.run(tmp_path / "run")
     whole, refused, two = TOLD
     assert len(whole.rows) == 12 and isinstance(refused, BudgetExceeded)
@@ -389,3 +425,12 @@ def test_what_fails_counts_in_the_mean_as_the_objective_says() -> None:
     goal = Objective("accuracy", "maximize", low=0, high=1)
     assert mean(rows, {"accuracy": goal.failed}) == {"accuracy": 0.5}
     assert mean(rows, {"accuracy": None}) is None
+
+
+async def test_a_replay_does_not_stop_by_its_own_clock(tmp_path: Path) -> None:
+    """What the recorded times add up to between two events is no reason: that the time was up would be recorded."""
+    await session(budget=Budget(evaluations=8, seconds=1000)).run(tmp_path / "run")
+    known = entries(tmp_path / "run")
+    late = [replace(entry, time=entry.time + 2000 * (number > 5)) for number, entry in enumerate(known)]
+    assert not [entry for entry in late if getattr(entry.event, "reason", "") == "seconds"]
+    assert compare(late, await Replay(late).replayed()) is None

@@ -185,7 +185,7 @@ def test_a_tree_is_a_mapping_of_the_files_that_may_change() -> None:
     ("change", "words"),
     [
         ({"tests/test_a.py": ""}, "may change"),
-        ({"pkg/secret.py": ""}, "may change"),
+        ({"pkg/secret.py": ""}, "is protected"),
         ({"pkg/sub/x.py": ""}, "may change"),
         ({"../pkg/x.py": ""}, "empty part"),
         ({"/etc/passwd": ""}, "not relative"),

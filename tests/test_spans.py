@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from agent.capping import capped
 from agent.spans import PREVIEW, Raised, Span, Trace, Value, shorten
 
 OUCH = Raised("ZeroDivisionError", "division by zero", "app.py", 7, "return 1 / x")
@@ -139,7 +140,7 @@ def test_a_cap_keeps_the_first_the_last_and_what_raised() -> None:
     spans = list(big.spans)
     spans[1000] = replace(spans[1000], raised=OUCH, output="", parent=999)
     spans[999] = replace(spans[999], parent=0)
-    small = replace(big, spans=tuple(spans)).capped(20_000)
+    small = capped(replace(big, spans=tuple(spans)), 20_000)
     ids = [s.id for s in small.spans]
     assert len(json.dumps(small.to_json())) <= 20_000
     assert ids[0] == 0 and ids[-1] == 1999 and 1000 in ids and 999 not in ids
@@ -152,8 +153,30 @@ def test_a_cap_keeps_the_first_the_last_and_what_raised() -> None:
 
 def test_a_cap_holds_for_notes_and_code_and_one_huge_span_too() -> None:
     huge = replace(PROGRAM, notes=("n" * 9000,) * 50, code={f"f{i}": "x" * 9000 for i in range(50)})
-    assert len(json.dumps(huge.capped(30_000).to_json())) <= 30_000
-    assert len(huge.capped(30_000).spans) == len(PROGRAM.spans)
+    assert len(json.dumps(capped(huge, 30_000).to_json())) <= 30_000
+    assert len(capped(huge, 30_000).spans) == len(PROGRAM.spans)
     many = Trace((Span(0, None, "op", "f", {f"a{i}": "v" for i in range(9000)}),), {})
-    assert many.capped(1000).spans == () and many.capped(1000).dropped == 1
-    assert PROGRAM.capped() == PROGRAM
+    (slim,) = capped(many, 2000).spans
+    assert 4 <= len(slim.inputs) < 9000 and len(json.dumps(capped(many, 2000).to_json())) <= 2000
+
+
+def test_one_huge_span_does_not_take_the_place_of_the_others() -> None:
+    """Above all not of what failed, nor by what a program notes there."""
+    loud = Span(9, None, "op", "loud", notes=tuple(f"{n} " + "é" * 2000 for n in range(100)), raised=Raised("E", "m"))
+    kept = capped(replace(PROGRAM, spans=(*PROGRAM.spans, replace(loud, id=PROGRAM.spans[-1].id + 1))), 60_000)
+    assert [span.name for span in kept.spans][-1] == "loud" and len(kept.spans) == len(PROGRAM.spans) + 1
+    assert any("97 more notes" in text for text in kept.spans[-1].notes)
+
+
+def test_what_a_worker_sends_is_checked() -> None:
+    good = PROGRAM.to_json()
+    for broken in ({"reads": [1]}, {"name": "x" * 10**6}, {"seconds": "soon"}, {"inputs": ["a"]}, {"kind": None}):
+        spans = [{**good["spans"][0], **broken}, *good["spans"][1:]]
+        try:
+            found = Trace.from_json({**good, "spans": spans})
+        except ValueError as error:
+            assert "this is not a trace" in str(error)
+        else:
+            found.show(), found.search("x"), found.subgraph(["prompt"])
+            assert len(found.spans[0].name) <= 200
+    assert capped(PROGRAM) == PROGRAM

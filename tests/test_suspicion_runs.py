@@ -7,6 +7,7 @@ import asyncio
 import json
 import random
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import pytest
 from agent.cli.run import session_of
 from agent.config import load
 from agent.errors import ConfigError
-from agent.evaluation import Output, Request
+from agent.evaluation import Output, Request, Suspicious
 from agent.evaluators.function import FunctionEvaluator
 from agent.events import (
     CandidateAdmitted,
@@ -29,14 +30,16 @@ from agent.events import (
 from agent.gate.quarantine import CONFIRM
 from agent.gate.suspicion import newly_internal
 from agent.goals import Objective
-from agent.history import History, Unit
+from agent.history import AGAIN, History
 from agent.journal import Journal
 from agent.ledger import Budget
+from agent.measuring import Unit
 from agent.problem import Example, Problem
 from agent.proposers import cards
 from agent.proposers.base import Context, Proposal
 from agent.replay import Replay, compare, replay
 from agent.report.tape import Tape
+from agent.report.view import load_view
 from agent.report.warnings import warnings
 from agent.result import Result, load_result
 from agent.session import Session
@@ -78,7 +81,8 @@ def worth(candidate: Mapping[str, Any], request: Request) -> float:
     values = ast.literal_eval(next(node for node in ast.walk(tree) if isinstance(node, ast.Return)).value)  # type: ignore[arg-type]
     value = values[request.stage == CONFIRM]
     if isinstance(value, str):
-        raise ValueError(value)
+        mark, said = value.partition(": ")[::2]
+        raise Suspicious(said, "variant" if "words" in said else "bound") if mark == "suspicious" else ValueError(value)
     return float(value)
 
 
@@ -132,9 +136,11 @@ async def events(folder: Path, chosen: Session) -> tuple[Result, list[Event]]:
 
 
 def told(all_events: Sequence[Event]) -> list[str]:
-    """What became of suspects: the kinds of events, with the decisions of the race."""
+    """What became of suspects: the kinds of events. Who is only measured once more at the end is none."""
     kinds = ("candidate.suspected", "candidate.cleared", "candidate.convicted")
-    return [event.type.removeprefix("candidate.") for event in all_events if event.type in kinds]
+    mine = [event for event in all_events if event.type in kinds]
+    last = next((place for place, event in enumerate(mine) if getattr(event, "reason", "") == AGAIN), len(mine))
+    return [event.type.removeprefix("candidate.") for event in mine[:last]]
 
 
 def again(all_events: Sequence[Event]) -> list[EvaluationStarted]:
@@ -194,7 +200,7 @@ async def test_how_large_a_jump_may_be_is_an_option(tmp_path: Path, k: float, ex
 
 
 async def test_with_zero_nothing_is_suspicious(tmp_path: Path) -> None:
-    tricks = [*USUAL, program(90.0, 0.4), program("suspicious: beyond the bound"), program(91.0, more="import gc\n")]
+    tricks = [*USUAL, program(90.0, 0.4), program("suspicious: that is impossible"), program(91.0, more="import gc\n")]
     _, found = await events(tmp_path / "run", world(tricks, suspicion=0))
     assert told(found) == [] and not again(found)
 
@@ -219,7 +225,7 @@ def test_what_the_author_wrote_is_no_trick() -> None:
     assert newly_internal(["import gc ("], []) is None, "what does not parse does nothing either"
 
 
-IMPOSSIBLE = "suspicious: value is 9, beyond the bound that is possible"
+IMPOSSIBLE = "suspicious: value is 9, beyond its bound, which is impossible"
 
 
 async def test_an_impossible_score_that_comes_again_is_dropped(tmp_path: Path) -> None:
@@ -230,6 +236,50 @@ async def test_an_impossible_score_that_comes_again_is_dropped(tmp_path: Path) -
     assert [e.candidate for e in again(found)] == [result.trials[1].id], "there is nothing to compare it with"
 
 
+async def test_the_range_of_an_objective_is_a_bound_for_any_evaluator(tmp_path: Path) -> None:
+    chosen = replace(problem(), objectives=(Objective("value", "maximize", low=0.0, high=1.0),))
+    result, found = await events(tmp_path / "run", world([program(1.5, 1.5), program(0.6)], chosen=chosen))
+    assert told(found) == ["suspected", "convicted"] and result.best["program"] == program(0.6)
+    assert "value is 1.5, and more than 1 is impossible" in result.trials[1].reason
+    assert next(e.reason for e in found if e.type == "candidate.suspected") == "bound"  # type: ignore[attr-defined]
+
+
+async def test_the_second_look_is_no_score_in_the_report(tmp_path: Path) -> None:
+    await events(tmp_path / "run", world([*USUAL, program(90.0, 80.0)]))
+    view = load_view(tmp_path / "run")
+    assert view.repeats[8] == [90.0]
+
+
+@pytest.mark.parametrize("words", ["suspicious: x", "error: suspicious: x"])
+async def test_a_program_cannot_make_itself_a_suspect_by_what_it_says(tmp_path: Path, words: str) -> None:
+    """Who is measured again without having a score has a second chance."""
+
+    def measure(candidate: Mapping[str, Any], request: Request) -> float:
+        if "lucky" in candidate["program"]:
+            raise ValueError(words)
+        return worth(candidate, request)
+
+    _, found = await events(tmp_path / "run", world([program(0.9, more="lucky = 1\n")], chosen=problem(measure)))
+    assert told(found) == []
+
+
+async def test_who_was_forgiven_is_no_less_suspicious_of_other_things(tmp_path: Path) -> None:
+    seen: list[bool] = []
+
+    def measure(candidate: Mapping[str, Any], request: Request) -> float:
+        if "gc" in candidate["program"] and request.stage != CONFIRM:
+            seen.append(True)
+            if len(seen) == 1:
+                raise Suspicious("impossible, this time")
+        return worth(candidate, request)
+
+    made = world([program(0.9, 0.1, "import gc\n")], chosen=problem(measure))
+    result, found = await events(tmp_path / "run", made)
+    assert told(found) == ["suspected", "cleared", "suspected", "convicted"] and result.status == "initial"
+    reasons = [e.reason for e in found if e.type == "candidate.suspected"]  # type: ignore[attr-defined]
+    assert reasons == ["bound", "internals"]
+
+
 async def test_another_answer_to_other_words_that_comes_once_is_forgiven_once(tmp_path: Path) -> None:
     other = "suspicious: the same question in other words has another answer"
     result, found = await events(tmp_path / "run", world([program(other, 0.6), program(0.55)]))
@@ -238,6 +288,33 @@ async def test_another_answer_to_other_words_that_comes_once_is_forgiven_once(tm
     mine = [e for e in found if isinstance(e, EvaluationStarted) and e.candidate == result.trials[1].id]
     assert [e.stage == CONFIRM for e in mine] == [False, True, False], "again, and then as if for the first time"
     assert result.trials[1].state == "failed" and result.best["program"] == program(0.55)
+
+
+async def test_what_is_claimed_as_exact_was_measured_twice(tmp_path: Path) -> None:
+    result, found = await events(tmp_path / "run", world([program(0.6), program(0.7)]))
+    first, *_, last = [e for e in found if isinstance(e, EvaluationStarted) and e.candidate == result.best.id]
+    assert result.status == "exact" and last.stage == AGAIN and (first.seed, first.example) == (last.seed, last.example)
+    assert result.trials[2].count == 1 and result.trials[2].suspicion == "", "it makes up no score"
+
+
+@pytest.mark.parametrize("evaluations", [4, 5, 40])
+async def test_luck_that_lasts_a_while_is_no_gain_either(tmp_path: Path, evaluations: int) -> None:
+    """Programs that answer by the clock: two runs in a row agree, and one at the end does not."""
+
+    def measure(candidate: Mapping[str, Any], request: Request) -> float:
+        calls[candidate["program"]] = calls.get(candidate["program"], 0) + 1
+        late = calls[candidate["program"]] > 1 and "clock" in candidate["program"]
+        return 0.1 if late else worth(candidate, request)
+
+    calls: dict[str, int] = {}
+    tricks = [program(value, more="clock = 1\n") for value in (0.9, 0.8)]
+    made = world([*tricks, program(0.6)], evaluations, problem(measure))
+    result, _ = await events(tmp_path / "run", made)
+    assert result.spent["evaluations"] <= evaluations
+    assert result.status == ("exact" if evaluations == 40 else "initial")
+    if evaluations == 40:
+        assert result.best["program"] == program(0.6)
+        assert "it scored 0.9 and later 0.1" in result.trials[1].reason
 
 
 async def test_in_the_noise_the_race_in_pairs_decides(tmp_path: Path) -> None:
@@ -272,11 +349,11 @@ async def test_on_rows_it_is_raced_again_on_the_rows_of_its_race(tmp_path: Path,
         assert trial.reason.startswith("suspicious: it names gc"), trial.reason
 
 
-@pytest.mark.parametrize("evaluations", [11, 12, 13])
+@pytest.mark.parametrize("evaluations", [12, 13, 14])
 async def test_without_budget_for_a_second_look_it_does_not_count(tmp_path: Path, evaluations: int) -> None:
     result, found = await events(tmp_path / "run", world([*USUAL, program(90.0, 80.0)], evaluations))
-    assert result.spent["evaluations"] <= evaluations and len(again(found)) == min(2, evaluations - 10)
-    if evaluations == 11:
+    assert result.spent["evaluations"] <= evaluations and len(again(found)) == min(2, evaluations - 11)
+    if evaluations == 12:
         assert told(found) == ["suspected", "convicted"] and result.status == "initial"
         assert "the search ended before it was measured again" in result.trials[8].reason
     else:

@@ -9,6 +9,8 @@ import gc
 import inspect
 import json
 import pickle
+import queue
+import random
 import sys
 import threading
 import time
@@ -17,13 +19,16 @@ from collections.abc import AsyncIterator, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import numpy as np
 import pytest
 
 from agent import Candidate, Code, Demos, Float, Int, Text
+from agent.codecall import CallFailed
 from agent.errors import ConfigError
 from agent.previews import HEAD, TAIL
 from agent.recorder import SCOPE
-from agent.spans import PREVIEW, Span, Trace
+from agent.redact import refresh
+from agent.spans import PREVIEW, Raised, Span, Trace
 from agent.trace import note, op, param, record, use
 
 prompt = param("prompt", Text("Answer in one word, please."))
@@ -797,3 +802,134 @@ def test_only_code_with_an_entry_can_be_called() -> None:
         prompt.call("x")
     with pytest.raises(ConfigError, match="cannot be sent"):
         helper.call(object())
+
+
+def test_a_thread_with_a_run_of_its_own_runs_it() -> None:
+    """Other libraries wrap threads in the same way."""
+    ran: list[str] = []
+    thread = threading.Thread()
+    thread.run = lambda: ran.append("mine")  # type: ignore[method-assign]
+    with use({"limit": 1.0}):
+        thread.start()
+        thread.join()
+    assert ran == ["mine"]
+
+
+def test_a_thread_that_lives_on_has_the_initial_values_again() -> None:
+    limit = param("limit", Float(0, 9, default=5.0))
+    asked, told = queue.Queue[int](), queue.Queue[float]()
+
+    def worker() -> None:
+        while asked.get():
+            told.put(limit.value)
+
+    with use({"limit": 1.0}):
+        thread = threading.Thread(target=worker, daemon=True)
+        thread.start()
+        asked.put(1)
+        assert told.get(timeout=20) == 1.0
+    asked.put(1)
+    assert told.get(timeout=20) == 5.0
+    asked.put(0)
+    thread.join()
+
+
+def test_what_is_entered_twice_or_wrong_is_told() -> None:
+    once = use({"limit": 7.0})
+    with once, pytest.raises(ConfigError, match="entered already"):
+        once.__enter__()
+    with pytest.raises(ConfigError, match="use: found 3"):
+        use(3)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="nothing was recorded"):
+        _ = record().trace
+    with pytest.raises(ConfigError, match="is not a parameter"):
+        param("a", Float)  # type: ignore[arg-type]
+
+
+def test_what_was_there_before_did_not_come_from_here() -> None:
+    class Config:
+        k = None
+
+    config = Config()
+    config.k = [1, 2, 3]  # type: ignore[assignment]
+
+    @op
+    def get(c: Any) -> Any:
+        return c.k
+
+    @op
+    def other(c: Any) -> int:
+        return 1
+
+    with record() as run:
+        get(config)
+        other(config)
+    assert [span.feeds for span in run.trace.spans] == [(), ()]
+
+
+def test_views_of_large_arrays_are_not_kept_alive() -> None:
+    @op
+    def part() -> Any:
+        made = np.ones(2_500_000)
+        alive.append(weakref.ref(made))
+        return made[1:]
+
+    alive: list[Any] = []
+    with record():
+        for _ in range(5):
+            part()
+        gc.collect()
+        assert sum(item() is not None for item in alive) <= 1
+
+
+def test_pieces_of_long_secrets_are_masked_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    secret = "".join(random.Random(1).choice("abcdefghij0123456789") for _ in range(600))
+    monkeypatch.setenv("SESSION_TOKEN", secret)
+    refresh()
+    try:
+
+        @op
+        def f(text: Any, deep: Any) -> None:
+            note("x" * 1700 + secret)
+
+        with record() as run:
+            f("y" * 300 + secret + "z" * 100, {"a": ["b" * 50 + secret]})
+        told = json.dumps(run.trace.to_json())
+        assert not any(secret[start : start + 24] in told for start in range(len(secret) - 24))
+    finally:
+        monkeypatch.undo()
+        refresh()
+
+
+def test_programs_that_exit_while_they_are_looked_at() -> None:
+    class Rude:
+        def __repr__(self) -> str:
+            raise SystemExit(3)
+
+    @op
+    def f(x: Any) -> int:
+        return 1
+
+    with record() as run:
+        assert f(Rude()) == 1
+    assert "<Rude>" in run.trace.show()
+
+
+def test_sizes_are_those_of_the_value() -> None:
+    @op
+    def f(a: Any, b: Any) -> None: ...
+
+    with record() as run:
+        f(b"y" * 3_000_000, list(range(100_000)))
+    told = run.trace.show(0)
+    assert "bytes, 3,000,000 bytes" in told and "list, 100,000 items" in told
+    assert "[3,000,000 bytes]" in told and "99,960 more" in told
+
+
+def test_failures_of_code_and_params_travel_between_processes() -> None:
+    error = CallFailed("it failed", status="crash", raised=Raised("E", "m", "f.py", 3, "x"))
+    again = pickle.loads(pickle.dumps(error))
+    assert (again.status, again.raised, str(again)) == (error.status, error.raised, str(error))
+    helper = param("helper", Code("def f(x):\n    return x\n", entry="f"))
+    _ = helper._called
+    assert pickle.loads(pickle.dumps(helper)).name == "helper"

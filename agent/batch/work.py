@@ -64,7 +64,7 @@ class Job:
         assert self.setup is not None
         settings = self.setup.settings
         model = settings.models.get("propose", "")
-        if not model or model.startswith("local:") or not talks(load(settings.proposer)):
+        if not model or model.startswith("local:") or not talks(load(settings.proposer, self.setup.problem.folder)):
             return None
         return model.partition(":")[0], settings.base_url or ""
 
@@ -172,7 +172,7 @@ async def short(job: Job, room: Room, unfinished: Unfinished | None, runs: Path,
     """
     assert job.setup is not None
     setup = job.setup
-    asks = talks(load(setup.settings.proposer)) and "propose" in setup.settings.models
+    asks = talks(load(setup.settings.proposer, setup.problem.folder)) and "propose" in setup.settings.models
     priced = costs or (asks and not setup.settings.models["propose"].startswith("local:"))
     state = unfinished.state if unfinished is not None else None
     rest = math.inf

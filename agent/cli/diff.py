@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
-
 import click
 
 from agent.cli.common import brief, emit, json_option, locate, plain, run_argument, runs_option
@@ -16,7 +14,9 @@ from agent.cli.common import brief, emit, json_option, locate, plain, run_argume
 @runs_option
 @json_option
 def command(run: str, before: str, after: str, runs: str | None, as_json: bool) -> None:
+    from agent.changes import line_diffs
     from agent.cli.show import pick
+    from agent.ledger import plural
     from agent.result import load_result
     from agent.texts import Code, Text
 
@@ -33,15 +33,11 @@ def command(run: str, before: str, after: str, runs: str | None, as_json: bool) 
             }
         )
         return
-    click.echo(f"{before} ({old.id[:8]}) → {after} ({new.id[:8]}): {len(changes)} parameters differ")
+    verb = "differs" if len(changes) == 1 else "differ"
+    click.echo(f"{before} ({old.id[:8]}) → {after} ({new.id[:8]}): {plural(len(changes), 'parameter')} {verb}")
     for change in changes:
         if isinstance(result.problem.space[change.name], (Text, Code)):
-            trees = [item if isinstance(item, dict) else {"": item} for item in (change.before, change.after)]
-            for path in sorted({*trees[0], *trees[1]}):
-                one, two = (tree.get(path, "").splitlines() for tree in trees)
-                place = f"{change.name}/{path}".rstrip("/")
-                lines = list(difflib.unified_diff(one, two, place, place, lineterm=""))
-                if lines:
-                    click.echo(plain("\n".join(lines)))
+            for _, lines in line_diffs(change.name, change.before, change.after):
+                click.echo(plain("\n".join(lines)))
         else:
             click.echo(f"  {change.name}: {brief(change.before)} → {brief(change.after)}")

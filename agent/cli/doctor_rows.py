@@ -148,12 +148,13 @@ def problem(load: Callable[[], Setup], name: str = "") -> Iterator[Row]:
     from agent.cli.run import session_of
     from agent.errors import AgentError
     from agent.forecast import measured
+    from agent.ledger import plural
 
     mark = f" {name}" if name else ""
     try:
         session = session_of(load())
         session.check()
-        yield Row(f"problem{mark}", True, f"{session.problem.name}: {len(session.problem.space)} parameters")
+        yield Row(f"problem{mark}", True, f"{session.problem.name}: {plural(len(session.problem.space), 'parameter')}")
         if session.sandbox:
             lacking = session.sandbox.get("not_stopped", [])
             found = f"does not keep candidate code from {', or '.join(lacking)}" if lacking else "strong enough"

@@ -50,6 +50,7 @@ def command(problem: Path, measure: bool, runs: str | None, as_json: bool, **giv
     from agent.config import load
     from agent.folders import runs_folder
     from agent.forecast import forecast
+    from agent.ledger import plural
 
     setup = begun(load(problem, overrides(given)), given)
     session = session_of(setup)
@@ -58,9 +59,8 @@ def command(problem: Path, measure: bool, runs: str | None, as_json: bool, **giv
     if as_json:
         emit(found.to_json())
         return
-    click.echo(
-        f"{session.problem.name}: {len(session.problem.space)} parameters, proposer {session.settings.proposer}\n"
-    )
+    size = plural(len(session.problem.space), "parameter")
+    click.echo(f"{session.problem.name}: {size}, proposer {session.settings.proposer}\n")
     table(found.rows(), ("WHAT", "AMOUNT", "NOTE"))
     click.echo(plain(f"\nProof: {found.proof}."))
     for note in found.notes:

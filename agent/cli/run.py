@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from agent.cli.common import F, brief, emit, json_option, plain, runs_option, table
+from agent.cli.common import F, emit, json_option, plain, runs_option
 from agent.cli.detached import Log, detach_option, start
 from agent.cli.finishing import finish_options, told
 from agent.control.detach import inherited
@@ -231,6 +231,7 @@ def watched(make: Make, as_json: bool) -> Result:
 
 def report(result: Result, as_json: bool) -> None:
     """The last lines: what was gained with its interval, what it cost, and the next command."""
+    from agent.cli.show import differences
     from agent.result import spent_line
 
     if as_json:
@@ -239,7 +240,7 @@ def report(result: Result, as_json: bool) -> None:
     changes = result.problem.space.diff(result.initial, result.best)
     click.echo("")
     if changes:
-        table([(c.name, brief(c.before, 30), brief(c.after, 60)) for c in changes], ("PARAMETER", "INITIAL", "BEST"))
+        differences(result)
     for line in result.edges:
         click.echo(line)
     if changes or result.edges:

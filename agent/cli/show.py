@@ -164,6 +164,7 @@ def _json(trial: Trial) -> dict[str, Any]:
 
 
 def _run(result: Result, everything: bool) -> None:
+    from agent.cli.words import since_parent
     from agent.result import spent_line
 
     goal = result.problem.objective
@@ -182,10 +183,16 @@ def _run(result: Result, everything: bool) -> None:
         or t.suspicion in ("suspected", "convicted")
     ]
     rows = []
+    space, history = result.problem.space, result._state.history
+
+    def changed(trial: Trial) -> str:
+        return since_parent(space, history, trial) if trial.number else ""
+
     for trial in [result.trials[0], *(t for t in shown if t.number)]:
         value = amount(trial.values[goal.name] if trial.values else None, goal.unit)
         why = trial.reason or trial.failure or trial.state
-        rows.append((trial.number, trial.id[:8], value, trial.source, brief(trial.rationale, 44), brief(why, 70)))
+        what = brief(trial.rationale or changed(trial), 44)
+        rows.append((trial.number, trial.id[:8], value, trial.source, what, brief(why, 70)))
     table(rows, ("#", "CANDIDATE", goal.name.upper() + " (search)", "SOURCE", "CHANGE", "WHY"))
     sources: dict[str, list[Trial]] = {}
     for trial in result.trials[1:]:
@@ -196,15 +203,29 @@ def _run(result: Result, everything: bool) -> None:
     early = _early(result)
     if early:
         click.echo(f"Stopped early: {early}.")
-    changes = result.problem.space.diff(result.initial, result.best)
-    if changes:
+    if result.best != result.initial:
         click.echo("\nBest against initial:")
-        table([(c.name, brief(c.before, 30), brief(c.after, 60)) for c in changes], ("PARAMETER", "INITIAL", "BEST"))
+        differences(result)
     for line in result.edges:
         click.echo(line)
     click.echo(
         f"\nNext: truegain show {result.run} --gate   truegain report {result.run}   truegain export {result.run}"
     )
+
+
+def differences(result: Result) -> None:
+    """What the best candidate changes of the initial one, as a table; of programs how many lines of which files."""
+    from agent.cli.words import one_line
+    from agent.texts import Code
+
+    space = result.problem.space
+    changes = space.diff(result.initial, result.best)
+    code = [change for change in changes if isinstance(space[change.name], Code)]
+    rest = [(c.name, brief(c.before, 30), brief(c.after, 60)) for c in changes if c not in code]
+    if rest:
+        table(rest, ("PARAMETER", "INITIAL", "BEST"))
+    for change in code:
+        click.echo(f"{change.name}: {one_line(space, change)}   (truegain diff {result.run} shows them)")
 
 
 def _by_model(result: Result) -> str:
@@ -234,6 +255,9 @@ def _share(name: str, trials: list[Trial]) -> str:
 
 
 def _candidate(result: Result, trial: Trial, as_json: bool) -> None:
+    from agent.ledger import plural
+    from agent.texts import Code
+
     space = result.problem.space
     if as_json:
         emit({"run": result.run, **_json(trial), "at_bounds": list(space.at_bounds(trial.candidate))})
@@ -255,11 +279,33 @@ def _candidate(result: Result, trial: Trial, as_json: bool) -> None:
         click.echo("with less effort: " + ", ".join(f"{sign * c:.4g} at {words(s)}" for s, c in trial.partial.items()))
     if trial.values:
         measured = ", ".join(f"{name} {value:.4g}" for name, value in trial.values.items())
-        click.echo(f"measured {trial.count} times on average: {measured}" + ("" if trial.feasible else " (infeasible)"))
+        times = plural(trial.count, "time") + (" on average" if trial.count > 1 else "")
+        click.echo(f"measured {times}: {measured}" + ("" if trial.feasible else " (infeasible)"))
     if trial.feedback:
         click.echo("feedback: " + plain(trial.feedback))
     click.echo("")
-    table([(name, plain(str(value))) for name, value in trial.candidate.items()], ("PARAMETER", "VALUE"))
+    programs = [name for name in space if isinstance(space[name], Code)]
+    rest = [(name, plain(str(value))) for name, value in trial.candidate.items() if name not in programs]
+    if rest:
+        table(rest, ("PARAMETER", "VALUE"))
+    parent = next((p for p in trial.parents if p in result._state.history), result.initial.id)
+    for name in programs:
+        _program(result, trial, name, parent)
+
+
+def _program(result: Result, trial: Trial, name: str, parent: str) -> None:
+    """A program: what it changed of the one it was made from; the initial one whole."""
+    from agent.changes import line_diffs, texts
+
+    if not trial.number:
+        for path, text in texts(trial.candidate[name]).items():
+            click.echo(plain(f"{name}/{path}".rstrip("/") + f":\n{text}".rstrip("\n")))
+        return
+    origin = result._state.history[parent]
+    found = list(line_diffs(name, origin.candidate[name], trial.candidate[name]))
+    click.echo(f"{name}, against candidate {origin.number}:" + ("" if found else " the same lines"))
+    for _, lines in found:
+        click.echo(plain("\n".join(lines)))
 
 
 def _verdict(result: Result, as_json: bool) -> None:

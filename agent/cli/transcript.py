@@ -104,9 +104,8 @@ def text(found: Sequence[JSON]) -> Iterator[str]:
             yield from _quoted(item["reason"])
         elif item["kind"] == "tool":
             where = f"{plain(item['conversation'])} {item['turn']}.{item['index']}"
-            yield f"\n── tool {plain(item['name'])} · {where} · {item['seconds']:.3g} s" + (
-                " · failed" if item["error"] else ""
-            )
+            took = f"{1000 * item['seconds']:,.0f} ms"
+            yield f"\n── tool {plain(item['name'])} · {where} · {took}" + (" · failed" if item["error"] else "")
             yield from _quoted(_words(item["arguments"]))
             yield "[result]"
             yield from _quoted(item["text"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from agent.changes import counted_lines
 from agent.cli.common import amount, brief
 from agent.events import (
     CallRetried,
@@ -26,12 +27,15 @@ from agent.events import (
     RunStarted,
     StopRequested,
 )
-from agent.history import SUSPICIOUS
-from agent.ledger import counted
+from agent.history import AGAIN, SUSPICIOUS
+from agent.ledger import plural
 from agent.proposers.base import load, talks
+from agent.texts import Code
 from agent.warm import sentence
 
 if TYPE_CHECKING:
+    from agent.history import History, Trial
+    from agent.space import Change, Space
     from agent.state import State
 
 
@@ -73,20 +77,22 @@ class Words:
         history = state.history
         if isinstance(event, RunStarted):
             who = state.settings.proposer
-            if not self._elsewhere and talks(load(who)):
+            if not self._elsewhere and talks(load(who, state.problem.folder)):
                 who += " with " + (", ".join(state.settings.models.values()) or "no model")
-            text = f"run {event.run}: {len(state.problem.space)} parameters, proposer {who}, seed {event.seed}"
+            text = (
+                f"run {event.run}: {plural(len(state.problem.space), 'parameter')}, proposer {who}, seed {event.seed}"
+            )
             begins = sentence(event.starts, event.warm)
             notes = [f"  ! {note}" for note in event.warm.get("notes", ())]
             return "\n".join([text, *([begins] if begins else []), *notes]), "bold"
         if isinstance(event, RunResumed):
-            done = counted(state.ledger.evaluations)
-            return f"resumed at {done} evaluations, {state.ledger.total.calls} model calls", "bold"
+            done = plural(state.ledger.evaluations, "evaluation")
+            return f"resumed at {done}, {plural(state.ledger.total.calls, 'model call')}", "bold"
         if isinstance(event, EvaluationEnded) and event.purpose == "search":
             return self._baseline(event, state)
         if isinstance(event, RaceDecided):
             trial = history[event.candidate]
-            what = brief(trial.rationale or _changes(state, trial.parents, event.candidate))
+            what = brief(trial.rationale or since_parent(state.problem.space, history, trial))
             if event.decision == "promote":
                 value = "" if state.arena else ", " + amount((trial.values or {}).get(goal.name), goal.unit)
                 return f"  ✓ kept #{trial.number}{value} [{trial.source}] {what}: {event.reason}", "green"
@@ -98,8 +104,12 @@ class Words:
                 return f"  ✗ dropped #{trial.number} [{trial.source}] {what}: {event.reason}", "dim"
         if isinstance(event, CandidateSuspected):
             trial = history[event.candidate]
+            if event.reason == AGAIN:
+                return f"  · #{trial.number} is measured once more: {event.evidence}", "dim"
             return f"  ? suspicious #{trial.number} [{trial.source}], measured again: {event.evidence}", "yellow"
         if isinstance(event, CandidateCleared):
+            if event.candidate in state.suspects.sure:
+                return f"  · {event.reason}", "dim"
             return f"  · not suspicious any more #{history[event.candidate].number}: {event.reason}", ""
         if isinstance(event, ProposalEnded):
             notes = [f"  ! {item['source']}: {item['reason']}" for item in event.rejections]
@@ -110,7 +120,7 @@ class Words:
         if isinstance(event, CandidateRejected) and not (self._few and event.proposal):
             return f"  - not measured [{event.source}]: {event.reason}", "dim"
         if isinstance(event, LookAsked) and (event.check or event.refused) and not self._few:
-            return f"  - no look at {event.candidate[:8]}: {event.check or event.refused}", "dim"
+            return f"  - not measured now: {event.candidate[:8]}: {event.check or event.refused}", "dim"
         if isinstance(event, RunPaused):
             return "paused: nothing new starts until truegain resume", "yellow"
         if isinstance(event, RunContinued):
@@ -146,8 +156,15 @@ class Words:
         return f"initial candidate: {goal.name} {amount(trial.values[goal.name], goal.unit)}", ""
 
 
-def _changes(state: State, parents: tuple[str, ...], candidate: str) -> str:
-    history = state.history
-    origin = parents[0] if parents and parents[0] in history else history.initial
-    changes = state.problem.space.diff(history[origin].candidate, history[candidate].candidate)
-    return ", ".join(f"{c.name}: {brief(c.before, 20)} → {brief(c.after, 20)}" for c in changes)
+def one_line(space: Space, change: Change, width: int = 20) -> str:
+    """A changed parameter in one line."""
+    if isinstance(space[change.name], Code):
+        return counted_lines(change.name, change.before, change.after)
+    return f"{change.name}: {brief(change.before, width)} → {brief(change.after, width)}"
+
+
+def since_parent(space: Space, history: History, trial: Trial) -> str:
+    """What a candidate changed of the one it was made from, or of the initial one, in one line."""
+    origin = trial.parents[0] if trial.parents and trial.parents[0] in history else history.initial
+    changes = space.diff(history[origin].candidate, trial.candidate)
+    return ", ".join(one_line(space, change) for change in changes)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import importlib.util
 import json
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
@@ -11,12 +13,13 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from agent import trees
-from agent.evaluation import FailureKind, Output, Purpose, Request, Score, measurement
+from agent.errors import AgentError, PrerequisiteError
+from agent.evaluation import Failure, FailureKind, Output, Purpose, Request, Score, Suspicious, measurement
 from agent.evaluators.code_runner import Runner
-from agent.evaluators.code_task import CONFIRM, PUBLIC, SMOKE, SUSPICIOUS, TRAIN, Measured, Task, shown
+from agent.evaluators.code_task import CONFIRM, PUBLIC, SMOKE, TRAIN, Measured, Task, shown
 from agent.evaluators.loading import parse_target
-from agent.evaluators.source import module_digest
-from agent.evaluators.timing import Timing
+from agent.evaluators.source import callable_digest, module_digest
+from agent.evaluators.timing import Timing, times
 from agent.executors.measure import failure_of
 from agent.space import digest
 from agent.untrusted import cleaned
@@ -38,6 +41,8 @@ REMEMBERED = 256
 """Candidates whose smoke inputs need not be tried again in this process."""
 LOG_TAIL = 1500
 FEEDBACK = 600
+MESSAGE = 500
+DETAIL = 2000
 
 
 class CodeEvaluator:
@@ -49,14 +54,17 @@ class CodeEvaluator:
     stage "smoke" measures nothing: its value is {"behaviour": hash of what the program answers to the smoke inputs}.
 
     Args:
-        target: "module:Class" of the task; see `Task`.
+        target: "module:Class" of the task, see `Task`; or the class, which is then judged in this process.
         folder: The problem's.
         names: The objectives and constraints that a measurement must hold.
-        programs: The code parameters by name: `path` of a program of one file (None for a tree) and `entry`.
+        programs: The code parameters by name: `path` of a program of one file (None for a tree), `entry`, and `beside`:
+            paths of files of the folder that lie unchanged beside it.
         sandbox: `caps` (see `Caps`), `imports`, `env`, and what else the isolation takes; `kind` for another one.
         timing: See `Timing`.
         exclusive: Whether nothing else of ours may compute while it measures.
         initial: The initial candidate's values, where it is measured beside each candidate.
+        repeat: Run every program twice, and take no score of one that answers differently the second time; for problems
+            that are declared deterministic.
     """
 
     blocking = True
@@ -64,7 +72,7 @@ class CodeEvaluator:
 
     def __init__(
         self,
-        target: str,
+        target: str | type,
         *,
         folder: Path | str | None,
         names: Sequence[str],
@@ -73,8 +81,9 @@ class CodeEvaluator:
         timing: Mapping[str, Any] | None = None,
         exclusive: bool = False,
         initial: Mapping[str, Any] | None = None,
+        repeat: bool = False,
     ) -> None:
-        self._path = parse_target(target)
+        self._target = parse_target(target) if isinstance(target, str) else target
         self._folder = Path(folder).resolve() if folder is not None else None
         self.names = tuple(names)
         self.programs = {name: dict(item) for name, item in programs.items()}
@@ -82,15 +91,18 @@ class CodeEvaluator:
         self.timing = Timing(**(timing or {}))
         self.exclusive = exclusive or self.timing.cost == "seconds"
         self.initial = dict(initial) if initial is not None and self.timing.against == "initial" else None
+        self.repeat = repeat
         self._task: Task | None = None
         self._passed: OrderedDict[str, None] = OrderedDict()
 
     @cached_property
-    def spec(self) -> Mapping[str, Any]:
-        """Plain data to rebuild it from."""
+    def spec(self) -> Mapping[str, Any] | None:
+        """Plain data to rebuild it from; None for a class that another process cannot import."""
+        if isinstance(self._target, type):
+            return None
         return {
             "kind": "code",
-            "target": ":".join(self._path),
+            "target": ":".join(self._target),
             "folder": None if self._folder is None else str(self._folder),
             "names": list(self.names),
             "programs": self.programs,
@@ -98,6 +110,7 @@ class CodeEvaluator:
             "timing": self.timing.to_json(),
             "exclusive": self.exclusive,
             "initial": self.initial,
+            "repeat": self.repeat,
         }
 
     @cached_property
@@ -106,7 +119,16 @@ class CodeEvaluator:
         # Whether it may run is no part of what is measured: a resume may have to ask for --unsafe.
         sandbox = {name: value for name, value in self.sandbox.items() if name != "unsafe"}
         kept = [sandbox, self.timing.to_json(), self.programs, self.initial]
-        return digest([module_digest(*self._path, self._folder), kept])
+        beside = {path: hashlib.sha256(text).hexdigest() for path, text in self._beside_files.items()}
+        if isinstance(self._target, type):
+            return digest([callable_digest(self._target()), kept, beside])
+        return digest([module_digest(*self._target, self._folder), kept, *([beside] if beside else [])])
+
+    @cached_property
+    def _beside_files(self) -> dict[str, bytes]:
+        """What lies beside the program as it is in the problem's folder."""
+        paths = [path for item in self.programs.values() for path in item.get("beside", ())]
+        return {path: (Path(self._folder or "") / path).read_bytes() for path in paths}
 
     def stage_for(self, purpose: Purpose) -> str:
         """The stage whose inputs a request of this purpose gets."""
@@ -121,6 +143,14 @@ class CodeEvaluator:
         options = {name: value for name, value in self.sandbox.items() if name not in ("kind", "caps", "env")}
         return Runner(self.sandbox.get("kind"), {**options, "workers": 1})
 
+    @cached_property
+    def strictest(self) -> Runner:
+        """With every layer that works here, whatever the problem asks for: what is claimed or suspected is run here."""
+        if self.sandbox.get("kind") is not None or self.sandbox.get("layers") is None:
+            return self.runner
+        options = {name: value for name, value in self.sandbox.items() if name not in ("layers", "caps", "env")}
+        return Runner(None, {**options, "workers": 1})
+
     def load(self) -> Task:
         """Import the task and start the sandbox, once.
 
@@ -129,11 +159,22 @@ class CodeEvaluator:
             PrerequisiteError: The sandbox or the counter of instructions cannot work here.
         """
         if self._task is None:
-            task = Task(self._path, self._folder, self.names)
+            task = Task(self._target, self._folder, self.names)
+            self._look_for_imports()
             self.runner.open()
             self.timing.prepare(self.runner, self.job({}, [], []))
             self._task = task
         return self._task
+
+    def _look_for_imports(self) -> None:
+        if self.sandbox.get("kind") is not None:
+            return
+        for name in self.sandbox.get("imports", ()):
+            if importlib.util.find_spec(name.partition(".")[0]) is None:
+                raise PrerequisiteError(
+                    f"there is no module {name} here, which programs are to have",
+                    fix=f"pip install {name.partition('.')[0]}, or correct [evaluator.sandbox] imports",
+                )
 
     @property
     def layers(self) -> tuple[str, ...]:
@@ -161,20 +202,22 @@ class CodeEvaluator:
 
     async def produce(self, request: Request, partial: Callable[[Any], None]) -> Output:
         """The output's value is `{"values": {name: number}, "feedback": words}`; its layers are the sandbox's."""
-        return replace(self._produced(request), layers=self.layers)
+        output = self._produced(request)
+        strict = request.stage == CONFIRM and self._task is not None
+        return replace(output, layers=tuple(self.strictest.layers) if strict else self.layers)
 
     def _produced(self, request: Request) -> Output:
+        stage = request.stage if request.stage in (SMOKE, CONFIRM) else TRAIN
         try:
             task = self.load()
-            files, entry = self.assembled(request.candidate, task)
+            files, entry = self.assembled(request.candidate, task, stage)
         except ValueError as error:
-            return Output.failed("invalid", str(error))
+            return Output.failed("invalid", cleaned(str(error), MESSAGE))
         except (Exception, SystemExit) as error:
             return Output(failure=failure_of(error))
-        if request.stage == SMOKE:
+        if stage == SMOKE:
             return self._behaviour(task, files, entry)
-        stage = CONFIRM if request.stage == CONFIRM else TRAIN
-        if stage != CONFIRM and request.candidate.id not in self._passed:
+        if stage == TRAIN and request.candidate.id not in self._passed:
             smoke = self._stage(task, files, entry, request, SMOKE)
             if smoke is not None and smoke.failure is not None:
                 return smoke
@@ -201,10 +244,12 @@ class CodeEvaluator:
             return Output(value={"behaviour": ""})
         if result.status != "ok":
             return _failed(result, SMOKE, inputs, task.public)
-        return Output(value={"behaviour": digest(json.loads(json.dumps(result.outputs, default=_plain)))})
+        return Output(value={"behaviour": answered(result.outputs)})
 
-    def assembled(self, candidate: Mapping[str, Any], task: Task) -> tuple[dict[str, bytes], str | list[str]]:
-        """The files of a candidate's program, and how it is entered.
+    def assembled(
+        self, candidate: Mapping[str, Any], task: Task, stage: str
+    ) -> tuple[dict[str, bytes], str | list[str]]:
+        """The files of a candidate's program in a stage, and how it is entered.
 
         Raises:
             ValueError: Two parameters, or a parameter and the task, have a file of one path.
@@ -220,13 +265,15 @@ class CodeEvaluator:
             if item.get("entry") and entry is None:
                 module = "" if ":" in item["entry"] else ".".join(PurePosixPath(item["path"]).with_suffix("").parts)
                 entry = f"{module}:{item['entry']}".removeprefix(":")
-        given = task.files(candidate) if task.files is not None else {}
-        fixed = {path: text.encode() if isinstance(text, str) else bytes(text) for path, text in given.items()}
-        files = trees.assembled(own, fixed)
+        files = trees.assembled(own, {**self._beside_files, **task.fixed(candidate, stage)})
         if task.entry is not None:
             entry = task.entry if isinstance(task.entry, str) else list(task.entry)
         if entry is None:
             raise ValueError("nothing says where the program is entered: give the code parameter an entry")
+        if not isinstance(entry, str):  # a program starts in a folder of its own, beside which its files are
+            entry = [
+                f"{{files}}/{word.removeprefix('./')}" if word.removeprefix("./") in files else word for word in entry
+            ]
         return files, entry
 
     def job(self, files: Mapping[str, bytes], entry: str | list[str], inputs: Sequence[Any]) -> Job:
@@ -253,7 +300,8 @@ class CodeEvaluator:
                 return None
             asked = [task.question(given) for given in inputs]
             job = self.job(files, entry, asked)
-            result = self.runner.run(job)
+            runner = self.strictest if stage == CONFIRM else self.runner
+            result = runner.run(job)
             if result.status != "ok":
                 return _failed(result, stage, asked, public)
             log = cleaned(result.log, LOG_TAIL) if public else ""
@@ -262,19 +310,18 @@ class CodeEvaluator:
                     return _rejected(stage, number, question, wrong, public, log)
             if stage == SMOKE:
                 return Output(log=log)
-            if wrong := self._unsteady(task, job, inputs[0], result, request.seed):
-                return Output.failed("invalid", wrong)
-            first = [Measured(usage.seconds, usage.cpu_seconds, usage.peak_mb) for usage in result.usages]
-            usages = self.timing.measure(self.runner, job, first, self._beside(task, asked), result.outputs)
-            return self._judged(task, stage, inputs, result.outputs, usages, public, log)
-        except ValueError as error:
-            return Output.failed("invalid", str(error))
+            self._answers_again(runner, job, result)
+            self._steady(task, runner, job, inputs[0], result, request.seed)
+            took = zip(times(result), result.usages, strict=True)
+            first = [Measured(seconds, usage.cpu_seconds, usage.peak_mb) for seconds, usage in took]
+            usages = self.timing.measure(runner, job, first, self._beside(task, stage, asked), result.outputs)
+            return self._judged(task, stage, inputs, result.outputs, usages, public, log, entry)
         except (Exception, SystemExit) as error:
-            return Output(failure=failure_of(error))
+            return Output(failure=_wrong(error, stage, public))
 
-    def _beside(self, task: Task, inputs: Sequence[Any]) -> Job | None:
+    def _beside(self, task: Task, stage: str, inputs: Sequence[Any]) -> Job | None:
         """The job of the initial program on the same inputs, where it is measured beside the candidate."""
-        return self.job(*self.assembled(self.initial, task), inputs) if self.initial is not None else None
+        return self.job(*self.assembled(self.initial, task, stage), inputs) if self.initial is not None else None
 
     def _judged(
         self,
@@ -285,35 +332,69 @@ class CodeEvaluator:
         usages: Sequence[Measured],
         public: bool,
         log: str,
+        entry: str | list[str],
     ) -> Output:
         scores = []
         for number, (given, output, usage) in enumerate(zip(inputs, outputs, usages, strict=True)):
             try:
                 scores.append(task.score(given, output, usage))
+            except Suspicious:
+                raise
             except Exception as error:
-                said = str(error)
-                wrong = said if said.startswith(SUSPICIOUS) else f"score() raised {type(error).__name__}: {said}"
+                wrong = f"score() raised {type(error).__name__}: {error}"
                 return _rejected(stage, number, task.question(given), wrong, public, log)
         values = task.combined(scores)
         feedback = ""
         if public:
             words = dict.fromkeys(cleaned(item["feedback"], FEEDBACK) for item in scores if item["feedback"])
             took = f"{sum(usage.seconds for usage in usages):.3g} s for {len(inputs)} inputs"
+            ended = [item["exit"] for item in outputs if isinstance(item, Mapping) and item.get("exit")]
+            if ended and not isinstance(entry, str):
+                words[f"exit code {ended[0]}: {log[-200:].strip()}"] = None
             feedback = "; ".join([*words])[:FEEDBACK] or took
         return Output(value={"values": values, "feedback": feedback}, log=log)
 
-    def _unsteady(self, task: Task, job: Job, given: Any, result: Result, seed: int) -> str:
-        """That a program answers the same question in other words differently, or ""."""
+    def _answers_again(self, runner: Runner, job: Job, result: Result) -> None:
+        """Where a program has to be deterministic, run it once more.
+
+        Raises:
+            ValueError: It answers differently.
+        """
+        if not self.repeat:
+            return
+        again = runner.run(job)
+        if again.status != "ok" or answered(again.outputs) != answered(result.outputs):
+            raise ValueError("it answers the same inputs differently each time, and the problem is deterministic")
+
+    def _steady(self, task: Task, runner: Runner, job: Job, given: Any, result: Result, seed: int) -> None:
+        """Ask the first question in other words.
+
+        Raises:
+            Suspicious: It has another answer.
+        """
         if not task.has_variants:
-            return ""
+            return
         output, variants = result.outputs[0], task.variants(given, seed)
-        again = self.runner.run(replace(job, inputs=[task.question(variant) for variant in variants]))
+        again = runner.run(replace(job, inputs=[task.question(variant) for variant in variants]))
         if again.status != "ok":
-            return f"{SUSPICIOUS}it fails on the same question in other words: {again.status}"
+            raise Suspicious(f"it fails on the same question in other words: {again.status}", "variant")
         for variant, other in zip(variants, again.outputs, strict=True):
             if task.reject(other) or not task.agree(given, output, variant, other):
-                return f"{SUSPICIOUS}the same question in other words has another answer"
-        return ""
+                raise Suspicious("the same question in other words has another answer", "variant")
+
+
+def answered(outputs: Sequence[Any]) -> str:
+    """A hash of what a program answered."""
+    return digest(json.loads(json.dumps(outputs, default=_plain)))
+
+
+def _wrong(error: BaseException, stage: str, public: bool) -> Failure:
+    """Why there is no score; of hidden inputs no word that may quote them."""
+    invalid = isinstance(error, ValueError)
+    failure = Failure("invalid", str(error), sign=getattr(error, "sign", "")) if invalid else failure_of(error)
+    if public or isinstance(error, AgentError):
+        return replace(failure, message=cleaned(failure.message, MESSAGE), detail=cleaned(failure.detail, DETAIL))
+    return Failure(failure.kind, f"{type(error).__name__} on the {stage} inputs", sign=failure.sign)
 
 
 def _failed(result: Result, stage: str, inputs: Sequence[Any], public: bool) -> Output:
@@ -324,7 +405,7 @@ def _failed(result: Result, stage: str, inputs: Sequence[Any], public: bool) -> 
     lines = [cleaned(result.detail, 400)] if result.detail else []
     if result.failed_input is not None and result.failed_input < len(inputs):
         lines.append(f"input {result.failed_input}: {shown(inputs[result.failed_input])}")
-    message = cleaned(f"{result.status} on the {stage} inputs: {result.message}", 500)
+    message = cleaned(f"{result.status} on the {stage} inputs: {result.message}", MESSAGE)
     return Output.failed(kind, message, "\n".join(lines), log=cleaned(result.log, LOG_TAIL))
 
 
@@ -332,10 +413,10 @@ def _rejected(stage: str, number: int, given: Any, wrong: str, public: bool, log
     if not public:
         return Output.failed("invalid", f"invalid output on the {stage} inputs")
     return Output.failed(
-        "invalid", cleaned(f"{stage} inputs: {wrong}", 500), f"input {number}: {shown(given)}", log=log
+        "invalid", cleaned(f"{stage} inputs: {wrong}", MESSAGE), f"input {number}: {shown(given)}", log=log
     )
 
 
 def _plain(value: Any) -> Any:
-    """An array of numpy's as JSON, with its shape and type."""
-    return [str(value.dtype), list(value.shape), value.tolist()]
+    """An array of numpy's: type, shape and a hash of what is in it."""
+    return [str(value.dtype), list(value.shape), hashlib.sha256(value.tobytes()).hexdigest()]

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from agent.errors import ConfigError
-from agent.evaluation import Score, measurement
+from agent.evaluation import Score, Suspicious, measurement
 from agent.evaluators.loading import load_target
 from agent.llm.schema import problems, verify
 
@@ -21,8 +21,6 @@ SMOKE, TRAIN, CONFIRM = "smoke", "train", "confirm"
 sees, on which the gate examines and the report is written."""
 PUBLIC = (SMOKE, TRAIN)
 """Stages whose inputs a proposer may be told of."""
-SUSPICIOUS = "suspicious: "
-"""How the message of a failure begins that is more likely a trick than a mistake."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +28,8 @@ class Measured:
     """What an output took.
 
     Args:
-        seconds: Wall time by the scorer's clock; of several repetitions the shortest.
+        seconds: Wall time by the scorer's clock, an equal share of what loading the program took included; of several
+            repetitions the shortest.
         cpu_seconds: Processor time, where the system tells it.
         peak_mb: Largest resident size so far in MiB, where the system tells it.
         instructions: Machine instructions, where they are counted.
@@ -90,11 +89,11 @@ class Task:
         ConfigError: Says what is missing or wrong.
     """
 
-    def __init__(self, target: tuple[str, str], folder: Path | None, names: Sequence[str]) -> None:
+    def __init__(self, target: tuple[str, str] | type, folder: Path | None, names: Sequence[str]) -> None:
         self.names = tuple(names)
-        made = load_target(*target, folder)
+        made = target if isinstance(target, type) else load_target(*target, folder)
         self.user: Any = made() if isinstance(made, type) else made
-        called = ":".join(target)
+        called = target.__name__ if isinstance(target, type) else ":".join(target)
         for name in ("inputs", "score"):
             if not callable(getattr(self.user, name, None)):
                 raise ConfigError(f"{called} has no method {name}", hint=f"def {HINTS[name]}")
@@ -107,6 +106,13 @@ class Task:
         if self.schema is not None:
             verify(self.schema, f"{called}: schema")
         self.bounds: Mapping[str, tuple[float | None, float | None]] = getattr(self.user, "bounds", None) or {}
+        for name, pair in self.bounds.items():
+            ends = pair if isinstance(pair, (tuple, list)) and len(pair) == 2 else ("",)
+            if name not in self.names or not all(end is None or isinstance(end, (int, float)) for end in ends):
+                raise ConfigError(
+                    f"{called}: bounds: found {{{name!r}: {pair!r}}}, allowed are {', '.join(self.names)}",
+                    hint=f"such as bounds = {{{self.names[0]!r}: (None, 1.0)}}; None is an open end",
+                )
         self.public = bool(getattr(self.user, "public", True))
         self.entry: str | Sequence[str] | None = getattr(self.user, "entry", None)
         self.files: Callable[[Any], Mapping[str, str]] | None = getattr(self.user, "files", None)
@@ -134,6 +140,11 @@ class Task:
             raise ConfigError(f"inputs() has nothing for the stage {stage!r}", hint="return at least one input")
         return list(given)
 
+    def fixed(self, candidate: Any, stage: str) -> dict[str, bytes]:
+        """The scorer's own files beside the candidate's, by path."""
+        given = self.files(candidate) if self.files is not None else {}
+        return {path: text.encode() if isinstance(text, str) else bytes(text) for path, text in given.items()}
+
     def question(self, given: Any) -> Any:
         """What the program gets of an input."""
         ask = getattr(self.user, "question", None)
@@ -152,7 +163,7 @@ class Task:
         """The measurement that one output is.
 
         Raises:
-            ValueError: It is none, or lies beyond a bound that the author declared.
+            ValueError: It is none.
         """
         found = self.user.score(given, output, usage) if self._takes_usage else self.user.score(given, output)
         # What is needed of all inputs together need not be there for each.
@@ -163,7 +174,7 @@ class Task:
         """The numbers of all inputs together.
 
         Raises:
-            ValueError: One is missing or not finite, or lies beyond a bound that the author declared.
+            ValueError: One is missing or not finite; Suspicious: or lies beyond a bound that the author declared.
         """
         each = [dict(item["values"]) for item in scores]
         combine = getattr(self.user, "combine", None)
@@ -175,7 +186,7 @@ class Task:
             if name in values and not (-math.inf if low is None else low) <= values[name] <= (
                 math.inf if high is None else high
             ):
-                raise ValueError(f"{SUSPICIOUS}{name} is {values[name]:.12g}, beyond the bound that is possible")
+                raise Suspicious(f"{name} is {values[name]:.12g}, beyond its bounds {low} to {high}: impossible")
         return dict(values)
 
     def variants(self, given: Any, seed: int) -> list[Any]:

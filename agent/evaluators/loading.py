@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,14 @@ def load_target(module: str, attribute: str, folder: Path | None) -> Callable[..
     Raises:
         ConfigError: It cannot be imported, or is not callable; names the module and what to do.
     """
+    found = find_target(module, attribute, folder)
+    if not callable(found):
+        raise ConfigError(f"{module}:{attribute} is {type(found).__name__}, not a function", hint="name a function")
+    return found  # type: ignore[no-any-return]
+
+
+def find_target(module: str, attribute: str, folder: Path | None) -> Any:
+    """What a target names, whatever it is; see `load_target`."""
     if folder is not None and str(folder) not in sys.path:
         sys.path.append(ProblemFolder(folder))
         importlib.invalidate_caches()
@@ -45,12 +54,15 @@ def load_target(module: str, attribute: str, folder: Path | None) -> Callable[..
         if not hasattr(found, part):
             raise ConfigError(f"module {module} ({file}) has no {attribute!r}", hint=_instead(found, module, folder))
         found = getattr(found, part)
-    if not callable(found):
-        raise ConfigError(f"{module}:{attribute} is {type(found).__name__}, not a function", hint="name a function")
-    return found  # type: ignore[no-any-return]
+    return found
+
+
+_IMPORTING: dict[str, int] = {}
+"""Modules of the user's that are being imported just now, and by which thread."""
 
 
 def _import(module: str, folder: Path | None) -> Any:
+    own = _IMPORTING.setdefault(module, threading.get_ident()) == threading.get_ident()
     try:
         return importlib.import_module(module)
     except (Exception, SystemExit) as error:
@@ -58,10 +70,34 @@ def _import(module: str, folder: Path | None) -> Any:
         if missing is not None and f"{module}.".startswith(f"{missing}."):
             where = f"in {folder} or " if folder is not None else ""
             raise ConfigError(
-                f"there is no module {missing!r} {where}on Python's path", hint="correct the evaluator's name"
+                f"there is no module {missing!r} {where}on Python's path",
+                hint=f"correct the name, or put {missing.partition('.')[0]}.py into the problem's folder",
             ) from None
         hint = f"install {missing}, or correct the import" if missing else "correct the module; importing it must work"
         raise ConfigError(f"importing {module} failed: {failure_of(error).message}", hint=hint) from error
+    finally:
+        if own:
+            _IMPORTING.pop(module, None)
+
+
+def refuse_nested_search() -> None:
+    """Refuse a search that a module starts while it is imported for another one.
+
+    A script that names itself would start a search in each process that loads its evaluator; and one that names itself
+    for its proposer would wait for its own import for ever, since a search has a thread of its own.
+
+    Raises:
+        ConfigError: Says where to put the search.
+    """
+    frames = sys._current_frames()
+    for module, thread in list(_IMPORTING.items()):
+        frame = frames.get(thread)
+        while frame is not None and frame.f_code is not _import.__code__:
+            if frame.f_globals.get("__name__") == "agent.api":
+                raise ConfigError(
+                    f'{module} starts a search whenever it is imported; put that below `if __name__ == "__main__":`'
+                )
+            frame = frame.f_back
 
 
 def _instead(found: Any, module: str, folder: Path | None) -> str:

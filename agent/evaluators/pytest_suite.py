@@ -11,14 +11,15 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from agent.errors import ConfigError
+from agent.evaluation import Suspicious
 from agent.evaluators.code import CodeEvaluator
-from agent.evaluators.code_task import CONFIRM, SMOKE, SUSPICIOUS, Measured, Task
+from agent.evaluators.code_task import CONFIRM, SMOKE, Measured, Task
 from agent.space import digest
 
 MODULE = "truegain_suite"
@@ -26,6 +27,8 @@ CANARIES = 8
 GIVEN = ("passed", "failed", "seconds", "speedup", "score")
 CONFIGURES = ("conftest.py", "pytest.ini", ".pytest.ini", "pyproject.toml", "tox.ini", "setup.cfg", "pytest.toml")
 """Files that say how pytest behaves; the suite may have them, a candidate may not."""
+PLAYS = {MODULE, "pytest", "_pytest", "pluggy"}
+"""Modules by which a suite is run."""
 SKIPPED = {"__pycache__", ".git", ".pytest_cache"}
 
 _RUNNER = '''"""Runs test files, and returns what became of each test."""
@@ -59,7 +62,12 @@ def run(given):
     options += ["--rootdir", folder, "-c", os.path.join(folder, "truegain_suite.ini")]
     paths = [os.path.join(folder, path) for path in given["paths"]]
     pytest.main([*options, "-q", "--tb=short", "--color=no", *paths], plugins=[seen])
-    pytest.main([*options, "-p", "no:terminal", os.path.join(folder, given["canary"])], plugins=[seen])
+    name, text = given["canary"]
+    for path, content in ((name, text), ("truegain_suite.ini", "[pytest]\\n")):
+        with open(path, "w") as file:
+            file.write(content)
+    options[-4:] = ["--rootdir", os.getcwd(), "-c", os.path.abspath("truegain_suite.ini")]
+    pytest.main([*options, "-p", "no:terminal", os.path.abspath(name)], plugins=[seen])
     sys.stdout.flush()
     return {"outcomes": seen.found}
 '''
@@ -70,7 +78,7 @@ class PytestTask(Task):
     """What a suite asks of a program, in the form of a `Task`.
 
     Args:
-        files: The suite's files by path.
+        files: The suite's files by path, by stage: those of a hidden stage are nowhere near a program before it.
         paths: What pytest is given: files and folders, by stage.
         plugins: Of pytest, by module; no other ones are loaded.
         names: The objectives and constraints.
@@ -78,7 +86,7 @@ class PytestTask(Task):
 
     def __init__(
         self,
-        files: Mapping[str, bytes],
+        files: Mapping[str, Mapping[str, bytes]],
         paths: Mapping[str, Sequence[str]],
         plugins: Sequence[str],
         names: Sequence[str],
@@ -92,24 +100,27 @@ class PytestTask(Task):
         self.public = True
         self.entry = f"{MODULE}:run"
         self.has_variants = False
-        self.files = self._files
+        self.files = None
         self.expected: dict[str, frozenset[str]] = {}
         """By stage, the tests that count: those that the initial program does not skip."""
 
-    def _files(self, candidate: Any) -> Mapping[str, Any]:
-        return {**self._suite, f"{MODULE}.py": _RUNNER, f"{MODULE}.ini": _CONFIG, CANARY: canaries(_SEED)[0]}
+    def fixed(self, candidate: Any, stage: str) -> dict[str, bytes]:
+        ours = {f"{MODULE}.py": _RUNNER.encode(), f"{MODULE}.ini": _CONFIG.encode()}
+        return {**self._suite.get(stage, {}), **ours}
 
     def inputs(self, seed: int, stage: str, row: Any) -> list[Any]:
-        return [] if stage == SMOKE else [{"paths": list(self._paths[stage]), "stage": stage}]
+        # Canaries are new each time, and stand nowhere before the suite has run.
+        canary = random.SystemRandom().getrandbits(64)
+        return [] if stage == SMOKE else [{"paths": list(self._paths[stage]), "stage": stage, "canary": canary}]
 
     def question(self, given: Any) -> Any:
-        return {"paths": given["paths"], "plugins": self._plugins, "canary": CANARY}
+        return {"paths": given["paths"], "plugins": self._plugins, "canary": [CANARY, canaries(given["canary"])[0]]}
 
     def score(self, given: Any, output: Any, usage: Measured) -> dict[str, Any]:
         outcomes = dict(output["outcomes"])
-        for name, wanted in canaries(_SEED)[1].items():
+        for name, wanted in canaries(given["canary"])[1].items():
             if outcomes.pop(f"{CANARY}::{name}", None) != wanted:
-                raise ValueError(f"{SUSPICIOUS}a test of ours that has to be {wanted} was reported otherwise")
+                raise Suspicious(f"a test of ours that has to be {wanted} was reported otherwise", "canary")
         expected = self.expected[given["stage"]]
         missed = sorted(name for name in expected if outcomes.get(name) != "passed")
         share = 1.0 - len(missed) / len(expected)
@@ -174,15 +185,18 @@ class PytestEvaluator(CodeEvaluator):
     @cached_property
     def spec(self) -> Mapping[str, Any]:
         """Plain data to rebuild it from."""
-        out = {name: value for name, value in super().spec.items() if name != "target"}
+        out = {name: value for name, value in (super().spec or {}).items() if name != "target"}
         given = {"kind": "pytest", "tests": list(self.tests), "confirm": list(self.confirm)}
         return {**out, **given, "plugins": list(self.plugins), "initial": self._initial}
 
     @cached_property
     def fingerprint(self) -> str:
         """Hash of the suite's files, and of the limits and libraries that a program gets."""
-        files = {path: hashlib.sha256(data).hexdigest() for path, data in self._suite().items()}
-        asked = [self.tests, self.confirm, self.plugins, self.sandbox, self.timing.to_json(), self._initial]
+        files = {
+            path: hashlib.sha256(data).hexdigest() for path, data in self._suite((*self.tests, *self.confirm)).items()
+        }
+        sandbox = {name: value for name, value in self.sandbox.items() if name != "unsafe"}
+        asked = [self.tests, self.confirm, self.plugins, sandbox, self.timing.to_json(), self.programs, self._initial]
         return digest([files, *asked])
 
     def load(self) -> Task:
@@ -193,15 +207,21 @@ class PytestEvaluator(CodeEvaluator):
             PrerequisiteError: The sandbox cannot work here.
         """
         if self._task is None:
+            self._look_for_imports()
             self.runner.open()
             paths = {"train": self.tests, CONFIRM: (*self.tests, *self.confirm)}
-            task = PytestTask(self._suite(), paths, self.plugins, self.names)
+            suites = {stage: self._suite(names) for stage, names in paths.items()}
+            task = PytestTask(suites, paths, self.plugins, self.names)
             for stage in paths:
                 task.expected[stage] = self._expected(task, stage)
+            if self.confirm and task.expected[CONFIRM] == task.expected["train"]:
+                raise ConfigError(f"pytest finds no test in {', '.join(self.confirm)}", hint="correct confirm")
             self._task = task
         return self._task
 
-    def assembled(self, candidate: Mapping[str, Any], task: Task) -> tuple[dict[str, bytes], str | list[str]]:
+    def assembled(
+        self, candidate: Mapping[str, Any], task: Task, stage: str
+    ) -> tuple[dict[str, bytes], str | list[str]]:
         """As for `CodeEvaluator`.
 
         Raises:
@@ -211,10 +231,12 @@ class PytestEvaluator(CodeEvaluator):
             for path in candidate[name] if isinstance(candidate[name], Mapping) else ():
                 if PurePosixPath(path).name in CONFIGURES:
                     raise ValueError(f"{path} would configure pytest, which a candidate may not")
-        return super().assembled(candidate, task)
+                if PurePosixPath(path).parts[0].partition(".")[0] in PLAYS:
+                    raise ValueError(f"{path} would stand where pytest does, which a candidate may not")
+        return super().assembled(candidate, task, stage)
 
     def _expected(self, task: PytestTask, stage: str) -> frozenset[str]:
-        files, entry = self.assembled(self._initial, task)
+        files, entry = self.assembled(self._initial, task, stage)
         result = self.runner.run(self.job(files, entry, [task.question(one) for one in task.inputs(0, stage, None)]))
         if result.status != "ok":
             raise ConfigError(
@@ -222,15 +244,21 @@ class PytestEvaluator(CodeEvaluator):
                 hint="allow it more in [evaluator.sandbox], or mend the suite",
             )
         outcomes = result.outputs[0]["outcomes"]
+        if broken := sorted(name for name in outcomes if name.endswith(COLLECTION)):
+            raise ConfigError(
+                f"with the initial program pytest cannot collect {broken[0].removesuffix(COLLECTION)}: "
+                f"{result.log.strip()[-600:]}",
+                hint="what the suite imports has to be there; a function may raise NotImplementedError when called",
+            )
         found = frozenset(name for name, how in outcomes.items() if how != "skipped" and not name.startswith(CANARY))
         if not found:
-            raise ConfigError(f"pytest finds no test in {', '.join(self.tests)}", hint=result.log[-500:])
+            raise ConfigError(f"pytest finds no test in {', '.join(self.tests)}", hint="write def test_…() there")
         return found
 
-    def _suite(self) -> dict[str, bytes]:
+    def _suite(self, names: Iterable[str]) -> dict[str, bytes]:
         assert self._folder is not None
         out: dict[str, bytes] = {}
-        for name in (*self.tests, *self.confirm):
+        for name in names:
             place = self._folder / name
             if not place.resolve().is_relative_to(self._folder) or not place.exists():
                 raise ConfigError(f"there is no {name} in {self._folder}", hint="name files or folders of tests there")
@@ -249,10 +277,8 @@ OUTCOMES = {
     "additionalProperties": False,
 }
 CANARY = "test_truegain_canary.py"
-
-
-_SEED = random.SystemRandom().getrandbits(64)
-"""New in each process: a candidate cannot know which of our tests have to fail."""
+COLLECTION = "::(collection)"
+"""How the name of what could not be collected ends."""
 
 
 def canaries(seed: int) -> tuple[str, dict[str, str]]:

@@ -170,7 +170,7 @@ def module_digest(module: str, attribute: str, folder: Path | None) -> str:
 def import_path(function: Any) -> tuple[str, str] | None:
     """Module and attribute under which another process finds the very same function; None when there is none."""
     module, name = getattr(function, "__module__", None), getattr(function, "__qualname__", None)
-    if not isinstance(function, FunctionType) or module in (None, "__main__") or "<" in (name or "<"):
+    if not isinstance(function, (FunctionType, type)) or module in (None, "__main__") or "<" in (name or "<"):
         return None
     loaded = sys.modules.get(str(module))
     if getattr(loaded, "__spec__", None) is None or not getattr(loaded, "__file__", None):

@@ -6,7 +6,9 @@ about memory. Repetitions run in fresh processes, so that nothing can be kept fr
 
 from __future__ import annotations
 
+import hashlib
 import json
+import platform
 import re
 import shutil
 import subprocess
@@ -17,7 +19,9 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, Literal
 
 from agent.errors import ConfigError, PrerequisiteError
+from agent.evaluation import Suspicious
 from agent.evaluators.code_task import Measured
+from agent.sandbox import seccomp
 
 if TYPE_CHECKING:
     from agent.evaluators.code_runner import Runner
@@ -30,12 +34,25 @@ EMPTY = "truegain_empty"
 REMEMBERED = 1000
 FINEST = 1e5
 """Instructions below which nothing is told apart: so many more or fewer the start of an interpreter takes."""
+SLOWEST = 1e7
+"""Instructions in a second of processor time, at least: so many are made where each waits for memory for 100 ns."""
 SLOWER = 60
 """So many times the time and this many more seconds a program gets while its instructions are counted."""
 START = 30.0
+BEGINNING = 0.5
+"""Seconds of a command's time that may pass before it begins, and in which nothing is expected of it."""
 
-_DRIVER = '''"""Calls one function of the program with the input on standard input."""
-import importlib, json, sys
+_DRIVER = '''"""Calls one function of the program with the input on standard input.
+
+It may start no process, as in the sandbox: whoever leaves the counter for another program writes its own count.
+"""
+import ctypes, importlib, json, os, struct, sys
+code = bytes.fromhex("FILTER").replace(bytes.fromhex("PID"), struct.pack("I", os.getpid()))
+buffer = ctypes.create_string_buffer(code, len(code))
+header = ctypes.create_string_buffer(struct.pack("HxxxxxxP", len(code) // 8, ctypes.addressof(buffer)))
+for words in ((38, 1, 0), (22, 2, ctypes.addressof(header))):
+    if ctypes.CDLL(None).prctl(words[0], *map(ctypes.c_ulong, (*words[1:], 0, 0))):
+        sys.exit("the kernel has no filters for system calls")
 sys.path.insert(0, sys.argv[1])
 module, _, name = sys.argv[2].partition(":")
 function = importlib.import_module(module)
@@ -45,6 +62,20 @@ answer = function(json.load(sys.stdin))
 sys.stdout.write("\\n" + json.dumps(answer) + "\\n")
 sys.stdout.flush()
 '''
+
+
+def _driver() -> bytes:
+    """The driver with its filter.
+
+    Raises:
+        ValueError: There is none for this processor.
+    """
+    try:
+        code = seccomp.template(single=True)
+    except KeyError:
+        raise ValueError(f"a function's instructions cannot be counted on the processor {platform.machine()}") from None
+    text = _DRIVER.replace("FILTER", code.hex()).replace("PID", seccomp.PID.to_bytes(4, sys.byteorder).hex())
+    return text.encode()
 
 
 @dataclass
@@ -116,12 +147,15 @@ class Timing:
 
         Raises:
             ValueError: A later run failed, or gave other outputs.
+            Suspicious: Its instructions are far too few for the time that its first run took.
         """
         if self.cost is None:
             return list(first)
         if self.cost == "instructions":
             assert self._counter is not None
             counts = self._counter.counts(runner, job, outputs)
+            for usage, count in zip(first, counts, strict=True):
+                _plausible(usage, count)
             initial = self._initial(runner, beside) if beside is not None else [None] * len(counts)
             return [
                 replace(usage, instructions=count, reference=other)
@@ -166,7 +200,23 @@ def _seconds(runner: Runner, job: Job, who: str, outputs: Sequence[Any] | None) 
         raise ValueError(f"{who} failed when it was timed again: {result.status}: {result.message}")
     if outputs is not None and not _same(result.outputs, outputs):
         raise ValueError(f"{who} gave other outputs when it was timed again")
-    return [usage.seconds for usage in result.usages]
+    return times(result)
+
+
+def times(result: Result) -> list[float]:
+    """Wall-clock seconds for each input: what a program does when it is loaded counts in equal shares."""
+    share = result.load_seconds / max(1, len(result.usages))
+    return [usage.seconds + share for usage in result.usages]
+
+
+def _plausible(usage: Measured, count: float) -> None:
+    """Raise Suspicious where a count of instructions cannot be that of a run that took so long."""
+    seconds = usage.seconds - BEGINNING if usage.cpu_seconds is None else usage.cpu_seconds
+    if count + FINEST < SLOWEST * seconds:
+        raise Suspicious(
+            f"{count:,.0f} instructions were counted of a run of {seconds:.3g} s: some were kept from the counter",
+            sign="bound",
+        )
 
 
 def _same(one: Sequence[Any], two: Sequence[Any]) -> bool:
@@ -175,7 +225,7 @@ def _same(one: Sequence[Any], two: Sequence[Any]) -> bool:
 
 def _text(value: Any) -> str:
     def plain(item: Any) -> Any:
-        return [str(item.dtype), list(item.shape), item.tolist()]
+        return [str(item.dtype), list(item.shape), hashlib.sha256(item.tobytes()).hexdigest()]
 
     return json.dumps(value, sort_keys=True, default=plain)
 
@@ -212,34 +262,38 @@ class Counter:
             caps=replace(caps, processes=max(2, caps.processes)),
             env={**job.env, "PYTHONHASHSEED": "0"},
         )
+        other = "the program gave another output while its instructions were counted"
+        out = []
         if not isinstance(job.entry, str):
-            return [
-                self._one(runner.run(replace(counting, entry=[*self.argv, *job.entry], inputs=[given])))[0]
-                for given in job.inputs
-            ]
+            for number, given in enumerate(job.inputs):
+                count, answer = self._one(runner.run(replace(counting, entry=[*self.argv, *job.entry], inputs=[given])))
+                if outputs is not None and not _same([answer], [outputs[number]]):
+                    raise ValueError(other)
+                out.append(max(FINEST, count))
+            return out
         bare = [] if job.imports else ["-S"]  # without the installed packages the start is a tenth
         driver = [*self.argv, sys.executable, "-I", *bare, f"{{files}}/{DRIVER}", "{files}"]
-        own = {DRIVER: _DRIVER.encode(), f"{EMPTY}.py": b"def solve(given):\n    return given\n"}
+        own = {DRIVER: _driver(), f"{EMPTY}.py": b"def solve(given):\n    return given\n"}
         program = replace(counting, files={**job.files, **own}, entry=[*driver, job.entry])
         nothing = replace(counting, files=own, entry=[*driver, f"{EMPTY}:solve"])
-        out = []
         for number, given in enumerate(job.inputs):
             count, answer = self._one(runner.run(replace(program, inputs=[given])))
-            if outputs is not None and not _told(answer, outputs[number]):
-                raise ValueError("the program gave another output while its instructions were counted")
+            if outputs is not None and not _told(str(answer.get("stdout", "")), outputs[number]):
+                raise ValueError(other)
             empty, _ = self._one(runner.run(replace(nothing, inputs=[given])))
             out.append(max(FINEST, count - empty))
         return out
 
-    def _one(self, result: Result) -> tuple[float, str]:
+    def _one(self, result: Result) -> tuple[float, dict[str, Any]]:
+        """The count and what the command that was counted gave."""
         count = self.read(result.log)
         if result.status != "ok" or count is None:
             said = result.message or f"{self.name} said {result.log.strip()[-200:]!r}"
             raise ValueError(f"the program failed while its instructions were counted: {said}")
-        answer = result.outputs[0]
+        answer: dict[str, Any] = result.outputs[0]
         if answer.get("exit"):
             raise ValueError(f"the program exited with {answer['exit']} while its instructions were counted")
-        return count, str(answer.get("stdout", ""))
+        return count, answer
 
 
 def _told(stdout: str, output: Any) -> bool:

@@ -6,10 +6,12 @@ it imports nothing of the package and nothing can shadow it:
 
     python -P guard.py LIFELINE worker SOCKET
     python -I -S guard.py LIFELINE command MEMORY_MB ARGV...
+    python -I -S guard.py LIFELINE grouped FOLDERS MEMORY_MB ARGV...
 
 LIFELINE is a socket. A byte on it asks the process to terminate, its end (also: our death) kills it.
 Before the guard exits it writes one line, "exit 3 51200" or "signal 11 51200": how the process ended
-and its largest resident size in KiB.
+and its largest resident size in KiB. FOLDERS, with line breaks between them, are control groups that only
+that process and its descendants have joined: they are removed in the end.
 """
 
 import contextlib
@@ -33,6 +35,7 @@ def main() -> None:
 
 def guard(lifeline: int, kind: str, arguments: list[str]) -> None:
     """Run a worker or a command in a child process of its own group, until it ends or must end."""
+    folders = arguments.pop(0).split("\n") if kind == "grouped" else []
     os.set_inheritable(lifeline, False)
     prctl(PR_SET_CHILD_SUBREAPER, 1)  # whoever leaves the group (setsid, double fork) becomes our child in the end
     prctl(PR_SET_PDEATHSIG, signal.SIGTERM)  # for when somebody's fork holds a copy of the lifeline
@@ -66,6 +69,8 @@ def guard(lifeline: int, kind: str, arguments: list[str]) -> None:
     ending = finish(child)
     with contextlib.suppress(OSError):
         os.write(lifeline, ending.encode())
+    for folder in folders:
+        remove_group(folder)
     os._exit(0)
 
 
@@ -123,6 +128,18 @@ def finish(child: int) -> str:
     if os.WIFSIGNALED(status):
         return f"signal {os.WTERMSIG(status)} {peak}\n"
     return f"exit {os.WEXITSTATUS(status)} {peak}\n"
+
+
+def remove_group(folder: str) -> None:
+    """Remove a control group, once those who were in it are gone."""
+    until = time.monotonic() + CLEANING_SECONDS
+    while time.monotonic() < until:
+        try:
+            return os.rmdir(folder)
+        except FileNotFoundError:
+            return None
+        except OSError:
+            time.sleep(0.005)
 
 
 def children() -> list[int]:

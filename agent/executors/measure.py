@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 from agent.errors import AgentError
-from agent.evaluation import Ask, Evaluator, Failure, Output, Request
+from agent.evaluation import Ask, Evaluator, Failure, Output, Request, Suspicious
 
 T = TypeVar("T")
 OURS = (str(Path(__file__).parents[1]), importlib.__file__, "<frozen importlib")
@@ -28,15 +28,20 @@ def failure_of(error: BaseException) -> Failure:
     if isinstance(error, AgentError):
         message = f"{error.message}; {error.hint}" if error.hint else error.message
         return Failure("error", message, _traceback(error.__cause__) if error.__cause__ else "")
+    if isinstance(error, Suspicious):
+        return Failure("invalid", clipped(str(error)), _traceback(error), error.sign)
     if isinstance(error, SystemExit):
         return Failure("exit", f"the evaluator called exit({error.code!r})", _traceback(error))
     try:
         text = f"{type(error).__name__}: {error}".removesuffix(": ")
     except Exception:  # the user's own __str__
         text = type(error).__name__
-    if len(text) > MESSAGE_CHARS:
-        text = text[: MESSAGE_CHARS - 1] + "…"
-    return Failure("memory" if isinstance(error, MemoryError) else "error", text, _traceback(error))
+    return Failure("memory" if isinstance(error, MemoryError) else "error", clipped(text), _traceback(error))
+
+
+def clipped(text: str) -> str:
+    """At most `MESSAGE_CHARS` of it."""
+    return text if len(text) <= MESSAGE_CHARS else text[: MESSAGE_CHARS - 1] + "…"
 
 
 def _traceback(error: BaseException) -> str:

@@ -68,7 +68,7 @@ class GuardedProcess:
     """A process with a guard, which ends it and all its descendants when we stop it or die.
 
     Args:
-        kind: What the guard runs: "worker" or "command".
+        kind: What the guard runs: "worker", "command", or "grouped", a command with control groups of its own.
         arguments: For the guard; see there.
         environment: The whole environment.
         cwd: The working directory; None means ours.
@@ -82,7 +82,7 @@ class GuardedProcess:
 
     def __init__(
         self,
-        kind: Literal["worker", "command"],
+        kind: Literal["worker", "command", "grouped"],
         arguments: Sequence[str],
         *,
         environment: Mapping[str, str],

@@ -183,6 +183,18 @@ class Arena:
         """Challengers that were not measured on any row yet."""
         return sum(not self.scores[name] and not self._flying(name) for name in self.lanes)
 
+    @property
+    def ahead(self) -> int:
+        """Measurements that the open races would still take if none of them ended early."""
+        wanted = {
+            (name, row)
+            for lane in self.lanes.values()
+            for row in (lane.anchors if lane.won else lane.order)
+            for name in (lane.challenger, self.champion)
+            if row not in self.scores[name]
+        }
+        return len(wanted - self._flight)
+
     def _flying(self, candidate: str) -> bool:
         return any(name == candidate for name, _ in self._flight)
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from agent.errors import ConfigError
+from agent.errors import AgentError, ConfigError
 from agent.evaluators.loading import load_target, parse_target
 from agent.history import History
 from agent.parameters import Value
@@ -71,7 +71,13 @@ class Check:
 def refusal(checks: Iterable[Check], candidate: Mapping[str, Value], context: Context) -> Refusal | None:
     """The first check's refusal; None when the candidate passes all."""
     for check in checks:
-        if reason := check.run(candidate, context):
+        try:
+            reason = check.run(candidate, context)
+        except AgentError:
+            raise
+        except Exception as error:  # what cannot be looked at is not paid for, and is no reason to end a run
+            reason = f"it cannot be checked: {type(error).__name__}: {error}"[:500]
+        if reason:
             return Refusal(check.name, reason)
     return None
 

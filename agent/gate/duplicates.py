@@ -28,10 +28,11 @@ class Duplicates:
         self._key = key
         self._told = told
         self._known: dict[str, int] = {}
+        self._admitted: set[str] = set()
         self._seen = 0
 
     def __call__(self, candidate: Mapping[str, Value], context: Context) -> str:
-        """Why the candidate is refused, or ""."""
+        """Why the candidate is refused, or "". What the history has may be measured again."""
         mine = self._key(candidate)
         if not mine:
             return ""
@@ -44,9 +45,11 @@ class Duplicates:
                 known = ""
             if known:
                 self._known.setdefault(known, trial.number)
+            self._admitted.add(trial.id)
             self._seen += 1
         found = self._known.get(mine)
-        return "" if found is None else f"{self._told} candidate {found}"
+        admitted = Candidate(candidate).id in self._admitted
+        return "" if found is None or admitted else f"{self._told} candidate {found}"
 
 
 def same_program(space: Space) -> Check | None:

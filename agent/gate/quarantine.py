@@ -7,17 +7,20 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from agent.evaluation import Suspicious
 from agent.events import CandidateSuspected
 from agent.gate import race
 from agent.gate.pairs import Pairs
 from agent.gate.race import Race, Ruling
-from agent.gate.suspicion import Suspicion, jump, newly_internal, programs_of
-from agent.history import SUSPICIOUS, History, Trial
+from agent.gate.suspicion import Suspicion, beyond_bound, jump, newly_internal, programs_of
+from agent.history import AGAIN, History, Trial
 from agent.problem import Problem
 from agent.texts import Code
 
 CONFIRM = "confirm"
 """Stage of its measurements; an evaluator of programs has other inputs for it."""
+SECOND = (CONFIRM, AGAIN)
+"""Stages of measurements that make up no score."""
 FIRST = 1_000_000
 """Number of the first replicate and pair in quarantine; no other measurement has such a high one, nor its seed."""
 KEPT = 0.5
@@ -45,6 +48,7 @@ class Quarantine:
         first: Replicates and pairs that were in quarantine before.
         shortest: Pairs before it is cleared, on a noisy problem without rows.
         longest: Pairs at which the majority decides there.
+        held: What the suspect scored.
     """
 
     def __init__(
@@ -55,7 +59,9 @@ class Quarantine:
         first: int,
         shortest: int,
         longest: int,
+        held: Mapping[str, float] | None = None,
     ) -> None:
+        self._held = held
         self.suspect, self.champion, self.reason = event.candidate, event.champion, event.reason
         self._jumped = jumped
         self._rows = list(rows)
@@ -76,6 +82,11 @@ class Quarantine:
     def replicates(self) -> range:
         """Replicates that are its own."""
         return range(self.pairs.first, self.pairs.first + max(1, self.pairs.asked))
+
+    @property
+    def again(self) -> bool:
+        """Whether nothing speaks against it."""
+        return self.reason == AGAIN
 
     def _pair(self, rows: Sequence[str | None]) -> None:
         number = self.pairs.first + self.pairs.asked
@@ -108,6 +119,8 @@ class Quarantine:
         if not self.champion:
             if not self._alone:
                 return Ruling("continue", "")
+            if self.again:
+                return self._same(problem)
             if self._alone[0] is None:
                 return Ruling("drop", "failed again on fresh inputs")
             return Ruling("promote", "measured on fresh inputs without a sign of it")
@@ -117,6 +130,15 @@ class Quarantine:
             return Ruling("drop", "failed when it was measured again")
         found = self._exact(problem) if problem.exact else self.pairs.update(problem)
         return self._as_large(found) if found.decision == "promote" and self.reason == "jump" else found
+
+    def _same(self, problem: Problem) -> Ruling:
+        now, then = self._alone[0], self._held
+        if now == then:
+            return Ruling("promote", "the same once more")
+        if now is None or then is None:
+            return Ruling("drop", "failed when it was measured again")
+        new, old = problem.compared(now), problem.compared(then)
+        return Ruling("drop", f"measuring is deterministic, and it scored {old:.6g} and later {new:.6g}")
 
     def _exact(self, problem: Problem) -> Ruling:
         if not self.pairs.complete:
@@ -154,6 +176,17 @@ def watches(problem: Problem, k: float) -> bool:
     return k > 0 and any(isinstance(item, Code) for item in problem.space.values())
 
 
+def refuse_impossible(problem: Problem, values: Mapping[str, float]) -> None:
+    """Take no score that an objective's declared range excludes: a program that has one has found a trick.
+
+    Raises:
+        Suspicious: One lies outside it.
+    """
+    found = beyond_bound(values, {goal.name: (goal.low, goal.high) for goal in problem.objectives})
+    if found:
+        raise Suspicious(found[0].evidence)
+
+
 def signs(problem: Problem, history: History, trial: Trial, k: float) -> Suspicion | None:
     """What is suspicious of a candidate that was measured, or failed; None where nothing is.
 
@@ -163,11 +196,11 @@ def signs(problem: Problem, history: History, trial: Trial, k: float) -> Suspici
         trial: The candidate; the initial one is above suspicion.
         k: Deviations, see `jump`.
     """
-    if trial.suspicion or not trial.number:
+    if trial.suspicion not in ("", "forgiven") or not trial.number:
         return None
     if trial.values is None:
-        _, mark, said = trial.failure.partition(SUSPICIOUS)
-        return Suspicion("bound" if "beyond the bound" in said else "variant", said) if mark else None
+        told = trial.failure.partition(": ")[2]  # without its kind
+        return Suspicion(trial.sign, told) if trial.sign and not trial.suspicion else None
     names = str((problem.evaluator.spec or {}).get("target", "")).partition(":")[0].split(".")
     initial = history.trials[0].candidate
     found = newly_internal(

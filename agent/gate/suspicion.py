@@ -54,7 +54,7 @@ class Suspicion:
     """A sign, and what it was seen in.
 
     Args:
-        reason: "bound", "jump", "internals" or "variant".
+        reason: "bound", "jump", "internals", "variant" or "canary".
         evidence: One sentence for people.
     """
 

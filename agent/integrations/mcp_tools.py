@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import json
+import math
 import os
 import re
 import tempfile
@@ -42,6 +43,14 @@ WORDS = 500
 """Of what a server that fails wrote to its error stream: the last bytes."""
 SCHEMA = 6000
 """Characters of a schema; a tool with a longer one is left out."""
+DEEP = 16
+"""Levels of a schema."""
+LONGEST = 200
+"""Characters of a tool's own name."""
+STARTS = 2
+"""Times that a server is started in a conversation."""
+CLOSED = -32000
+"""The SDK's code for a connection that was closed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +130,12 @@ async def opened(given: Sequence[Mapping[str, Any]], context: Context) -> AsyncI
             if error:
                 context.reject(text, "agentic:mcp")
             else:
-                tools += [connection.tool(item) for item in json.loads(text)]
+                for item in json.loads(text):
+                    if "reason" in item:
+                        where = f"the tool {item['name']!r} of the server {connection.server.name}"
+                        context.reject(f"{where} is left out: {item['reason']}", "agentic:mcp")
+                    else:
+                        tools.append(connection.tool(item))
         yield tools
     finally:
         await asyncio.gather(*(connection.close() for connection in connections))
@@ -140,6 +154,7 @@ class Connection:
         self._owner: asyncio.Task[None] | None = None
         self._client: asyncio.Future[Client] | None = None
         self._leave = asyncio.Event()
+        self._starts = 0
 
     async def offer(self, _: str) -> tuple[str, bool]:
         """What the server offers, as JSON, or why that cannot be known."""
@@ -154,21 +169,14 @@ class Connection:
                     cursor = page.next_cursor
                     if not cursor:
                         break
+            wanted = [item for item in found if not self.server.only or item.name in self.server.only][:TOOLS]
+            return json.dumps([_offered(item) for item in wanted], ensure_ascii=False), False
         except TimeoutError:
             return f"the server {self.server.name} did not answer within {START_SECONDS:g} seconds", True
+        except ToolError as error:
+            return cleaned(error.message, 1000), True
         except Exception as error:
             return cleaned(f"the server {self.server.name} cannot be used: {_cause(error)}", 1000), True
-        wanted = [item for item in found if not self.server.only or item.name in self.server.only][:TOOLS]
-        listed = [
-            {
-                "name": item.name,
-                "description": cleaned(item.description or item.title or item.name, DESCRIPTION),
-                "schema": dict(item.input_schema),
-            }
-            for item in wanted
-        ]
-        kept = [item for item in listed if len(json.dumps(item["schema"])) <= SCHEMA]
-        return json.dumps(kept, ensure_ascii=False), False
 
     def tool(self, item: Mapping[str, Any]) -> Tool:
         """A tool that the server offers, under a name that every provider takes."""
@@ -177,38 +185,59 @@ class Connection:
 
         async def run(desk: Desk, /, **given: Any) -> str:
             client = await self._connected()
-            result = await client.call_tool(theirs, given)
+            try:
+                result = await client.call_tool(theirs, given)
+            except Exception as error:
+                if not _closed(error):
+                    raise
+                await self._ended(client)
+                again = self._starts < STARTS
+                raise ToolError(
+                    f"the server {self.server.name} has ended; nobody knows what became of the call",
+                    hint="it is started once more when it is called again" if again else "go on without its tools",
+                ) from None
             text = "\n".join(_text(block) for block in result.content)
             if not text and result.structured_content is not None:
                 text = json.dumps(result.structured_content, ensure_ascii=False)
             if result.is_error:
                 raise ToolError(cleaned(text) or "the server says no more")
-            return marked(desk, text) if text else ""
+            return marked(desk, text, origin="is what a server answered") if text else ""
 
-        schema = {"properties": {}, **item["schema"], "type": "object"}
-        return Tool(name, str(item["description"]), schema, run)
+        return Tool(name, str(item["description"]), {**item["schema"], "type": "object"}, run)
 
     async def close(self) -> None:
         """Disconnect, and end the server when it was started here."""
-        if self._owner is None:
+        owner, self._owner = self._owner, None
+        if owner is None:
             return
         self._leave.set()
-        _, running = await asyncio.wait({self._owner}, timeout=STOP_SECONDS)
+        _, running = await asyncio.wait({owner}, timeout=STOP_SECONDS)
         for task in running:
             task.cancel()
-        await asyncio.gather(self._owner, return_exceptions=True)
+        await asyncio.gather(owner, return_exceptions=True)
 
     async def _connected(self) -> Client:
         if self._client is None:
+            if self._starts >= STARTS:
+                raise ToolError(f"the server {self.server.name} has ended", hint="go on without its tools")
+            self._starts += 1
             self._client = asyncio.get_running_loop().create_future()
-            self._owner = asyncio.create_task(self._own(self._client))
+            self._leave = asyncio.Event()
+            self._owner = asyncio.create_task(self._own(self._client, self._leave))
         return await asyncio.shield(self._client)
 
-    async def _own(self, ready: asyncio.Future[Client]) -> None:
+    async def _ended(self, client: Client) -> None:
+        """The connection was closed by the other side; of several calls that see it, the first one clears up."""
+        ready = self._client
+        if ready is not None and ready.done() and not ready.exception() and ready.result() is client:
+            self._client = None
+            await self.close()
+
+    async def _own(self, ready: asyncio.Future[Client], leave: asyncio.Event) -> None:
         try:
             async with self._made() as client:
                 ready.set_result(client)
-                await self._leave.wait()
+                await leave.wait()
         except BaseException as error:
             if not ready.done():
                 ready.set_exception(ToolError(f"the server {self.server.name} cannot be used: {_cause(error)}"))
@@ -249,6 +278,65 @@ class Connection:
                 Client(streamable_http_client(server.url, http_client=http)) as client,
             ):
                 yield client
+
+
+def _offered(item: Any) -> dict[str, Any]:
+    """A tool of a server as it is recorded: name, description and schema; or name and the reason that it is left out.
+
+    A server may be written by anybody, so that nothing of what it says is taken to be what the protocol promises.
+    """
+    name = getattr(item, "name", None)
+    shown = cleaned(str(name), LONGEST)
+    try:
+        if not isinstance(name, str) or not name.strip() or name != shown:
+            raise ValueError("it has no name that can be shown")
+        words = next((text for text in (item.description, item.title) if isinstance(text, str) and text), name)
+        schema = _schema(item.input_schema)
+        if len(json.dumps(schema)) > SCHEMA:
+            raise ValueError(f"its schema has more than {SCHEMA} characters")
+    except Exception as error:
+        said = str(error) if isinstance(error, ValueError) else f"it cannot be read: {_cause(error)}"
+        return {"name": shown, "reason": cleaned(said, LONGEST)}
+    return {"name": name, "description": cleaned(words, DESCRIPTION), "schema": schema}
+
+
+def _schema(given: Any) -> dict[str, Any]:
+    """A tool's schema, cleaned.
+
+    Raises:
+        ValueError: It is none of an object's, or holds what JSON does not have.
+    """
+    schema = _plain(given, DEEP)
+    if not isinstance(schema, dict) or schema.get("type", "object") != "object":
+        raise ValueError("its schema is not that of an object")
+    fields, required = schema.setdefault("properties", {}), schema.get("required", [])
+    if not isinstance(fields, dict) or not all(isinstance(field, dict) for field in fields.values()):
+        raise ValueError("the properties of its schema are no objects")
+    if not isinstance(required, list) or not all(isinstance(field, str) for field in required):
+        raise ValueError("what its schema requires is no list of names")
+    return schema
+
+
+def _plain(given: Any, levels: int) -> Any:
+    if isinstance(given, (Mapping, list)) and not levels:
+        raise ValueError(f"its schema has more than {DEEP} levels")
+    if isinstance(given, Mapping):
+        if not all(isinstance(key, str) and key == cleaned(key, LONGEST) for key in given):
+            raise ValueError("its schema has a name that cannot be shown")
+        return {key: _plain(item, levels - 1) for key, item in given.items()}
+    if isinstance(given, list):
+        return [_plain(item, levels - 1) for item in given]
+    if isinstance(given, str):
+        return cleaned(given, DESCRIPTION)
+    if given is None or isinstance(given, (bool, int)) or (isinstance(given, float) and math.isfinite(given)):
+        return given
+    raise ValueError("its schema holds what JSON does not have")
+
+
+def _closed(error: BaseException) -> bool:
+    """Whether the other side is gone."""
+    gone = ("ClosedResourceError", "BrokenResourceError", "EndOfStream")
+    return getattr(error, "code", None) == CLOSED or type(error).__name__ in gone
 
 
 def _text(block: Any) -> str:

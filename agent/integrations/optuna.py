@@ -29,7 +29,7 @@ from agent.api import in_thread
 from agent.errors import ConfigError
 from agent.events import CandidateAdmitted, Event, ProposalEnded, RaceDecided
 from agent.goals import Objective
-from agent.history import History, Unit
+from agent.history import History
 from agent.integrations.optuna_study import (
     FOREIGN,
     Coordinate,
@@ -41,6 +41,7 @@ from agent.integrations.optuna_study import (
     space_of,
 )
 from agent.ledger import KINDS, Budget, Ledger
+from agent.measuring import Unit
 from agent.problem import Problem
 from agent.proposers.base import Ask, Context, Proposal, load
 from agent.space import Candidate

@@ -215,8 +215,13 @@ class Call:
         known = reply.usage.input > 0 or reply.usage.output > 0
         usd = self._prices.usd(self._identity.model, reply.usage, base_url=self._base_url, batch=self._bulk is not None)
         reply = replace(reply, usd=usd if known or self._usd == 0 else None)
-        written = reply.to_json()
-        clean = self._clean(written)
+        try:
+            written = reply.to_json()
+            clean = self._clean(written)
+        except Exception as error:  # nothing that a reply holds may leave its call open, which was billed
+            found = failure(error, self._identity.model)
+            self._end(None, self._clean(error_json(found)), self._spent(reply.usage, usd, unknown=not known))
+            raise found from error
         if clean != written:
             clean.pop("carry", None)  # signed reasoning is refused by its provider when the turn around it has changed
         self._end(clean, None, self._spent(reply.usage, usd, unknown=not known))

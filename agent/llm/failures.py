@@ -6,7 +6,9 @@ same ones, and importing them here would cost seconds where only one of them, or
 
 from __future__ import annotations
 
+import json
 import math
+import re
 import time
 from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
@@ -49,6 +51,9 @@ STREAMED = {
     "overloaded_error": 529,
 }
 """The status that an error inside of a stream would have had; the stream itself began with 200."""
+
+BODY = 500
+"""Characters of an answer in an unknown form that are told."""
 
 NOT_SENT = frozenset({"ConnectError", "ConnectTimeout", "PoolTimeout", "ProxyError", "UnsupportedProtocol"})
 """The request never reached a server, so that it cannot have been billed."""
@@ -222,7 +227,12 @@ def _refused(error: Any, model: str) -> CallFailed:
     status, began = int(error.status_code), False
     if status < 400:  # an error event inside of a stream
         status, began = STREAMED.get(str(detail.get("type")), 500), True
-    return _classify(model, status, detail, error.response.headers, began=began, fallback=str(error))
+    said = str(error)
+    if body and re.fullmatch(
+        r"Error code: \d+", said
+    ):  # all that an SDK says of a body in a form that it does not know
+        said = body if isinstance(body, str) else json.dumps(body, default=str)
+    return _classify(model, status, detail, error.response.headers, began=began, fallback=said[:BODY])
 
 
 def _classify(
@@ -241,13 +251,14 @@ def _classify(
     message = f"{model}: {label} ({status}): {text}"
     if SPEND_STOPS & {str(name) for name in names} or status == 402:
         return CallFailed(message, fatal=True, status=status, hint=HINTS[402])
-    if status in FATAL:
+    about_tools = "tool" in text.lower()  # then the call was wrong, and another one can be right
+    if status in FATAL and not (status == 404 and about_tools):
         return CallFailed(message, fatal=True, status=status, hint=HINTS[status])
     advice = headers.get("x-should-retry", "").lower()
     retryable = status in RETRYABLE or (status >= 500 and status != 501)
     return CallFailed(
         message,
-        retryable=advice == "true" or (retryable and advice != "false"),
+        retryable=(advice == "true" or (retryable and advice != "false")) and not (status == 500 and about_tools),
         retry_after=retry_after(headers),
         status=status,
         ambiguous=began or status in UNFINISHED,

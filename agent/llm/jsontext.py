@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from typing import Any
+
+CONTAINERS = (Mapping, list, tuple)
+DEEPEST = 64
+"""Containers inside of each other, beyond which a value is refused: reading, masking and writing it go as deep."""
 
 
 def decoder() -> json.JSONDecoder:
@@ -17,7 +22,7 @@ def loads(text: str) -> Any:
 
     Raises:
         ValueError: It is not JSON, or holds what no file and no server could take: NaN, infinity, a key
-            that comes twice, half of a surrogate pair, nesting without end.
+            that comes twice, half of a surrogate pair, nesting deeper than `DEEPEST`.
     """
     try:
         value = decoder().decode(text)
@@ -28,16 +33,38 @@ def loads(text: str) -> Any:
 
 
 def check(value: Any) -> None:
-    """Refuse a value whose texts cannot be written.
+    """Refuse a value that cannot be written.
 
     Raises:
-        ValueError: A text holds half of a surrogate pair, which an escape such as `\\ud800` can smuggle in.
+        ValueError: A text holds half of a surrogate pair, which an escape such as `\\ud800` can smuggle in, or it is
+            nested too deeply.
     """
+    if too_deep(value):
+        raise ValueError("it is nested too deeply")
     json.dumps(value, ensure_ascii=False).encode()
 
 
-def sound(value: Any) -> Any:
-    """A plain value with every text writable: halves of surrogate pairs become U+FFFD."""
+def too_deep(value: Any) -> bool:
+    """Whether a value is nested deeper than `DEEPEST`."""
+    level = [value]
+    for _ in range(DEEPEST + 1):
+        inside = [
+            item.values() if isinstance(item, Mapping) else item for item in level if isinstance(item, CONTAINERS)
+        ]
+        if not inside:
+            return False
+        level = [item for held in inside for item in held]
+    return True
+
+
+def sound(value: Any, depth: int = 0) -> Any:
+    """A plain value with every text writable: halves of surrogate pairs become U+FFFD.
+
+    Raises:
+        ValueError: It is nested far deeper than `DEEPEST`; a request holds values that `loads` has let pass.
+    """
+    if depth > 2 * DEEPEST:
+        raise ValueError("it is nested too deeply")
     if isinstance(value, str):
         try:
             value.encode()
@@ -45,9 +72,9 @@ def sound(value: Any) -> Any:
             return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
         return value
     if isinstance(value, dict):
-        return {sound(key): sound(item) for key, item in value.items()}
+        return {sound(key): sound(item, depth + 1) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [sound(item) for item in value]
+        return [sound(item, depth + 1) for item in value]
     return value
 
 

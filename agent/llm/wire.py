@@ -102,7 +102,7 @@ def check(request: ModelRequest, endpoint: Endpoint) -> None:
 
 
 def tool_call(call_id: Any, name: Any, arguments: Any) -> ToolCall:
-    """A tool call whose arguments came as a JSON text."""
+    """A tool call whose arguments came as a JSON text; what is no object, or nested too deeply, stays a text."""
     raw = arguments if isinstance(arguments, str) else ""
     try:
         parsed = loads(raw or "{}")

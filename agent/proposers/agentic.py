@@ -7,9 +7,10 @@ with it. A model that cannot call tools is asked once, for a reply that fits a s
 
 from __future__ import annotations
 
+import copy
 import importlib
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -19,8 +20,10 @@ from agent.proposers import cards, typed
 from agent.proposers.asking import drawn, replies
 from agent.proposers.base import Context, Proposal
 from agent.proposers.conversation import Allowance, Conversation, Untooled
+from agent.proposers.offering import TRACES, offered, traced
 from agent.proposers.options import check_temperature, check_whole, number, read, wrong
-from agent.tools.base import CONSULTS, TABLE, Desk, Tool, ToolError, load
+from agent.settings import ROLES
+from agent.tools.base import CONSULTS, TABLE, Desk, Tool, ToolError
 from agent.tools.hypothesis import lines
 from agent.tools.submit import RATIONALE, SOURCE, Submissions
 
@@ -38,8 +41,6 @@ CHARACTERS = 6000
 """Of them."""
 MOST = 50
 """Evaluations of a conversation where the budget has no limit on them."""
-RACE = 10
-"""Measurements that a proposal is left on a problem on rows, at the least: a short race of two."""
 AGAIN = 20
 """Decisions after which a model that could not call tools is offered them again: a resume may have changed it."""
 
@@ -89,25 +90,28 @@ class Options:
             value = getattr(self, name)
             if not isinstance(value, (list, tuple)) or not all(isinstance(item, str) for item in value):
                 # Options stand in the journal, so that they are names and never functions.
-                raise wrong(name, value, 'a list of texts, such as "module:function" for a tool of your own')
+                such = {
+                    "tools": '"module:function" for a tool of your own',
+                    "off": '"python"',
+                    "files": '"src/**/*.py"',
+                }
+                raise wrong(name, value, f"a list of texts, such as {such[name]}")
+        outside = [item for item in self.files if not item or item.startswith(("/", "~")) or ".." in item.split("/")]
+        if outside:
+            raise wrong("files", outside[0], "a pattern of files in the problem's folder, such as src/**/*.py")
+        if self.second not in ROLES:
+            raise wrong("second", self.second, f"one of {', '.join(ROLES)}")
         unknown = [name for name in self.off if name != "*" and name not in TABLE]
         if unknown:
             raise wrong("off", unknown[0], f"* or one of {', '.join(sorted(TABLE))}")
 
 
-NEEDS: Mapping[str, Callable[[Problem, Options], bool]] = {
-    "evaluate": lambda problem, options: options.evaluations > 0,
-    "files": lambda problem, options: bool(options.files),
-    "read_file": lambda problem, options: bool(options.files),
-    "search_files": lambda problem, options: bool(options.files),
-    "pareto": lambda problem, options: len(problem.objectives) > 1,
-    "rows": lambda problem, options: bool(problem.split("train")),
-    "read_row": lambda problem, options: bool(problem.split("train")),
-    "surrogate": lambda problem, options: bool(problem.space.numeric),
-    "critic": lambda problem, options: options.consults > 0,
-    "second": lambda problem, options: options.consults > 0,
-}
-"""When a tool is of use; the others always are."""
+PASSING = (401, 402, 403, 407, 408, 409, 425, 429)
+"""Codes of refusals that say nothing of the request: who asks, how often, and when."""
+
+
+class Refused(Untooled):
+    """The first request of a conversation was refused, which had tools."""
 
 
 class Agentic:
@@ -133,9 +137,11 @@ class Agentic:
             context.reject("there is no model to ask", TALK)
             return drawn(context, n, FALLBACK)
         memory = dict(context.memory or {})
-        notebook: dict[str, Any] = {"hypotheses": memory.get("hypotheses", [])}
+        notebook: dict[str, Any] = {"hypotheses": [], **memory}
+        untooled, noted = notebook.pop("untooled", None), notebook.pop("noted", [])
+        context.counting(noted)  # what the user's tools wrote down may tell of these rows
+        earlier = copy.deepcopy({**notebook, "hypotheses": None})
         submissions = Submissions(context, max(n, options.proposals))
-        untooled = memory.get("untooled")
         if untooled is None or context.decision - untooled >= AGAIN:
             try:
                 await self._talk(context, options, submissions, notebook)
@@ -150,7 +156,10 @@ class Agentic:
             for item in notebook["hypotheses"]:
                 if item["number"] == hypothesis:
                     item["candidate"] = context.problem.space.candidate(proposal.values).id
-        context.memory = {**notebook, **({} if untooled is None else {"untooled": untooled})}
+        own = {} if untooled is None else {"untooled": untooled}
+        if {**notebook, "hypotheses": None} != earlier and context.reads:
+            noted = context.reads[:]
+        context.memory = {**notebook, **own, **({"noted": noted} if noted else {})}
         return [proposal for proposal, _ in submissions.taken] or drawn(context, n, FALLBACK)
 
     def forecast(self, problem: Problem, candidates: int, options: Mapping[str, Any]) -> tuple[int, int, int]:
@@ -183,16 +192,26 @@ class Agentic:
             Untooled: The model calls no tools.
         """
         tools = offered(context.problem, options)
+        if not await traced(context):
+            tools = [tool for tool in tools if tool.name not in TRACES]
         allowance = _allowance(context, options, submissions.wanted)
         if not options.mcp:
             return await self._held(context, options, submissions, notebook, tools, allowance)
         async with _servers().opened(options.mcp, context) as remote:
-            taken = {tool.name for tool in tools}
+            taken = {"submit", *(tool.name for tool in tools)}
+            more = []
             for tool in remote:
-                if tool.name in taken or tool.name == "submit":
+                if tool.name in taken:
                     context.reject(f"the tool {tool.name} of a server has the name of another one", TALK)
                 else:
-                    tools.append(tool)
+                    taken.add(tool.name)
+                    more.append(tool)
+            try:
+                return await self._held(context, options, submissions, notebook, [*tools, *more], allowance)
+            except Refused as refused:
+                if not more:
+                    raise
+                context.reject(f"{refused}; it is asked without those of servers", TALK)
             await self._held(context, options, submissions, notebook, tools, allowance)
 
     async def _held(
@@ -212,35 +231,12 @@ class Agentic:
             ended = f"the reply cannot be used: {error.message}"
         except (BudgetExceeded, ProviderError, ConfigError) as error:
             if not conversation.turn and _refuses_tools(error):
-                raise Untooled(f"the model takes no tools ({cards.clip(error.message, 200)})") from None
+                raise Refused(f"the model takes no tools ({cards.clip(error.message, 200)})") from None
             if not submissions.taken or isinstance(error, ConfigError) or getattr(error, "fatal", False):
                 raise
             ended = error.message
         if ended and len(submissions.taken) < submissions.wanted:
             context.reject(f"{len(submissions.taken)} of {submissions.wanted} submitted: {ended}", TALK)
-
-
-def offered(problem: Problem, options: Options) -> list[Tool]:
-    """The tools of a conversation, by the table and the options; those of servers come on top.
-
-    Raises:
-        ConfigError: One cannot be loaded, or two have the same name.
-    """
-    off = set(TABLE) if "*" in options.off else set(options.off)
-    names = [name for name in sorted(TABLE) if name not in off and NEEDS.get(name, _always)(problem, options)]
-    tools = [load(name, problem.folder) for name in dict.fromkeys([*names, *options.tools])]
-    seen = {"submit"}
-    for tool in tools:
-        if tool.name in seen:
-            raise ConfigError(
-                f"proposer.options.tools: there are two tools with the name {tool.name}", hint="rename your function"
-            )
-        seen.add(tool.name)
-    return tools
-
-
-def _always(problem: Problem, options: Options) -> bool:
-    return True
 
 
 def _servers() -> Any:
@@ -249,18 +245,23 @@ def _servers() -> Any:
 
 
 def _refuses_tools(error: AgentError) -> bool:
-    """Whether a failed first call says that the model, or its server, takes no tools."""
+    """Whether a failed first call may mean that the model, or its server, takes no tools, or not these.
+
+    Servers say so in many ways, and some with a code alone; so whatever is wrong with the request itself counts.
+    """
+    if isinstance(error, BudgetExceeded) or getattr(error, "fatal", False):
+        return False
     status = getattr(error, "status", None)
-    known = not isinstance(error, BudgetExceeded) and status in (None, 400, 422, 500, 501)
-    return known and "tool" in error.message.lower()
+    if status is not None and 400 <= status < 500:
+        return status not in PASSING
+    return status in (None, 500, 501) and "tool" in error.message.lower()
 
 
 def _allowance(context: Context, options: Options, wanted: int) -> Allowance:
-    problem, left = context.problem, context.left.get("evaluations", math.inf)
-    evaluations, rows = MOST if options.evaluations else 0, len(problem.split("train")) or 1
-    if math.isfinite(left):  # what is proposed must still be measured: a look that takes the last one ends the run
-        kept = wanted * (min(rows, RACE) if problem.by_rows else rows)
-        evaluations = max(0, min(math.ceil(options.evaluations * left), math.floor(left) - kept))
+    evaluations = MOST if options.evaluations else 0
+    if math.isfinite(context.share):
+        free = math.floor(context.share - wanted * context.each)  # what is proposed must still be measured
+        evaluations = max(0, min(math.ceil(options.evaluations * context.share), free))
     return Allowance(options.turns, options.calls, evaluations, options.consults, options.tokens)
 
 
@@ -313,7 +314,7 @@ def _told(context: Context, notebook: Mapping[str, Any], submissions: Submission
     train = [item.id for item in context.problem.split("train")]
     return {
         "facts": cards.facts(context, SOURCE, list(context.problem.space)),
-        "hypotheses": lines(context.problem, context.history, notebook),
+        "hypotheses": lines(context, notebook),
         "examples": f"{len(train)}, with ids such as {', '.join(train[:5])}" if train else "",
         "wanted": submissions.wanted,
     }
@@ -396,5 +397,6 @@ def _rows(context: Context) -> list[str]:
         text = f"#{trial.number} {result}: {cards.marked(problem.space, trial.candidate, names)}"
         if out and sum(map(len, out)) + len(text) > CHARACTERS:
             break
+        context.showing(trial)
         out.append(text)
     return out[::-1]

@@ -7,16 +7,22 @@ was cut off is made again exactly, and answers that were already paid for are us
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import importlib
+import json
+import math
 import random
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from agent.errors import ConfigError
-from agent.history import History
+from agent.history import SUSPICIOUS, History, Trial
 from agent.problem import Problem
 from agent.space import Candidate
+from agent.tools.clock import waiting
 
 if TYPE_CHECKING:
     from agent.llm.types import Completion, ModelRequest
@@ -92,25 +98,21 @@ class RowView:
     measured: bool
 
 
-class Effects(Protocol):
-    """What a run does for a proposer that works in steps; `Context` has the same for everybody."""
+@dataclass(frozen=True, slots=True)
+class Effects:
+    """What a run does for a proposer that works in steps, as functions: nothing else of the run can be reached.
 
-    async def trace(self, candidate: str, example: str | None) -> tuple[Trace, str | None] | None: ...
+    `Context` has the same for everybody; see there.
+    """
 
-    async def look(self, candidate: Candidate, examples: list[str], key: str) -> Look: ...
-
-    async def consult(self, request: ModelRequest, role: str, key: str) -> Completion: ...
-
-    async def step(
-        self,
-        conversation: str,
-        turn: int,
-        index: int,
-        name: str,
-        arguments: Mapping[str, Any] | None,
-        work: Work,
-        reads: Callable[[], list[str]],
-    ) -> tuple[str, bool, list[str]]: ...
+    trace: Callable[[str, str | None], Awaitable[tuple[Trace, str | None] | None]]
+    look: Callable[[Candidate, list[str], str, float], Awaitable[Look]]
+    looked: Callable[[str], int]
+    consult: Callable[[ModelRequest, str, str], Awaitable[Completion]]
+    step: Callable[
+        [str, int, int, str, Mapping[str, Any] | None, Work, Callable[[], tuple[list[str], dict[str, Any]]]],
+        Awaitable[tuple[str, bool, list[str], dict[str, Any]]],
+    ]
 
 
 @dataclass
@@ -123,6 +125,11 @@ class Context:
         rng: Randomness of this decision.
         ask: A model call, or None when the run has no model.
         left: What is left of the ledger by kind (infinity without a limit).
+        share: Evaluations that are left to the search: without what exam and report need, and what is admitted and
+            not measured yet.
+        each: Evaluations that a proposal takes at the least.
+        looks: Evaluations that the looks of this decision may take in all: the share without what its proposals take.
+            A proposer may lower it.
         decision: Number of this decision, from 1.
         memory: JSON that the proposer left last time, None at first; set it for the next time.
         options: The user's options for this proposer.
@@ -136,6 +143,9 @@ class Context:
     rng: random.Random
     ask: Ask | None = None
     left: Mapping[str, float] = field(default_factory=dict)
+    share: float = math.inf
+    each: float = 1.0
+    looks: float = math.inf
     decision: int = 1
     memory: Any = None
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -185,7 +195,7 @@ class Context:
         if found is None:
             return None
         trace, row = found
-        self._reads([row] if row is not None else [])
+        self.counting([row] if row is not None else [])
         return trace
 
     async def look(self, values: Mapping[str, Any], examples: Sequence[str] = (), *, key: str) -> Look:
@@ -201,7 +211,7 @@ class Context:
             key: Names the look in this decision.
 
         Raises:
-            BudgetExceeded: The search's share does not have it; nothing was measured.
+            BudgetExceeded: It is more than `looks` has, or than the search has by now; nothing was measured.
             ConfigError: There is no such row, a check refuses the values, or nothing can be measured here.
             ValueError: The values are not of the space; says why.
         """
@@ -215,9 +225,18 @@ class Context:
             raise ConfigError("a look names the rows that it measures", hint="take ids of rows of train")
         if self.effects is None:
             raise ConfigError("nothing can be measured here", hint="look in a run")
-        found = await self.effects.look(candidate, rows, key)
-        self._reads([row.example for row in found.rows if row.example is not None])
+        with waiting():
+            found = await self.effects.look(candidate, rows, key, self.looks)
+        self.counting(row.example for row in found.rows if row.example is not None)
         return found
+
+    def looked(self, begin: str) -> int:
+        """Evaluations that the looks of a tool call have taken; what was known took none.
+
+        Args:
+            begin: What names the call: "conversation.turn.index".
+        """
+        return self.effects.looked(begin) if self.effects is not None else 0
 
     async def consult(self, request: ModelRequest, *, role: str, key: str) -> Completion:
         """A model call in another role, such as critic; in the proposer's own where that role has no model.
@@ -231,14 +250,22 @@ class Context:
             OutputInvalid, BudgetExceeded, ProviderError: As for `ask`.
             ConfigError: The run has no model.
         """
-        if self.effects is not None:
-            return await self.effects.consult(request, role, key)
-        if self.ask is None:
-            raise ConfigError("this run has no model to ask", hint="name one with --model provider:model")
-        return await self.ask(request)
+        with waiting():
+            if self.effects is not None:
+                return await self.effects.consult(request, role, key)
+            if self.ask is None:
+                raise ConfigError("this run has no model to ask", hint="name one with --model provider:model")
+            return await self.ask(request)
 
     async def step(
-        self, conversation: str, turn: int, index: int, name: str, arguments: Mapping[str, Any] | None, work: Work
+        self,
+        conversation: str,
+        turn: int,
+        index: int,
+        name: str,
+        arguments: Mapping[str, Any] | None,
+        work: Work,
+        notebook: dict[str, Any] | None = None,
     ) -> tuple[str, bool]:
         """A tool call, which is run once: its answer is journalled, and given again after a kill and in a replay.
 
@@ -250,19 +277,69 @@ class Context:
             arguments: As the model gave them; None when they were no JSON object.
             work: Runs the tool. It is given "conversation.turn.index", the beginning of the key of every look and
                 every consultation that it makes.
+            notebook: That the tool writes in: what it changes there is journalled too, as far as it is JSON.
 
         Returns:
             The answer, and whether it says that the tool failed.
         """
         if self.effects is None:
             return await work(f"{conversation}.{turn}.{index}")
+        before = copy.deepcopy(notebook or {})
+
+        def after() -> tuple[list[str], dict[str, Any]]:
+            return list(self.reads), _changed(before, notebook or {})
+
         given = (conversation, turn, index, name, arguments, work)
-        text, error, rows = await self.effects.step(*given, lambda: list(self.reads))
-        self._reads(rows)
+        text, error, rows, notes = await self.effects.step(*given, after)
+        self.counting(rows)
+        if notebook is not None:
+            notebook.clear()
+            notebook.update({**before, **copy.deepcopy(notes)})
         return text, error
 
-    def _reads(self, rows: Iterable[str]) -> None:
-        self.reads.extend(row for row in rows if row not in self.reads)
+    def counting(self, rows: Iterable[str]) -> None:
+        """Count rows as read that are known here in another way, such as by notes of an earlier decision."""
+        self.reads.extend(row for row in dict.fromkeys(rows) if row not in self.reads)
+
+    def showing(self, *trials: Trial) -> None:
+        """Say that a model is shown what these candidates consist of, or why they were made.
+
+        What they and their ancestors were made with counts as read, since their texts may tell of it. What the
+        champion's own line was made with does not: a race favours nobody by that (`agent.gate.arena`).
+        """
+        if any(trial.read for trial in trials):
+            champion = self._line([self.history[self.history.champion]], {})
+            line = self._line([trial for trial in trials if trial.read], champion)
+            self.counting(sorted({row for trial in line.values() for row in trial.learned}))
+
+    def failure(self, trial: Trial) -> str:
+        """Why a candidate has no result, as far as a model may be shown it.
+
+        Where candidates are measured row by row the words are those on one row, and may quote it: `read` shows them,
+        and keeps account. So here the kind alone is told.
+        """
+        return trial.failure.partition(":")[0] if self.problem.by_rows else trial.failure
+
+    def feedback(self, trial: Trial) -> str:
+        """What the evaluator said of a candidate as a whole; of one that is measured row by row, nothing."""
+        return "" if self.problem.by_rows else trial.feedback
+
+    def reason(self, trial: Trial) -> str:
+        """What the race said of a candidate, which may repeat its failure."""
+        if self.problem.by_rows and trial.reason.startswith(("failed: ", SUSPICIOUS)):
+            return ": ".join(trial.reason.split(": ")[: 1 + trial.reason.startswith("failed: ")])
+        return trial.reason
+
+    def _line(self, trials: Iterable[Trial], without: Mapping[str, Trial]) -> dict[str, Trial]:
+        """Candidates and all that they were made from; `without` ends a line."""
+        found: dict[str, Trial] = {}
+        ahead = list(trials)
+        while ahead:
+            trial = ahead.pop()
+            if trial.id not in found and trial.id not in without:
+                found[trial.id] = trial
+                ahead += [self.history[name] for name in trial.parents if name in self.history]
+        return found
 
     def finished(self, proposal: Proposal) -> dict[str, Any]:
         """A proposal as it is journalled: with all rows that were read in this decision."""
@@ -281,6 +358,16 @@ class Context:
     def champion(self) -> Candidate:
         """The candidate that the search builds on."""
         return self.history[self.history.champion].candidate
+
+
+def _changed(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
+    """The notes that are new or other than before, as plain JSON; what is none is left out."""
+    out = {}
+    for name, note in after.items():
+        with contextlib.suppress(TypeError, ValueError, RecursionError):
+            if name not in before or note != before[name]:
+                out[str(name)] = json.loads(json.dumps(note, allow_nan=False))
+    return out
 
 
 class Proposer(Protocol):
@@ -370,21 +457,36 @@ TABLE: dict[str, str] = {
 """Proposers by name."""
 
 
-def load(name: str) -> Proposer:
+def load(name: str, folder: Path | None = None) -> Proposer:
     """The proposer of a name, or of an import path `module:attr` of the user's own.
 
+    Args:
+        name: As in the table, or `module:attr`.
+        folder: The problem's, where a module of the user's own may be.
+
     Raises:
-        ConfigError: There is none; lists the known names.
+        ConfigError: There is none; lists the known names, or says where it was looked for.
     """
-    target = TABLE.get(name, name)
-    module, _, attribute = target.partition(":")
+    module, _, attribute = TABLE.get(name, name).partition(":")
     if not attribute:
         raise ConfigError(
             f"there is no proposer {name!r}", hint=f"choose one of {', '.join(sorted(TABLE))}, or give module:attr"
         )
     try:
-        made = getattr(importlib.import_module(module), attribute)
+        made = getattr(importlib.import_module(module), attribute) if name in TABLE else _own(name, folder)
     except (ImportError, AttributeError) as error:
         raise ConfigError(f"the proposer {name!r} cannot be loaded: {error}") from None
     proposer: Proposer = made() if isinstance(made, type) else made
     return proposer
+
+
+def _own(name: str, folder: Path | None) -> Any:
+    """What `module:attr` names, found as evaluators and checks are."""
+    from agent.evaluators.loading import find_target, parse_target
+
+    try:
+        return find_target(*parse_target(name), folder)
+    except ConfigError as error:
+        hint = error.hint.replace(", or run the evaluator in a subprocess", "")  # a proposer is in this process
+        message, hint = (text.replace("evaluator", "proposer") for text in (error.message, hint))
+        raise ConfigError(message, hint=hint) from None

@@ -15,6 +15,7 @@ from agent.problem import Problem
 from agent.proposers.base import Context
 from agent.space import Candidate, Space
 from agent.texts import Code, Demos, Text
+from agent.untrusted import cleaned, inline
 
 RADIUS = 0.01
 """How near a model's point may come to an evaluated one: max norm in the unit cube."""
@@ -24,6 +25,8 @@ WORDS = 100
 """Characters of a failure or a rejection that a prompt holds."""
 TOLD = 3
 """Failures and rejections that a prompt tells of: the latest."""
+WORDING, PROGRAM = 400, 2000
+"""Characters that a reply may have for a text or a program, however short the present one is."""
 LONGEST = 4000
 """Characters that a text may have in a reply; less where its parameter says so, or where it is far shorter now."""
 
@@ -109,7 +112,8 @@ def facts(context: Context, source: str, names: Sequence[str]) -> list[str]:
     bad = [point for point in context.history.warm if point.failed]
     out += [f"failed in an earlier run: {told_of(space, point.values, names)}" for point in bad[-TOLD:]]
     for trial in unusable(context)[-TOLD:]:
-        why = line(trial.failure) if trial.values is None else broken(context.problem, trial)
+        context.showing(trial)
+        why = _said(context, context.failure(trial)) if trial.values is None else broken(context.problem, trial)
         out.append(f"failed: {told_of(space, trial.candidate, names)} ({why})")
     return out + [f"refused before: {reason}" for reason in refusals(context, source)]
 
@@ -122,7 +126,13 @@ def told_of(space: Space, values: Any, names: Sequence[str]) -> str:
 def refusals(context: Context, source: str) -> list[str]:
     """Why the latest proposals of a source were refused, each reason once; a model knows no candidate's number."""
     mine = [item for item in context.history.rejections if str(item.get("source", "")).startswith(source)]
-    return list(dict.fromkeys(anonymous(line(item["reason"])) for item in mine[-TOLD:]))
+    return list(dict.fromkeys(_said(context, anonymous(str(item["reason"]))) for item in mine[-TOLD:]))
+
+
+def _said(context: Context, text: str) -> str:
+    """A failure or refusal on one line; where it may be the words of a program, in quotes and named as such."""
+    foreign = any(isinstance(item, Code) for item in context.problem.space.values())
+    return inline(text, WORDS) if foreign else line(text)
 
 
 def anonymous(reason: str) -> str:
@@ -143,7 +153,7 @@ def broken(problem: Problem, trial: Trial) -> str:
 
 def line(text: str) -> str:
     """A text of others on one line, cut short."""
-    return clip(" ".join(text.split()), WORDS)
+    return clip(" ".join(cleaned(text).split()), WORDS)
 
 
 def clip(text: str, most: int) -> str:
@@ -229,12 +239,12 @@ def _schema(parameter: Parameter, now: Any) -> dict[str, Any]:
         return {"type": "array", "items": items, "maxItems": parameter.k}
     limit = parameter.max_chars if isinstance(parameter, (Text, Code)) else None
     if isinstance(parameter, Code) and parameter.tree:
-        return closed({path: _text(text, limit) for path, text in now.items()})
-    return _text(str(now), limit)
+        return closed({path: _text(text, limit, PROGRAM) for path, text in now.items()})
+    return _text(str(now), limit, PROGRAM if isinstance(parameter, Code) else WORDING)
 
 
-def _text(now: str, limit: int | None) -> dict[str, Any]:
-    most = max(400, min(LONGEST, 2 * len(now)), len(now))
+def _text(now: str, limit: int | None, least: int) -> dict[str, Any]:
+    most = max(least, min(LONGEST, 2 * len(now)), len(now))
     return {"type": "string", "maxLength": most if limit is None else min(most, limit)}
 
 

@@ -10,10 +10,11 @@ import asyncio
 import copy
 import random
 from collections import Counter
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from agent.llm.jsontext import too_deep
 from agent.proposers.base import Context
 from agent.space import canonical
 from agent.tools.base import CHARS, CONSULTS, Desk, Tool, call
@@ -93,6 +94,7 @@ class Conversation:
         self._tools = {tool.name: tool for tool in [*tools, self._submit]}
         self._submissions = submissions
         self._left = allowance
+        context.looks = min(context.looks, allowance.evaluations)
         self._notebook = notebook
         self._chars = chars
         self._seed = context.rng.getrandbits(64)
@@ -183,15 +185,17 @@ class Conversation:
             said = replace(said, carry=())  # signed reasoning is refused by its provider when its turn has changed
         cut = reply.stop == "length"
         plans = [self._planned(wanted, index, offered, cut=cut) for index, wanted in enumerate(calls)]
-        # What is pure goes first, one after the other, so that the notebook is the same each time.
-        pure = {index for index, wanted in enumerate(calls) if self._is_pure(wanted)}
-        found = {index: await plans[index]() for index in sorted(pure)}
-        others = [index for index in range(len(calls)) if index not in pure]
+        # What writes in the notebook goes first, one after the other, so that it is the same each time.
+        first = {index for index, wanted in enumerate(calls) if self._writes(wanted)}
+        found = {index: await plans[index]() for index in sorted(first)}
+        others = [index for index in range(len(calls)) if index not in first]
         found.update(zip(others, await _together([plans[index]() for index in others]), strict=True))
         texts = [found[index] for index in range(len(calls))]
         for index in sorted(self._own):
             rows = self._own[index].reads
             self._context.reads.extend(row for row in rows if row not in self._context.reads)
+        # Of this turn alone: a decision that is made again has the looks of later ones too.
+        self._left.evaluations -= sum(self._context.looked(f"{NAME}.{self.turn}.{index}") for index in self._own)
         self._own.clear()
         for wanted, answer in zip(calls, texts, strict=True):
             self._answers.setdefault(_same(wanted), answer)
@@ -214,47 +218,37 @@ class Conversation:
             out.append(wanted)
         return tuple(out)
 
-    def _is_pure(self, wanted: ToolCall) -> bool:
-        return wanted.name in self._tools and self._tools[wanted.name].pure
+    def _writes(self, wanted: ToolCall) -> bool:
+        tool = self._tools.get(wanted.name)
+        return tool is not None and (tool.pure or tool.writes)
 
     def _planned(self, wanted: ToolCall, index: int, offered: set[str], *, cut: bool) -> Callable[[], Pending]:
         """What answers a call. What it counts against the allowance is settled now, in the order of the calls."""
         given = self._given(wanted, offered, cut=cut)
         if given is not None:
             return lambda: self._step(wanted, index, lambda _: _ready(given))
-        tool, rows = self._tools[wanted.name], self._rows(wanted)
+        tool = self._tools[wanted.name]
 
         async def pure() -> tuple[str, bool]:
-            known = await call(tool, self._desk(self._context, ""), wanted.arguments, chars=self._chars)
+            known = await call(tool, self._desk(self._context, "", self._notebook), wanted.arguments, chars=self._chars)
             return await self._step(wanted, index, lambda _: _ready(known))
 
         async def run() -> tuple[str, bool]:
             # Randomness and the account of what was read are the call's own, since tools run side by side.
             own = self._own[index] = copy.copy(self._context)
             own.rng, own.reads = random.Random(f"{self._seed} {self.turn} {index}"), []
-            text, error = await own.step(
+            notes = self._notebook if tool.writes else copy.deepcopy(self._notebook)
+            return await own.step(
                 NAME,
                 self.turn,
                 index,
                 wanted.name,
                 wanted.arguments,
-                lambda key: call(tool, self._desk(own, key), wanted.arguments, chars=self._chars),
+                lambda key: call(tool, self._desk(own, key, notes), wanted.arguments, chars=self._chars),
+                notes if tool.writes else None,
             )
-            if error:
-                self._left.evaluations += rows
-            return text, error
 
         return pure if tool.pure else run
-
-    def _rows(self, wanted: ToolCall) -> int:
-        """Measurements that a call asks for."""
-        tool = self._tools[wanted.name]
-        if tool.rows is None or wanted.arguments is None:
-            return 0
-        try:
-            return tool.rows(self._context, tool.read(wanted.arguments))
-        except (ValueError, RecursionError):
-            return 0  # it will not be run
 
     def _given(self, wanted: ToolCall, offered: set[str], *, cut: bool) -> tuple[str, bool] | None:
         """The answer to a call that is not made; None when it is, and then it counts against the allowance."""
@@ -276,20 +270,18 @@ class Conversation:
 
     def _counted(self, wanted: ToolCall) -> str:
         """Count a call against the allowance; why that cannot be, or ""."""
-        left, rows = self._left, self._rows(wanted)
+        left = self._left
         if left.calls <= 0:
             return "the allowance of tool calls is spent; call submit"
         if wanted.name in CONSULTS and left.consults <= 0:
             return "the allowance of calls to other models is spent; go on without"
-        if rows > left.evaluations:
-            return f"that takes {rows} measurements, and {left.evaluations} are left in this conversation"
         left.calls -= 1
         left.consults -= wanted.name in CONSULTS
-        left.evaluations -= rows
         return ""
 
-    def _desk(self, context: Context, key: str) -> Desk:
-        return Desk(context, key, context.options, self._notebook)
+    @staticmethod
+    def _desk(context: Context, key: str, notebook: dict[str, Any]) -> Desk:
+        return Desk(context, key, context.options, notebook)
 
     async def _step(self, wanted: ToolCall, index: int, work: Callable[[str], Pending]) -> tuple[str, bool]:
         return await self._context.step(NAME, self.turn, index, wanted.name, wanted.arguments, work)
@@ -303,8 +295,8 @@ def _spec(tool: Tool) -> Any:
 
 def _same(wanted: ToolCall) -> str:
     """Two calls that ask for the same have the same text."""
-    given: Mapping[str, Any] | str = wanted.raw if wanted.arguments is None else wanted.arguments
-    return canonical([wanted.name, given])
+    plain = wanted.arguments is not None and not too_deep(wanted.arguments)
+    return canonical([wanted.name, wanted.arguments if plain else wanted.raw])
 
 
 async def _ready(answer: tuple[str, bool]) -> tuple[str, bool]:

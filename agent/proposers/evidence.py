@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from agent.errors import BudgetExceeded, ConfigError
 from agent.history import Trial
 from agent.llm.estimate import text_bound
 from agent.proposers import cards
@@ -83,7 +84,7 @@ async def gathered(context: Context, *, trace: bool, rows: int, attempts: int) -
     if not cases and context.effects is not None and context.problem.exact and trial.values is not None:
         cases = await _known(context, trial, rows, trace)
     if not any(case.words for case in cases):
-        words = trial.feedback or trial.failure
+        words = context.feedback(trial) or context.failure(trial)
         seen = await context.trace(trial.id) if trace and not cases else None
         if words or seen is not None:
             cases.insert(0, Case("", "", words, seen))
@@ -96,7 +97,10 @@ async def _known(context: Context, trial: Trial, most: int, trace: bool) -> list
     if not known:
         return []
     drawn = context.rng.sample(known, min(len(known), LOOKED_AT * most))
-    found = await context.look(trial.candidate, drawn, key="rows")
+    try:
+        found = await context.look(trial.candidate, drawn, key="rows")
+    except (BudgetExceeded, ConfigError):
+        return []  # the rest of the evidence does without
     objective = context.problem.objective
     scores = {row.example: None if row.values is None else row.values[objective.name] for row in found.rows}
     order = sorted(found.rows, key=lambda row: _merit(scores[row.example], objective.sign))[:most]
@@ -140,6 +144,7 @@ def _memory(context: Context, most: int) -> list[str]:
     kept = {trial.id for trial in best}
     late = [trial for trial in reversed(others) if trial.id not in kept]
     picked = [*best, *late][:most]
+    context.showing(*picked)
 
     def cost(trial: Trial) -> float:
         return math.inf if trial.values is None else cards.cost(problem, trial)
@@ -151,9 +156,9 @@ def _memory(context: Context, most: int) -> list[str]:
         result = next(numbers) if trial.values is not None else "failed" if trial.state != "queued" else "not known yet"
         why = cards.broken(problem, trial) if trial.values is not None and not trial.feasible else ""
         if trial.values is None and trial.failure:
-            why = cards.line(trial.failure)
+            why = cards.line(context.failure(trial))
         elif not why and trial.reason:
-            why = cards.line(trial.reason)
+            why = cards.line(context.reason(trial))
         lines.append(f"{result}: {_changes(context, trial)}" + (f" ({plain(why)})" if why else ""))
     return list(dict.fromkeys(lines))
 

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from agent.errors import ConfigError
 from agent.events import CandidateAdmitted
-from agent.history import History, Trial, Unit
+from agent.history import History, Trial
+from agent.measuring import Unit
 from agent.parameters import Categorical, Parameter
 from agent.problem import Problem
 from agent.proposers import bootstrap, cards, demosets, evidence, paraphrase

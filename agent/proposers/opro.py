@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from agent.errors import BudgetExceeded
+from agent.history import Trial
 from agent.problem import Problem
 from agent.proposers import cards
 from agent.proposers.asking import Round, drawn, replies
@@ -126,10 +127,11 @@ def _rows(context: Context, most: int) -> list[str]:
     problem, names = context.problem, list(context.problem.space)
     best = cards.ranked(context)[:most]
     results = cards.rounded([problem.compared(trial.values or {}) for trial in best])
-    texts = (cards.marked(problem.space, trial.candidate, names) for trial in best)
-    out: list[str] = []
-    for row in dict.fromkeys(f"{result}: {text}" for result, text in zip(results, texts, strict=True)):
-        if out and sum(map(len, out)) + len(row) > CHARACTERS:
+    out: dict[str, Trial] = {}
+    for result, trial in zip(results, best, strict=True):
+        row = f"{result}: {cards.marked(problem.space, trial.candidate, names)}"
+        if out and row not in out and sum(map(len, out)) + len(row) > CHARACTERS:
             break
-        out.append(row)
-    return out[::-1]
+        out.setdefault(row, trial)
+    context.showing(*out.values())
+    return list(out)[::-1]

@@ -136,7 +136,7 @@ class OptoPrime:
 
         problem = context.problem
         shape = typed.schema(problem.space, context.champion)
-        left = context.left.get("evaluations", math.inf)
+        left = context.share
         user = render(
             "optoprime.txt",
             variables=evidence.variables(context),

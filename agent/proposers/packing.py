@@ -123,9 +123,14 @@ def spans(trace: Trace, names: Collection[str], tokens: int) -> str:
         lines, left = {}, tokens - MORE
         for group in order:
             text = _line(group, trace, told, chars)
-            left -= text_bound(text) + 1
-            if left < 0:
-                break
+            if (apart, chars) == DETAIL[-1]:  # one call with very many arguments does not hide all the others
+                text = cut(text, left if len(order) == 1 else max(MORE, tokens // 2))
+            cost = text_bound(text) + 1
+            if cost > left:
+                if left < 8:
+                    break
+                continue
+            left -= cost
             lines[group[0].id] = _rank(group[0])[:2], text
         if len(lines) == len(groups):
             break

@@ -135,7 +135,7 @@ class Portfolio:
         share = math.ceil(candidates * chosen.model_share)
         most = (0, 0, 0)
         for arm in arms_of(problem, chosen, model=True):
-            made = load(arm)
+            made = load(arm, problem.folder)
             if made.needs_model and share:
                 most = max(most, made.forecast(problem, share, {**OWN.get(arm, {}), **chosen.own.get(arm, {})}))
         if chosen.choose == "model":
@@ -150,7 +150,7 @@ class Portfolio:
             return ""
         recent = list(context.history.trials)[-WINDOW:]
         known = {item.name: item for item in standings(recent, arms, options.exploration, wanted)}
-        talkers = [arm for arm in arms if load(arm).needs_model]
+        talkers = [arm for arm in arms if load(arm, context.problem.folder).needs_model]
         rest = [arm for arm in arms if arm not in talkers]
         if talkers and (not rest or self._turn(context, options, recent, talkers, wanted)):
             return max(talkers, key=lambda arm: known[arm].value)
@@ -196,7 +196,7 @@ class Portfolio:
             own = {**(own or {}), "hyper": memory["hyper"]}
         inner = replace(context, memory=own, options={**OWN.get(arm, {}), **options.own.get(arm, {})}, exhausted=False)
         try:
-            made = await load(arm).propose(inner, n)
+            made = await load(arm, context.problem.folder).propose(inner, n)
         except BudgetExceeded as error:
             context.reject(f"no model call was made: {error.message}", arm)
             return []
@@ -205,7 +205,8 @@ class Portfolio:
             memory["hyper"] = kept["hyper"]
             kept = {name: value for name, value in kept.items() if name != "hyper"}
         arms[arm] = kept
-        return self._vetted(made, context, memory) if load(arm).needs_model and options.justify else made
+        talks = load(arm, context.problem.folder).needs_model
+        return self._vetted(made, context, memory) if talks and options.justify else made
 
     def _vetted(self, made: list[Proposal], context: Context, memory: dict[str, Any]) -> list[Proposal]:
         """A model's points after the checks, as soon as there is enough to fit a surrogate to."""
@@ -236,7 +237,7 @@ def arms_of(problem: Problem, options: Options, model: bool) -> list[str]:
         ConfigError: The user named one that is not known.
     """
     if options.arms:
-        return [arm for arm in options.arms if model or not load(arm).needs_model]
+        return [arm for arm in options.arms if model or not load(arm, problem.folder).needs_model]
     space = problem.space
     items = [space[name] for name in space.numeric]
     discrete = all(getattr(item, "levels", None) is not None for item in items)

@@ -10,7 +10,7 @@ import ast
 from collections.abc import Mapping
 from typing import Any
 
-from agent import edits, programs
+from agent import edits, entries, programs
 from agent.llm.jsontext import loads
 from agent.parameters import Float, Int, Parameter
 from agent.proposers import cards
@@ -114,10 +114,16 @@ def misfit(parameter: Code, now: Any, made: Any) -> str:
         if not path:
             return ""
         now, made = now[path], made[path]
+    was, is_now = entries.kind(now, entry), entries.kind(made, entry)
+    if was != is_now:
+        return f"{entry} is {is_now}, and has to be {was} as before"
+    if not entries.rebound(now, entry) and (line := entries.rebound(made, entry)):
+        return f"line {line} gives the name {entry} to something else, or deletes it"
     before = programs.definition(now, entry)
     if isinstance(before, ast.ClassDef):
         return ""
     wrong = programs.misfit(made, entry, f"({ast.unparse(before.args)})")
+    wrong = wrong or entries.stricter(made, entry, before.args)
     return f"its signature changed: {wrong}" if wrong else ""
 
 

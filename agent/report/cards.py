@@ -8,8 +8,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from agent.gate.quarantine import CONFIRM
+from agent.changes import counted_lines, line_diffs
+from agent.gate.quarantine import CONFIRM, SECOND
 from agent.report.tape import Measured, Tape
+from agent.space import Change, Space
+from agent.texts import Code
 
 TEXT = 4000
 """Characters of one text at most."""
@@ -85,6 +88,7 @@ class Shown:
     Args:
         example: The row, or None.
         replicate: Counts repeats.
+        purpose: "search", "report", or "confirm" of one that was measured again before it counts.
         value: The compared number; None when it failed.
         failure: Why it failed, or "".
         texts: By what they are: output, feedback, log, failure detail, partial results.
@@ -112,6 +116,7 @@ class Card:
         measures: Mean of each objective and constraint.
         values: By parameter.
         changes: Parameters that differ from its first parent, or from the initial candidate: name, before, after.
+        lines: Of programs among them, the unified diff of each file that differs, by its name.
         against: Number of that parent.
         scores: Compared number by example, None where it failed, the worst first; empty without rows.
         rows: How many examples it was measured on.
@@ -141,6 +146,7 @@ class Card:
     scores: dict[str, float | None] = field(default_factory=dict)
     rows: int = 0
     paired: dict[str, int] = field(default_factory=dict)
+    lines: dict[str, str] = field(default_factory=dict)
     evaluations: list[Shown] = field(default_factory=list)
 
 
@@ -185,12 +191,28 @@ def _card(tape: Tape, number: int, allowance: Allowance) -> Card:
         partial={f"{share:g}": -problem.objective.sign * cost for share, cost in trial.partial.items()},
         values={name: allowance.value(trial.candidate[name]) for name in problem.space},
         against=against,
-        changes=[[c.name, allowance.value(c.before), allowance.value(c.after)] for c in changes],
+        changes=[[c.name, *_sides(problem.space, c, allowance)] for c in changes],
+        lines={name: text for c in changes for name, text in line_texts(problem.space, c, allowance).items()},
         scores={name: scores[name] for name in worst[: int(min(len(worst), allowance.rows))]},
         rows=len(scores),
         paired=_paired(sign, scores, other),
         evaluations=_shown(tape, seen, allowance),
     )
+
+
+def _sides(space: Space, change: Change, allowance: Allowance) -> tuple[Any, Any]:
+    """A parameter before and after; of a program how many lines of which files differ, see `Card.lines`."""
+    if isinstance(space[change.name], Code):
+        return "", counted_lines(change.name, change.before, change.after)
+    return allowance.value(change.before), allowance.value(change.after)
+
+
+def line_texts(space: Space, change: Change, allowance: Allowance, most: float | None = None) -> dict[str, str]:
+    """The unified diffs of a changed program's files, by name; none of another parameter."""
+    if not isinstance(space[change.name], Code):
+        return {}
+    found = line_diffs(change.name, change.before, change.after)
+    return {place: allowance.text("\n".join(lines[2:]), most) for place, lines in found}
 
 
 def _compared(tape: Tape, item: Measured) -> float | None:
@@ -203,10 +225,7 @@ def _scores(tape: Tape, seen: Iterable[Measured]) -> dict[str, float | None]:
     return {
         item.started.example: _compared(tape, item)
         for item in seen
-        if item.started.example is not None
-        and item.started.purpose == "search"
-        and item.started.fidelity == 1
-        and item.started.stage != CONFIRM
+        if item.started.example is not None and item.started.purpose == "search" and item.full
     }
 
 
@@ -233,7 +252,7 @@ def _shown(tape: Tape, seen: list[Measured], allowance: Allowance) -> list[Shown
         Shown(
             example=item.started.example,
             replicate=item.started.replicate,
-            purpose=item.started.purpose,
+            purpose=CONFIRM if item.started.stage in SECOND else item.started.purpose,
             seconds=float(item.ended.output.get("seconds", 0.0)),
             value=_compared(tape, item),
             failure=allowance.text(item.failure),

@@ -44,7 +44,7 @@ def grid(tape: Tape, purpose: str) -> Grid | None:
     for trial in tape.state.history.trials:
         for item in tape.measured.get(trial.id, ()):
             example = item.started.example
-            if item.started.purpose != purpose or example is None or item.started.fidelity != 1:
+            if item.started.purpose != purpose or example is None or not item.full:
                 continue
             rows.setdefault(example)
             cells = sums.setdefault(trial.number, {})

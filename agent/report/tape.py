@@ -20,6 +20,7 @@ from agent.events import (
     RaceDecided,
     RunStarted,
 )
+from agent.gate.quarantine import SECOND
 from agent.journal import Entry
 from agent.looking import LOOK
 from agent.standings import Tally
@@ -74,6 +75,11 @@ class Measured:
         score = self.ended.score
         ended = replace(self.ended, output=output, score=score and {"values": score["values"], "feedback": ""})
         return Measured(replace(self.started, example=f"test row {place}"), ended)
+
+    @property
+    def full(self) -> bool:
+        """Whether it says what the candidate is worth: all of the effort, and on the usual inputs."""
+        return self.started.fidelity == 1 and self.started.stage not in SECOND
 
     @property
     def failure(self) -> str:

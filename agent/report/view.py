@@ -17,14 +17,14 @@ from agent.errors import StoreError
 from agent.goals import Objective
 from agent.history import Trial
 from agent.journal import read, read_all
-from agent.report.cards import WHOLE, Allowance, Card, cards, preference
+from agent.report.cards import WHOLE, Allowance, Card, cards, line_texts, preference
 from agent.report.failures import Cluster, Told, clusters
 from agent.report.grid import Grid, grid
 from agent.report.tape import Bit, Shown, Step, Tape
 from agent.report.warnings import warnings
 from agent.result import Result
 from agent.standings import standings
-from agent.texts import Code, Text
+from agent.texts import Text
 from agent.wall import ended, opened
 
 
@@ -39,12 +39,18 @@ class Goal:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """A parameter that differs between the initial and the best candidate; `words` says that it is a text."""
+    """A parameter that differs between the initial and the best candidate.
+
+    Args:
+        words: Whether it is a text.
+        lines: Of a program, the unified diff of each file that differs, by its name.
+    """
 
     name: str
     before: Any
     after: Any
     words: bool
+    lines: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +161,8 @@ def view_of(tape: Tape, folder: Path, full: bool = False) -> View:
             change.name,
             allowance.value(change.before, WHOLE),
             allowance.value(change.after, WHOLE),
-            isinstance(problem.space[change.name], (Text, Code)),
+            isinstance(problem.space[change.name], Text),
+            line_texts(problem.space, change, allowance, WHOLE),
         )
         for change in problem.space.diff(result.initial, result.best)
     ]
@@ -220,7 +227,7 @@ def _repeats(tape: Tape, trials: list[Trial]) -> dict[int, list[float | None]]:
         scores = [
             _score(tape, item.ended.score)
             for item in tape.measured.get(trial.id, ())
-            if item.started.purpose == "search" and item.started.fidelity == 1
+            if item.started.purpose == "search" and item.full
         ]
         if scores:
             out[trial.number] = scores

@@ -7,15 +7,12 @@ does no lasting harm where nothing stops it: its bombs are bounded, its victims 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 from agent.sandbox.types import Caps
 
 ALWAYS = ("process",)
 FILES = ("uid", "landlock", "bubblewrap")
-
-
 LONG = Caps(seconds=20, memory_mb=128)
 SHORT = Caps(seconds=0.7, memory_mb=256)
 
@@ -257,6 +254,22 @@ def solve(x):
         "send something over TCP and UDP",
     ),
     Attack(
+        "datagrams",
+        """
+import socket
+
+def solve(x):
+    ours, _ = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    for name in (x["unix"], "\\0" + x["needle"]):
+        try:
+            ours.sendto(b"hello", name)
+        except OSError:
+            pass
+""",
+        ("seccomp", "bubblewrap"),
+        "write to other programs' sockets on this machine",
+    ),
+    Attack(
         "NaN",
         "def solve(x):\n    return {'centres': [[float('nan'), float('inf')]]}\n",
         ALWAYS,
@@ -273,6 +286,22 @@ def solve(x):
         "import os\n\ndef solve(x):\n    os.kill(x['pid'], 9)\n",
         ("uid", "seccomp", "landlock", "bubblewrap"),
         "kill one of our processes",
+    ),
+    Attack(
+        "signals by the kernel",
+        """
+import fcntl, os, signal, socket, time
+
+def solve(x):
+    ours, other = socket.socketpair()
+    fcntl.fcntl(ours, fcntl.F_SETOWN, x["pid"])
+    fcntl.fcntl(ours, 10, signal.SIGKILL)  # F_SETSIG
+    fcntl.fcntl(ours, fcntl.F_SETFL, os.O_ASYNC | os.O_NONBLOCK)
+    other.send(b"x")
+    time.sleep(0.5)  # a process takes a moment to die
+""",
+        ("uid", "seccomp", "landlock", "bubblewrap"),
+        "have one of our processes killed when its own socket can be read",
     ),
     Attack(
         "files left outside",
@@ -302,6 +331,20 @@ def solve(x):
         "leave a shared memory segment, which outlives every process",
     ),
     Attack(
+        "memory of others",
+        """
+import ctypes
+
+def solve(x):
+    libc = ctypes.CDLL(None)
+    libc.shmat.restype = ctypes.c_ssize_t
+    at = libc.shmat(x["segment"], None, 0o10000)  # SHM_RDONLY
+    return ctypes.string_at(at).decode("latin-1") if at != -1 else ""
+""",
+        ("uid", "seccomp", "bubblewrap"),
+        "read shared memory that belongs to another program of its user",
+    ),
+    Attack(
         "disk full",
         """
 import os, time
@@ -317,21 +360,40 @@ def solve(x):
         "write 300 MB in small files, and folders too deep to remove",
         Caps(seconds=20, memory_mb=256, disk_mb=32),
     ),
+    Attack(
+        "deleted files",
+        """
+import os, time
+
+def solve(x):
+    for number in range(20):
+        file = os.open("f", os.O_RDWR | os.O_CREAT, 0o600)
+        os.unlink("f")
+        os.write(file, bytes(15 * 2**20))
+    time.sleep(600)
+""",
+        ALWAYS,
+        "write 300 MB to files that no folder shows any more",
+        Caps(seconds=20, memory_mb=256, disk_mb=32),
+    ),
+    Attack(
+        "files in flight",
+        """
+import array, os, socket, time
+
+def solve(x):
+    ours, theirs = socket.socketpair()
+    for number in range(8):
+        file = os.open("f", os.O_RDWR | os.O_CREAT, 0o600)
+        os.unlink("f")
+        ours.sendmsg([b"x"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [file]))])
+        os.write(file, bytes(10 * 2**20))
+        os.close(file)
+    time.sleep(0.6)  # so that whoever looks has looked
+    return "80 MB"
+""",
+        ("seccomp",),
+        "fill the disk with files that only a message between its two processes holds",
+        Caps(seconds=20, memory_mb=256, disk_mb=32, processes=2),
+    ),
 )
-
-
-def stoppers(attack: Attack, layers: Iterable[str], root: bool) -> tuple[str, ...]:
-    """Those of the layers that stop an attack, each by itself.
-
-    Args:
-        attack: Which.
-        layers: Those that are on.
-        root: Whether we are root.
-    """
-    on = set(layers)
-    found = [name for name in attack.stoppers if name in on]
-    if attack.name == "environment read" and root:
-        found.insert(0, "process")  # it has lost root's capabilities, and without them cannot look into our processes
-    if attack.name == "fork bomb" and root and "uid" not in on and "rlimits" in found:
-        found.remove("rlimits")  # the limit on processes does not hold for root
-    return tuple(found)

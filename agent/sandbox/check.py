@@ -43,6 +43,7 @@ def main() -> None:
         closed = reach.unreachable(paths)
         try:
             if closed:
+                reach.leave()
                 reach.open_up(paths)
         except OSError as error:
             raise OSError(f"other users cannot reach {closed[0]}, and it cannot be opened to them: {error}") from None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import os
 import re
 import secrets
@@ -12,13 +13,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from agent.sandbox.attacks import ATTACKS, Attack, stoppers
+from agent.sandbox.attacks import ATTACKS, Attack
 from agent.sandbox.pool import Sandbox
 from agent.sandbox.types import Caps, Job, Result
 
@@ -68,8 +69,15 @@ class Scene:
         self.tcp = socket.create_server(("127.0.0.1", 0))
         self.udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.udp.bind(("127.0.0.1", 0))
-        for server in (self.tcp, self.udp):
+        self.unix = f"/tmp/truegain-socket-{secrets.token_hex(8)}"
+        self.named, self.abstract = (socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) for _ in range(2))
+        self.named.bind(self.unix)
+        os.chmod(self.unix, 0o666)  # as the system's log is
+        if sys.platform == "linux":
+            self.abstract.bind("\0" + self.needle)
+        for server in (self.tcp, self.udp, self.named, self.abstract):
             server.setblocking(False)
+        self.segment = self._remember(self.answer.encode() + b"\0")
         return self
 
     def __exit__(
@@ -77,8 +85,11 @@ class Scene:
     ) -> None:
         self.victim.kill()
         self.victim.wait()
-        self.tcp.close()
-        self.udp.close()
+        for server in (self.tcp, self.udp, self.named, self.abstract):
+            server.close()
+        os.unlink(self.unix)
+        if self.segment >= 0:
+            self._libc.shmdt(ctypes.c_void_p(self._at))
         for path in [*self._left(), *self.folder.iterdir()]:
             path.unlink()
         self.folder.rmdir()
@@ -94,7 +105,9 @@ class Scene:
             "pid": self.victim.pid,
             "tcp": self.tcp.getsockname()[1],
             "udp": self.udp.getsockname()[1],
+            "unix": self.unix,
             "shm": self.shm,
+            "segment": self.segment,
             "forks": FORKS,
         }
 
@@ -115,9 +128,24 @@ class Scene:
         with contextlib.suppress(BlockingIOError):
             self.udp.recv(16)
             return "it sent over UDP"
+        for server in (self.named, self.abstract):
+            with contextlib.suppress(OSError):
+                server.recv(16)
+                return "it wrote to another program's socket"
         if left := self._left():
             return f"it left {left[0].parent}/…"
         return "it left shared memory" if self._segment() else ""
+
+    def _remember(self, data: bytes) -> int:
+        """The number of a shared memory segment of ours that holds these bytes; -1 where there are none."""
+        self._libc: Any = ctypes.CDLL(None)
+        self._libc.shmat.restype = ctypes.c_void_p
+        segment: int = self._libc.shmget(0, 4096, 0o1600)
+        if segment >= 0:
+            self._at = self._libc.shmat(segment, None, 0)
+            self._libc.shmctl(segment, 0, None)  # it goes when we let go of it, or die
+            ctypes.memmove(self._at, data, len(data))
+        return segment
 
     def _left(self) -> list[Path]:
         return [place for folder in ("/dev/shm", "/tmp", "/var/tmp") if (place := Path(folder, self.needle)).exists()]
@@ -167,6 +195,23 @@ async def drill(
         return outcomes, honest, sandbox.layers
 
 
+def stoppers(attack: Attack, layers: Iterable[str], root: bool) -> tuple[str, ...]:
+    """Those of the layers that stop an attack, each by itself.
+
+    Args:
+        attack: Which.
+        layers: Those that are on.
+        root: Whether we are root.
+    """
+    on = set(layers)
+    found = [name for name in attack.stoppers if name in on]
+    if attack.name == "environment read" and root:
+        found.insert(0, "process")  # it has lost root's capabilities, and without them cannot look into our processes
+    if attack.name == "fork bomb" and root and "uid" not in on and "rlimits" in found:
+        found.remove("rlimits")  # the limit on processes does not hold for root
+    return tuple(found)
+
+
 async def _honest(sandbox: Sandbox) -> bool:
     """Whether an honest candidate gets the score that it deserves."""
     result = await sandbox.run(Job({"honest.py": HONEST.encode()}, "honest:solve", [10, 1000], Caps(seconds=120)))
@@ -196,7 +241,9 @@ def _got(attack: Attack, result: Result, scene: Scene) -> str:
         return "it was taken for good"
     if len(result.log) > 2 * attack.caps.log_chars:
         return "it flooded the log"
-    if attack.name == "disk full" and result.status == "timeout":
+    if attack.name in ("disk full", "deleted files") and result.status == "timeout":
+        return "it filled the disk"
+    if attack.name == "files in flight" and result.status == "ok":
         return "it filled the disk"
     return ""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import pwd
 import socket
 import subprocess
 import sys
@@ -21,7 +22,7 @@ STOPS = {
     "rlimits": "endless computing, filling memory or the disk with one process or file",
     "uid": "reading or changing our files, looking into or signalling our processes, fork bombs",
     "landlock": "reading or changing files outside its folder, looking into or signalling our processes",
-    "seccomp": "the network, tracing, starting processes, namespaces, memory that outlives it",
+    "seccomp": "the network, other sockets, tracing, starting processes, namespaces, memory that outlives it",
     "bubblewrap": "seeing our files, processes or the network at all, surviving",
     "cgroup": "filling memory or the process table with several processes together",
 }
@@ -33,16 +34,24 @@ NEEDED = {
 }
 """What a run must not allow → the layers of which one suffices."""
 
-UIDS = range(61200, 61999)
-"""Numbers that Debian, Fedora and systemd give to nobody."""
+UIDS = range(60578, 61184)
+"""Numbers that nobody gives out: in systemd's table of users they lie between its homes' and its services'."""
+
+PYTHON_PARTS = ("bin", "include", "lib", "lib64", "libexec", "pyvenv.cfg", "share")
 
 
 def python_paths() -> tuple[str, ...]:
-    """Files and folders of this Python and its libraries, and of this package."""
-    real = os.path.dirname(os.path.dirname(os.path.realpath(sys.executable)))
-    ours = str(Path(__file__).parents[1])
-    found = {sys.prefix, sys.base_prefix, sys.exec_prefix, real, ours, "/nix/store"}
-    return tuple(sorted(path for path in found if os.path.exists(path)))
+    """Files and folders of this Python and its libraries, and of this package.
+
+    Not the whole folder that it lies in: ~/bin/python3 lies in a home, and a project may be its own environment.
+    """
+    executable = os.path.realpath(sys.executable)
+    prefixes = {sys.prefix, sys.base_prefix, sys.exec_prefix, sys.base_exec_prefix}
+    prefixes.add(os.path.dirname(os.path.dirname(executable)))
+    found = {os.path.join(prefix, part) for prefix in prefixes for part in PYTHON_PARTS}
+    found |= {sys.executable, executable, str(Path(__file__).parents[1]), "/nix/store"}
+    outer = {path for path in found if os.path.exists(path) and found.isdisjoint(map(str, Path(path).parents))}
+    return tuple(sorted(outer))
 
 
 def probe() -> tuple[Layer, ...]:
@@ -136,15 +145,36 @@ def _joined(words: list[str]) -> str:
     return " or ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 
+def _named(number: int) -> bool:
+    """Whether there is a user with this number here."""
+    with contextlib.suppress(KeyError):
+        return bool(pwd.getpwuid(number))
+    return False
+
+
+def _running() -> set[int]:
+    """User numbers that processes have, in whichever of its four roles."""
+    found: set[int] = set()
+    for entry in os.scandir("/proc"):
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError), open(f"/proc/{entry.name}/status", "rb") as file:
+                line = next((line for line in file if line.startswith(b"Uid:")), b"")
+                found |= {int(word) for word in line.split()[1:]}
+    return found
+
+
 class User:
-    """A user number that no other sandbox of this machine uses while we hold it.
+    """A user number that no other sandbox of this machine uses while we hold it, nor anybody else.
 
     Raises:
         PrerequisiteError: All are taken.
     """
 
     def __init__(self) -> None:
+        used = _running()  # who cannot see our names, in a network of its own, still shows its processes
         for number in UIDS:
+            if number in used or _named(number):
+                continue
             self._lock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
             try:
                 self._lock.bind(f"\0truegain-uid-{number}")  # gone when we are, leaves no file

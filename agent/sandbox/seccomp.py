@@ -1,9 +1,11 @@
 """Seccomp: a process gives up system calls. A small filter made by hand, so that no package is needed.
 
-Refused: the network, the attributes of files, other processes (trace, read, signal, change their
-limits), new namespaces and mounts, the kernel's own machinery, and memory that would outlive the
-process. A job of one process may not start another. clone3 answers "no such call", because its flags
-lie in memory where a filter cannot look; the C library then falls back to clone.
+Refused: the network, every socket but a connected pair, and messages on it that hold open files; the
+attributes of files, watching and holding them; other processes (trace, read, signal, change their
+limits), new namespaces and mounts, the kernel's own machinery, and memory that would outlive the process.
+A job of one process may not start another. clone3 answers "no such call", because its flags lie in memory
+where a filter cannot look; the C library then falls back to clone. fallocate answers as a file system that
+cannot: the C library then writes, at the disk's pace.
 
 Source: Linux kernel documentation, "Seccomp BPF (SECure COMPuting with filters)"; numbers from the
 kernel's tables syscall_64.tbl (x86-64) and unistd.h (generic, aarch64).
@@ -26,6 +28,11 @@ NEWEST = 462  # what came after this answers "no such call" until somebody has l
 
 REFUSED: tuple[tuple[int, int], ...] = (
     (41, 198),  # socket
+    (42, 203),  # connect
+    (49, 200),  # bind
+    (50, 201),  # listen
+    (43, 202),  # accept
+    (288, 242),  # accept4
     (101, 117),  # ptrace
     (310, 270),  # process_vm_readv
     (311, 271),  # process_vm_writev
@@ -56,10 +63,20 @@ REFUSED: tuple[tuple[int, int], ...] = (
     (323, 282),  # userfaultfd
     (319, 279),  # memfd_create: memory that no limit of the process counts
     (447, 447),  # memfd_secret
-    (29, 194),  # shmget: this and the next three outlive the process
+    (29, 194),  # shmget: from here to mq_unlink outlives the process, or is the user's already
+    (30, 196),  # shmat
+    (31, 195),  # shmctl
+    (67, 197),  # shmdt
     (64, 190),  # semget
+    (65, 193),  # semop
+    (66, 191),  # semctl
+    (220, 192),  # semtimedop
     (68, 186),  # msgget
+    (69, 189),  # msgsnd
+    (70, 188),  # msgrcv
+    (71, 187),  # msgctl
     (240, 180),  # mq_open
+    (241, 181),  # mq_unlink
     (133, -1),  # mknod
     (259, 33),  # mknodat
     (167, 224),  # swapon
@@ -89,6 +106,12 @@ REFUSED: tuple[tuple[int, int], ...] = (
     (170, 161),  # sethostname
     (171, 162),  # setdomainname
     (300, 262),  # fanotify_init
+    (253, -1),  # inotify_init: landlock does not look at it
+    (294, 26),  # inotify_init1
+    (46, 211),  # sendmsg: an open file on its way between two sockets is in nobody's list
+    (307, 269),  # sendmmsg
+    (162, 81),  # sync: it makes everybody wait
+    (306, 267),  # syncfs
     (141, 140),  # setpriority
     (251, 30),  # ioprio_set
     (256, 238),  # migrate_pages
@@ -116,19 +139,34 @@ ATTRIBUTES: tuple[tuple[int, int], ...] = (
 )
 """Refused to a function. To a program it looks as if they worked, since tools that copy files give up else."""
 UNKNOWN: tuple[tuple[int, int], ...] = ((435, 435), (425, 425), (426, 426), (427, 427))  # clone3, io_uring
+FALLOCATE = (285, 47)
+FLOCK = (73, 32)
 STARTING: tuple[tuple[int, int], ...] = ((57, -1), (58, -1), (59, 221), (322, 281))  # fork, vfork, execve, execveat
 TKILL = (200, 130)
 SIGNALLING: tuple[tuple[int, int], ...] = ((62, 129), (234, 131), (129, 138), (297, 240))
 """kill, tgkill, rt_sigqueueinfo, rt_tgsigqueueinfo."""
 ABOUT_A_PROCESS: tuple[tuple[int, int], ...] = ((302, 261), (203, 122), (144, 119), (142, 118), (314, 274))
 """prlimit64, sched_setaffinity, sched_setscheduler, sched_setparam, sched_setattr."""
+SOCKETPAIR, FCNTL, IOCTL = (53, 199), (72, 25), (16, 29)
+UNIX, STREAMS = 1, (0x1, 0x801, 0x80001, 0x80801)
+"""AF_UNIX; SOCK_STREAM, without and with SOCK_NONBLOCK and SOCK_CLOEXEC. A pair of datagram sockets can write to any
+socket that has a name; a stream is connected for good."""
+LOCKS = (6, 7, 37, 38)
+"""F_SETLK, F_SETLKW, F_OFD_SETLK, F_OFD_SETLKW. They and flock do nothing, and seem to work: a lock on a file that
+two jobs can read would tell one of them what the other has seen."""
+FCNTL_REFUSED = (8, 10, 15, 1024, 1026, 1036, 1038)
+"""F_SETOWN, F_SETSIG, F_SETOWN_EX: with them the kernel signals another process in our name. F_SETLEASE, F_NOTIFY,
+F_SET_RW_HINT, F_SET_FILE_RW_HINT: they watch, hold up or mark files that others can read as well."""
+IOCTL_REFUSED = (0x8901, 0x8902, 0x40086602, 0x40046602, 0x401C5820, 0x40087602)
+"""FIOSETOWN, SIOCSPGRP; FS_IOC_SETFLAGS (also with 32 bits), FS_IOC_FSSETXATTR, FS_IOC_SETVERSION, which change a
+file's attributes where it is only open for reading."""
 CLONE = (56, 220)
 CLONE_THREAD = 0x00010000
 CLONE_NEW = 0x7E020000 | 0x80  # every namespace
 
 ALLOW, KILL, ERRNO = 0x7FFF0000, 0x80000000, 0x00050000
 LOAD, EQUAL, ABOVE, HAS, RETURN = 0x20, 0x15, 0x25, 0x45, 0x06
-NUMBER, ARCH, ARGUMENT = 0, 4, 16
+NUMBER, ARCH, ARGUMENT, SECOND = 0, 4, 16, 24
 
 
 def program(machine: str, single: bool, pid: int) -> bytes:
@@ -162,8 +200,24 @@ def program(machine: str, single: bool, pid: int) -> bytes:
             body = [(LOAD, 0, 0, ARGUMENT), *tests, (RETURN, 0, 0, refuse), (RETURN, 0, 0, ALLOW)]
             code.extend([(EQUAL, 0, len(body), call[column]), *body])
 
+    def never_with(call: tuple[int, int], answers: dict[int, int]) -> None:
+        """This call, except where its second argument is one of these: it is answered so."""
+        body = [(LOAD, 0, 0, SECOND)]
+        for value, what in answers.items():
+            body += [(EQUAL, 0, 1, value), (RETURN, 0, 0, what)]
+        body.append((RETURN, 0, 0, ALLOW))
+        code.extend([(EQUAL, 0, len(body), call[column]), *body])
+
     answer(REFUSED, refuse)
     answer(UNKNOWN, unknown)
+    answer((FALLOCATE,), ERRNO | errno.EOPNOTSUPP)
+    answer((FLOCK,), ERRNO)
+    never_with(FCNTL, dict.fromkeys(LOCKS, ERRNO) | dict.fromkeys(FCNTL_REFUSED, refuse))
+    never_with(IOCTL, dict.fromkeys(IOCTL_REFUSED, refuse))
+    kinds = [(EQUAL, len(STREAMS) - i, 0, kind) for i, kind in enumerate(STREAMS)]
+    pair = [(LOAD, 0, 0, ARGUMENT), (EQUAL, 0, 1 + len(kinds), UNIX), (LOAD, 0, 0, SECOND), *kinds]
+    pair += [(RETURN, 0, 0, refuse), (RETURN, 0, 0, ALLOW)]
+    code.extend([(EQUAL, 0, len(pair), SOCKETPAIR[column]), *pair])
     answer(ATTRIBUTES, refuse if single else ERRNO)
     only_on(ABOUT_A_PROCESS, (0, pid))
     if single:

@@ -17,7 +17,7 @@ Status = Literal["ok", "invalid", "crash", "timeout", "memory", "forged", "forbi
 - memory: more memory than allowed.
 - forged: something else than one answer per input came over the channel.
 - forbidden: a call that the sandbox refuses ended it, or it wrote or printed more than allowed.
-- lost: the sandbox itself failed, twice. The candidate may be innocent.
+- lost: the sandbox itself failed, twice, or the machine ran out of memory and killed it. The candidate may be innocent.
 """
 
 
@@ -80,9 +80,9 @@ class Usage:
 
     Args:
         seconds: Wall time by our clock.
-        cpu_seconds: Processor time; None where the system does not tell.
-        peak_mb: Largest resident size so far in MiB, loaded libraries included; None where the system
-            does not tell.
+        cpu_seconds: Processor time; None where the system does not tell, for a command, and for a job of several
+            processes: any of them may have done the work.
+        peak_mb: Largest resident size so far in MiB, loaded libraries included; None as above.
     """
 
     seconds: float
@@ -101,10 +101,11 @@ class Result:
         detail: The last frame of the traceback inside the candidate's own files, as "file:line function".
         log: What it printed; untrusted text.
         usage: For the whole job, start included.
-        usages: For each input answered, in order; processor time is that of the main process.
+        usages: For each input answered, in order.
         layers: Which layers were on.
         failed_input: Index of the input that it failed on; None while loading, or when nothing failed.
         start_seconds: How long it took until the code was loaded, from when a worker took the job.
+        load_seconds: Of that, what loading the candidate's own code took: whatever it does when it is imported.
     """
 
     status: Status
@@ -117,6 +118,7 @@ class Result:
     layers: tuple[str, ...] = ()
     failed_input: int | None = None
     start_seconds: float | None = None
+    load_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

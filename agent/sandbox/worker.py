@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import math
 import os
-import re
 import signal
 import socket
 import sys
@@ -22,6 +22,7 @@ from agent.sandbox import bubblewrap, cgroups, codec, layers, reach
 from agent.sandbox.channel import Channel, Closed, Failure
 from agent.sandbox.types import Job, Result, Usage
 from agent.sandbox.workspace import WorkerFolder
+from agent.sandbox.zygote import cpu_seconds, descendants, memory_kills, parent, peak_mb
 
 ZYGOTE = Path(__file__).with_name("zygote.py")
 START_SECONDS = 60.0
@@ -29,6 +30,8 @@ END_SECONDS = 15.0
 """How long the zygote may take to start, and to clear up after a candidate; then it is given up."""
 PRINTED_BYTES = 16 * 2**20
 WATCH_SECONDS = 0.25
+READ_AT_ONCE_BYTES = 16 * 2**10
+"""An answer up to this size is read in a millisecond or two, which a thread is not worth."""
 PYTHON_FLAGS = ("-P", "-s", "-B")
 
 
@@ -53,7 +56,9 @@ class _Watch:
     printed: int = 0
     verdict: str = ""
     greeted: bool = False
+    zygote: int | None = None
     ready: float | None = None
+    load_seconds: float = 0.0
     usages: list[Usage] = field(default_factory=list)
 
     def feed(self, data: bytes) -> None:
@@ -126,9 +131,10 @@ class Worker:
             spec["reach"] = needed if reach.unreachable(needed) else []
         try:
             argv = [*wrap, sys.executable, *PYTHON_FLAGS, str(ZYGOTE), json.dumps(spec)]
+            folders = ["\n".join(map(str, self._group.folders))] if self._group else []
             self._process = GuardedProcess(
-                "command",
-                ["0", *argv],
+                "grouped" if self._group else "command",
+                [*folders, "0", *argv],
                 environment=environment(),
                 stdout=write,
                 stderr=write,
@@ -218,6 +224,7 @@ class Worker:
             finally:
                 channel.theirs.close()
                 os.close(write)
+            kills = memory_kills()
             watching = asyncio.ensure_future(self._watch(caps.disk_mb, watch))
             talking = asyncio.ensure_future(self._talk(job, inputs, files, work, channel, watch, started + total))
             try:
@@ -228,17 +235,21 @@ class Worker:
                 self._kill()
                 end = await self._ended()
             drain.rest()
-            result = self._judged(result, end, watch, cpu, channel.extra())
+            starved = self._group is not None and self._group.killed()  # asked each time: the next is not to blame
+            result = self._judged(result, end, watch, cpu, channel.extra(), starved)
+            if result.status == "crash" and end["signal"] == signal.SIGKILL and memory_kills() > kills:
+                raise Lost("the machine ran out of memory, and the kernel killed the candidate")
         finally:
             drain.close()
             channel.close()
         return replace(
             result,
             log=watch.log.text(),
-            usage=Usage(time.monotonic() - started, end["cpu"], end["peak"]),
+            usage=Usage(time.monotonic() - started, *((end["cpu"], end["peak"]) if _alone(job) else ())),
             usages=tuple(watch.usages),
             layers=self._on,
             start_seconds=None if watch.ready is None else watch.ready - started,
+            load_seconds=watch.load_seconds,
         )
 
     async def _ended(self) -> dict[str, Any]:
@@ -266,7 +277,8 @@ class Worker:
     async def _watch(self, disk_mb: int, watch: _Watch) -> None:
         while True:
             await asyncio.sleep(WATCH_SECONDS)
-            if excess := self._folder.excess(disk_mb):
+            pids = descendants(watch.zygote) if watch.zygote else ()
+            if excess := self._folder.excess(disk_mb, pids):
                 watch.end(excess)
 
     async def _talk(
@@ -294,17 +306,20 @@ class Worker:
             }
             async with asyncio.timeout(START_SECONDS):
                 pid = await channel.greeted(json.dumps(load).encode())
-            watch.greeted = True
+            watch.greeted, watch.zygote = True, parent(pid) if pid else None
+            measured = pid if _alone(job) else None
+            greeted = time.monotonic()
             await self._within(job.caps.seconds, until, channel.loaded())
             watch.ready = time.monotonic()
+            watch.load_seconds = watch.ready - greeted
             for at, data in enumerate(inputs):  # noqa: B007
-                before, cpu = time.monotonic(), _cpu_seconds(pid)
+                before, cpu = time.monotonic(), cpu_seconds(measured)
                 answer = await self._within(job.caps.seconds, until, channel.ask(data))
-                seconds, now = time.monotonic() - before, _cpu_seconds(pid)
+                seconds, now = time.monotonic() - before, cpu_seconds(measured)
                 spent = None if now is None or cpu is None else now - cpu
-                watch.usages.append(Usage(seconds, spent, _peak_mb(pid)))
+                watch.usages.append(Usage(seconds, spent, peak_mb(measured)))
                 try:
-                    outputs.append(codec.decode(answer, job.finite))
+                    outputs.append(await self._decoded(answer, job.finite, until))
                 except ValueError as error:
                     raise Failure("invalid", str(error)) from None
             return Result("ok", tuple(outputs))
@@ -315,6 +330,12 @@ class Worker:
         except Closed:
             return Result("crash", failed_input=at)
 
+    async def _decoded(self, answer: bytes, finite: bool, until: float) -> Any:
+        """The output; others go on while a large one is read, in the time of the job whose it is."""
+        if len(answer) <= READ_AT_ONCE_BYTES:
+            return codec.decode(answer, finite)
+        return await self._within(math.inf, until, asyncio.to_thread(codec.decode, answer, finite))
+
     async def _within(self, seconds: float, until: float, answer: Any) -> Any:
         left = until - time.monotonic()
         try:
@@ -324,7 +345,9 @@ class Worker:
             text = f"it took longer than {seconds:g} s" if seconds <= left else "the job took longer than allowed"
             raise TimeoutError(text) from None
 
-    def _judged(self, result: Result, end: dict[str, Any], watch: _Watch, cpu: float, extra: bool) -> Result:
+    def _judged(
+        self, result: Result, end: dict[str, Any], watch: _Watch, cpu: float, extra: bool, starved: bool
+    ) -> Result:
         """The result in the light of how the process ended."""
         if result.status == "ok":
             forged = replace(
@@ -333,7 +356,7 @@ class Worker:
             return forged if extra else result
         if watch.verdict:
             return replace(result, status="forbidden", message=watch.verdict)
-        if self._group is not None and self._group.killed():
+        if starved:
             return replace(result, status="memory", message="it used more memory than allowed")
         if result.status != "crash" or result.message:
             return result
@@ -364,23 +387,9 @@ class Worker:
                 self._user.release()
 
 
-def _cpu_seconds(pid: int | None) -> float | None:
-    """Processor time of another process so far: its clock, as the C library numbers it."""
-    if pid is None:
-        return None
-    try:
-        return time.clock_gettime(~pid << 3 | 2)
-    except OSError:
-        return None
-
-
-def _peak_mb(pid: int | None) -> float | None:
-    if pid is None:
-        return None
-    with contextlib.suppress(OSError), open(f"/proc/{pid}/status", "rb", buffering=0) as file:
-        found = re.search(rb"VmHWM:\s*(\d+)", file.read(4096))
-        return int(found[1]) / 1024 if found else None
-    return None
+def _alone(job: Job) -> bool:
+    """Whether all the work is done in the process that answers: only then is it known what it takes."""
+    return isinstance(job.entry, str) and job.caps.processes == 1
 
 
 def _signal_name(number: int) -> str:

@@ -7,15 +7,20 @@ import fcntl
 import os
 import secrets
 import shutil
+import stat
 import subprocess
 import tempfile
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from agent.errors import ConfigError
 
 PREFIX = "truegain-sandbox-"
+YOUNG = "truegain-new-sandbox-"
+CHILDHOOD_SECONDS = 3600.0
+"""A folder has its lock and its name after milliseconds; with neither after this, its maker was killed."""
 MOST_FILES = 10_000
 
 
@@ -27,13 +32,15 @@ class Workspace:
     """
 
     def __init__(self, shared: bool) -> None:
-        for old in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
-            with contextlib.suppress(OSError), open(old / "lock") as file:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                remove(old)
-        self.folder = Path(tempfile.mkdtemp(prefix=PREFIX)).resolve()
-        self._lock = open(self.folder / "lock", "w")  # noqa: SIM115
+        place = Path(tempfile.gettempdir())
+        for old in (*place.glob(f"{PREFIX}*"), *place.glob(f"{YOUNG}*")):
+            with contextlib.suppress(OSError):
+                _remove_dead(old)
+        young = Path(tempfile.mkdtemp(prefix=YOUNG)).resolve()
+        self._lock = open(young / "lock", "w")  # noqa: SIM115
         fcntl.flock(self._lock, fcntl.LOCK_EX)
+        self.folder = young.with_name(PREFIX + young.name.removeprefix(YOUNG))
+        young.rename(self.folder)  # it takes the name by which others find it when they see that it is locked
         self.jobs = self.folder / "jobs"
         self.jobs.mkdir()
         if shared:
@@ -44,6 +51,33 @@ class Workspace:
         """Remove it."""
         remove(self.folder)
         self._lock.close()
+
+
+def _remove_dead(folder: Path) -> None:
+    """Remove the folder of a sandbox that has ended, if it is ours; others' may hold anything under any name.
+
+    Raises:
+        OSError: It is not, or somebody lives in it.
+    """
+    place = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        found = os.fstat(place)
+        if found.st_uid != os.geteuid():
+            return
+        if folder.name.startswith(YOUNG):
+            if time.time() - found.st_mtime < CHILDHOOD_SECONDS:
+                return  # somebody is about to lock it
+            if not os.listdir(place):
+                return os.rmdir(folder)
+        lock = os.open("lock", os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW, dir_fd=place)
+        try:
+            if stat.S_ISREG(os.fstat(lock).st_mode):
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                remove(folder)
+        finally:
+            os.close(lock)
+    finally:
+        os.close(place)
 
 
 class WorkerFolder:
@@ -86,9 +120,19 @@ class WorkerFolder:
             raise
         return own, work
 
-    def excess(self, disk_mb: int) -> str:
-        """What is too much in the working folder; empty when nothing is."""
-        size = count = 0
+    def excess(self, disk_mb: int, pids: Iterable[int] = ()) -> str:
+        """What is too much in the working folder; empty when nothing is.
+
+        Args:
+            disk_mb: What it may hold.
+            pids: Processes that may hold files open which have no name any more.
+        """
+        try:
+            # One that nobody tells the size of leaves a little for the folder itself; a second one is too much.
+            size = nameless(pids, os.stat(self.work).st_dev, disk_mb * 2**20 * 15 // 16)
+        except PermissionError:
+            return "it hid its open files"
+        count = 0
         todo = [str(self.work)]
         while todo:
             place = todo.pop()
@@ -142,20 +186,91 @@ def _fill(own: str, files: Mapping[str, bytes]) -> None:
         os.chmod(folder, 0o555)
 
 
+def nameless(pids: Iterable[int], device: int, unseen: int) -> int:
+    """Bytes of the files that have no name, but that processes hold open or in their memory.
+
+    Args:
+        pids: The processes.
+        device: Where the files lie.
+        unseen: What a file counts that is only in memory, where we may not ask for its size.
+
+    Raises:
+        PermissionError: A process of our own user does not let us look.
+    """
+    held: dict[int, int] = {}
+    mapped: dict[int, int] = {}
+    for pid in pids:
+        tasks: list[str] = []
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            tasks = os.listdir(f"/proc/{pid}/task")
+        try:
+            for task in tasks:  # a thread may have a table of files of its own, and may end while we look
+                with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                    held |= _open_files(f"/proc/{pid}/task/{task}/fd", device)
+            mapped = _mapped_files(pid, tasks, device, unseen) | mapped
+        except PermissionError:
+            if os.geteuid():
+                raise
+            # root without CAP_SYS_PTRACE, as in a container, is let into nobody's
+    return sum((mapped | held).values())
+
+
+def _open_files(place: str, device: int) -> dict[int, int]:
+    """Files without a name in a table of open files: number → bytes on disk."""
+    held = {}
+    for name in os.listdir(place):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            found = os.stat(f"{place}/{name}")
+            if not found.st_nlink and found.st_dev == device:
+                held[found.st_ino] = found.st_blocks * 512
+    return held
+
+
+def _mapped_files(pid: int, tasks: Iterable[str], device: int, unseen: int) -> dict[int, int]:
+    """Files without a name in a process's memory: number → bytes on disk."""
+    lines: list[bytes] = []
+    for place in (f"/proc/{pid}/maps", *(f"/proc/{pid}/task/{task}/maps" for task in tasks)):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError), open(place, "rb") as file:
+            lines = file.readlines()
+        if lines:  # all threads have the same; the first may have ended
+            break
+    here = f"{os.major(device):02x}:{os.minor(device):02x}".encode()
+    mapped = {}
+    for line in lines:
+        if not line.endswith(b" (deleted)\n"):
+            continue
+        words = line.split(maxsplit=5)
+        if words[3] == here and int(words[4]) not in mapped:
+            low, high = (int(end, 16) for end in words[0].split(b"-"))
+            try:
+                size = os.stat(f"/proc/{pid}/map_files/{low:x}-{high:x}").st_blocks * 512
+            except OSError:  # only root may
+                size = unseen
+            mapped[int(words[4])] = size
+    return mapped
+
+
 def remove(folder: Path) -> None:
-    """Remove a file or folder that an enemy has filled: closed, deep, or with names that are too long."""
+    """Remove a file or folder that an enemy has filled: closed, deep, or with names that are too long.
+
+    Root needs to open nothing, and so never changes the mode of what a name leads to.
+    """
+    root = os.geteuid() == 0
 
     def open_and_retry(call: Callable[..., Any], path: str, _: Any) -> None:
         with contextlib.suppress(OSError):
-            os.chmod(os.path.dirname(path), 0o700)
+            if not root:
+                os.chmod(os.path.dirname(path), 0o700)
             if call is os.unlink or call is os.rmdir:
                 call(path)
 
     with contextlib.suppress(OSError, RecursionError):
         if not folder.is_dir() or folder.is_symlink():
             return folder.unlink()
-        folder.chmod(0o700)
+        if not root:
+            folder.chmod(0o700)
         shutil.rmtree(folder, onerror=open_and_retry)
     if os.path.lexists(folder):
-        for words in (["chmod", "-R", "u+rwX", "--"], ["rm", "-rf", "--"]):
+        commands = [["rm", "-rf", "--"]] if root else [["chmod", "-R", "u+rwX", "--"], ["rm", "-rf", "--"]]
+        for words in commands:
             subprocess.run([*words, str(folder)], stdin=subprocess.DEVNULL, capture_output=True, check=False)

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_type_hints
 
 from agent.errors import AgentError, ConfigError, PrerequisiteError, ProviderError, StoreError
+from agent.tools.clock import limited
 from agent.untrusted import cleaned
 
 if TYPE_CHECKING:
@@ -51,7 +52,8 @@ class Desk:
         context: Of the decision: problem, history, rows of train, measuring and model calls.
         key: Names this call, for `Context.look` and `Context.consult`; a second one of a call takes f"{key}.1" …
         options: The user's options of this tool.
-        notebook: What the proposer writes down for itself; journalled, and there again at the next decision.
+        notebook: What the proposer writes down for itself, JSON by name; journalled, and there again at the next
+            decision. Only a tool that says so writes in it; others are given a copy.
     """
 
     context: Context
@@ -70,10 +72,12 @@ class Tool:
         schema: JSON schema of its arguments, an object.
         function: Takes the desk and the arguments by name; gives text, or what JSON can say.
         read: Makes the function's arguments of what the model gave. Raises ValueError, in words for the model.
-        seconds: How long it may take; None for one with limits of its own.
+        seconds: How long it may take, without its looks and model calls and while the run rests; None for one with
+            limits of its own.
         pure: It reads and writes the notebook and the history alone, and gives the same each time: a conversation that
             goes on after a kill calls it again, in order, where another tool's answer is taken from the record.
-        rows: How many measurements a call asks for, of the context and what `read` gave; None for a tool without any.
+        writes: It writes in the notebook, which is journalled with its answer. The calls of such tools in one turn are
+            made one after the other, before the others.
     """
 
     name: str
@@ -83,7 +87,7 @@ class Tool:
     read: Callable[[Mapping[str, Any]], dict[str, Any]] = dict
     seconds: float | None = SECONDS
     pure: bool = False
-    rows: Callable[[Context, Mapping[str, Any]], int] | None = None
+    writes: bool = False
 
     def __post_init__(self) -> None:
         if not NAME.fullmatch(self.name):
@@ -101,7 +105,7 @@ def tool_of(function: Callable[..., Any], *, name: str = "", **more: Any) -> Too
             a docstring with an `Args:` section. A first parameter that is called `desk` is given the Desk and is not
             part of the schema. A plain function runs in a thread of its own, which is abandoned when it takes too long.
         name: Under which the model calls it; by default the function's.
-        more: Of what a Tool has: seconds, pure, rows.
+        more: Of what a Tool has: seconds, pure, writes.
 
     Raises:
         ConfigError: It has no docstring, a parameter without a type, or one that JSON cannot say.
@@ -236,7 +240,7 @@ async def call(tool: Tool, desk: Desk, arguments: Mapping[str, Any] | None, *, c
     except (ValueError, RecursionError) as error:
         return cleaned(f"{tool.name} was not called: {error}. It takes {_usage(tool)}", chars), True
     try:
-        async with asyncio.timeout(tool.seconds):
+        async with limited(tool.seconds):
             found = await tool.function(desk, **given)
         text = found if isinstance(found, str) else json.dumps(found, ensure_ascii=False, default=str)
         return cleaned(text, chars) or "(nothing)", False
@@ -300,7 +304,10 @@ def _known(name: str) -> Tool:
 
 
 def load(name: str, folder: Path | None = None) -> Tool:
-    """The tool of a name, or of the user's own function `module:function`.
+    """The tool of a name, or of the user's own `module:function`, which may be a `Tool` too.
+
+    A function may say as an attribute how long it may take, `function.seconds = 600`, and that it writes in the
+    notebook, `function.writes = True`.
 
     Args:
         name: In the table, or an import path; its module is looked for in the problem's folder too.
@@ -316,7 +323,18 @@ def load(name: str, folder: Path | None = None) -> Tool:
             f"tools: there is no tool {name!r}",
             hint=f"choose of {', '.join(sorted(TABLE))}, or give module:function of your own",
         )
-    from agent.evaluators.loading import load_target
+    from agent.evaluators.loading import find_target, load_target
 
     module, _, attribute = name.partition(":")
-    return tool_of(load_target(module, attribute, folder))
+    found = find_target(module, attribute, folder)
+    if isinstance(found, Tool):
+        return found
+    writes = getattr(found, "writes", False) is True
+    return tool_of(load_target(module, attribute, folder), seconds=_seconds(found, name), writes=writes)
+
+
+def _seconds(function: Any, name: str) -> float | None:
+    found = getattr(function, "seconds", SECONDS)
+    if found is not None and (not isinstance(found, (int, float)) or isinstance(found, bool) or not found > 0):
+        raise ConfigError(f"the tool {name}: seconds is {found!r}", hint="give a number above 0, or None for no limit")
+    return found

@@ -22,6 +22,7 @@ async def diff(desk: Desk, before: str = "initial", after: str = "champion") -> 
         after: The same.
     """
     old, new = find(desk, before), find(desk, after)
+    desk.context.showing(old, new)
     changes = desk.context.problem.space.diff(old.candidate, new.candidate)
     results = " → ".join(
         " ".join(f"{name}={value:.6g}" for name, value in (trial.values or {}).items()) or trial.state

@@ -83,15 +83,8 @@ def _examples(desk: Desk, examples: list[str] | None, n: int) -> tuple[str, ...]
     return tuple(rng.sample(known, min(n, len(known))))
 
 
-def _rows(context: Context, arguments: Mapping[str, Any]) -> int:
-    """How many measurements a call asks for."""
-    known = len(context.problem.split("train"))
-    examples = arguments.get("examples")
-    return max(1, min(len(set(examples)) if examples else arguments.get("n", ROWS), known))
-
-
 def _numbers(values: Mapping[str, float]) -> str:
     return " ".join(f"{name}={value:.6g}" for name, value in values.items())
 
 
-evaluate = tool_of(_evaluate, name="evaluate", seconds=None, rows=_rows)
+evaluate = tool_of(_evaluate, name="evaluate", seconds=None)

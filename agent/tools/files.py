@@ -7,6 +7,7 @@ folder like everything else. These are plain functions: they run in threads, so 
 from __future__ import annotations
 
 import os
+import re
 import stat
 import tomllib
 from collections.abc import Iterator, Sequence
@@ -16,7 +17,7 @@ from typing import Any
 from agent.redact import redact
 from agent.rows import FORMATS
 from agent.tools.base import Desk, ToolError
-from agent.tools.shared import listed, marked, short
+from agent.tools.shared import FILE, listed, marked, short
 from agent.trees import bad_path, matches
 
 LARGEST = 1_000_000
@@ -35,6 +36,9 @@ STORES = (".sqlite", ".sqlite3", ".db", ".sqlite-wal", ".sqlite-shm")
 KEYS = (".pem", ".key", ".p12", ".pfx", ".jks", ".kdbx", ".env")
 SECRET = ("secret", "credential", "password", "id_rsa", "id_ed25519", "id_ecdsa")
 """Words in a name that say that a file is not for others."""
+HANDED = {"token", "tokens", "key", "keys", "apikey", "passwd", "auth"}
+"""Words that say so of a file that is no program or text about one: token.py cuts texts up, token.txt is a token."""
+TOLD = (".c", ".cc", ".cpp", ".go", ".h", ".java", ".js", ".md", ".py", ".pyi", ".rs", ".rst", ".sh", ".ts")
 FOLDERS = ("runs", "node_modules", "__pycache__")
 RUN = ("journal.sqlite", "gate.sqlite")
 
@@ -53,7 +57,7 @@ def files(desk: Desk, under: str = "") -> str:
     if not lines:
         return "no file here fits what the problem exposes: " + ", ".join(patterns)
     head = f"{len(found)} files" + (f", the first {LISTED}" if len(found) > LISTED else "")
-    return f"{head}:\n{marked(desk, chr(10).join(lines))}"
+    return f"{head}:\n{marked(desk, chr(10).join(lines), origin=FILE)}"
 
 
 def read_file(desk: Desk, path: str, start: int = 1, lines: int = 80) -> str:
@@ -78,7 +82,7 @@ def read_file(desk: Desk, path: str, start: int = 1, lines: int = 80) -> str:
         if room < 0:
             break
     end = start + len(shown) - 1
-    return f"{path}, lines {start} to {end} of {len(text)}:\n{marked(desk, chr(10).join(shown))}"
+    return f"{path}, lines {start} to {end} of {len(text)}:\n{marked(desk, chr(10).join(shown), origin=FILE)}"
 
 
 def search_files(desk: Desk, text: str, under: str = "", n: int = 10) -> str:
@@ -111,7 +115,7 @@ def search_files(desk: Desk, text: str, under: str = "", n: int = 10) -> str:
                 if len(found) < most:
                     found.append(f"{path}:{number}: {line.strip()[:WIDEST]}")
     head = f"{total} lines have {short(text, 60)!r}" + (" (not all files were looked at)" if room < 0 else "")
-    return f"{head}\n{marked(desk, chr(10).join(found))}" if found else head
+    return f"{head}\n{marked(desk, chr(10).join(found), origin=FILE)}" if found else head
 
 
 def _exposed(desk: Desk) -> tuple[Path, Sequence[str]]:
@@ -129,13 +133,16 @@ def refused(path: str) -> str:
     """Why a file is never shown, whatever is exposed; "" for one that may be."""
     parts = PurePosixPath(path.casefold()).parts
     name = parts[-1]
+    suffixes = PurePosixPath(name).suffixes
     if any(part.startswith(".") for part in parts):
         return "hidden files are not shown"
-    if any(part in FOLDERS for part in parts[:-1]) or name.endswith(STORES):
+    # A copy that an editor or a person keeps has the suffix still, and something after it: .jsonl~, .csv_old, .db-old.
+    if any(part in FOLDERS for part in parts[:-1]) or any(suffix.startswith(STORES) for suffix in suffixes):
         return "runs and data bases are not shown"
-    if any(part in name for part in SECRET) or name.endswith(KEYS):
+    handed = HANDED & set(re.findall("[a-z]+", name)) and not name.endswith(TOLD)
+    if handed or any(part in name for part in SECRET) or any(suffix.startswith(KEYS) for suffix in suffixes):
         return "keys and passwords are not shown"
-    if any(suffix in DATA for suffix in PurePosixPath(name).suffixes):
+    if any(suffix.startswith(DATA) for suffix in suffixes):
         return "files that can hold rows of data are not shown; rows and read_row show rows of train"
     return ""
 
@@ -174,7 +181,7 @@ def _within_run(root: Path, path: str) -> bool:
 
 
 def _walk(root: Path, patterns: Sequence[str]) -> Iterator[tuple[str, int]]:
-    """The files that may be read, by path, with their sizes; links are not followed."""
+    """The files that may be read, by path, with their sizes; links are not followed, nor those with several names."""
     rows, seen = _rows(root), 0
     for folder, inner, names in os.walk(root, followlinks=False):
         place = Path(folder).relative_to(root)
@@ -190,7 +197,7 @@ def _walk(root: Path, patterns: Sequence[str]) -> Iterator[tuple[str, int]]:
             if path in rows or bad_path(path) or refused(path) or not matches(path, patterns):
                 continue
             found = os.lstat(os.path.join(folder, name))
-            if stat.S_ISREG(found.st_mode):
+            if stat.S_ISREG(found.st_mode) and found.st_nlink == 1:
                 yield path, found.st_size
 
 
@@ -208,6 +215,8 @@ def _text(root: Path, path: str) -> str:
         number = os.open(place, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         with open(number, "rb") as file:
             found = os.fstat(number)
+            if found.st_nlink > 1:  # its other name may be one that is not shown
+                raise ToolError(f"{path} is a link, and links are not followed", hint="take a path that files shows")
             if not stat.S_ISREG(found.st_mode) or found.st_size > LARGEST:
                 raise ToolError(f"{path} is no file, or has more than {LARGEST} bytes", hint="take another one")
             data = file.read(LARGEST)

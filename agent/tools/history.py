@@ -34,7 +34,8 @@ async def recent(desk: Desk, n: int = 5) -> str:
     """
     trials = desk.context.history.trials
     shown = [trials[len(trials) - 1 - i] for i in range(min(listed(n), len(trials)))]
-    lines = [row(desk, trial) + (f"; {short(trial.reason)}" if trial.reason else "") for trial in shown]
+    reasons = [short(desk.context.reason(trial)) for trial in shown]
+    lines = [row(desk, trial) + (f"; {why}" if why else "") for trial, why in zip(shown, reasons, strict=True)]
     foreign = None if all(not trial.failure for trial in shown) else True
     return said(desk, f"{len(shown)} of {len(trials)}, newest first:", lines, foreign=foreign)
 
@@ -77,12 +78,12 @@ async def candidate(desk: Desk, candidate: str = "champion") -> str:
     Args:
         candidate: champion, initial, best, # and a number, or an id.
     """
-    trial = find(desk, candidate)
-    space = desk.context.problem.space
+    trial, context = find(desk, candidate), desk.context
+    space = context.problem.space
     lines = [row(desk, trial)]
     origin = [f"made from {', '.join(name[:8] for name in trial.parents)}"] if trial.parents else []
     origin += [f"expected {trial.claim:.6g}"] if trial.claim is not None else []
-    origin += [f"measured {trial.count} times", *([trial.reason] if trial.reason else [])]
+    origin += [f"measured {trial.count} times", *([why] if (why := context.reason(trial)) else [])]
     lines.append("; ".join(origin))
     for name in space:
         item = trial.candidate[name]
@@ -97,10 +98,9 @@ async def candidate(desk: Desk, candidate: str = "champion") -> str:
                 lines.append(f"{place}:\n{text[:LONG]}{cut}")
             else:
                 lines.append(f"{place} = {json.dumps(text, ensure_ascii=False)}")
-    # What is said of single rows may quote them; read_row shows it, and keeps account.
-    feedback = "" if desk.context.problem.by_rows else trial.feedback
-    for label, words in (("why", trial.rationale), ("evaluator", feedback), ("failure", trial.failure)):
+    feedback, failure = context.feedback(trial), context.failure(trial)
+    for label, words in (("why", trial.rationale), ("evaluator", feedback), ("failure", failure)):
         if words:
             lines.append(f"{label}: {words[:LONG]}")
-    foreign = True if trial.rationale or feedback or trial.failure else None
+    foreign = True if trial.rationale or feedback or failure else None
     return said(desk, f"candidate #{trial.number}, {trial.id}:", lines, foreign=foreign)

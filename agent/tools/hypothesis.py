@@ -7,13 +7,14 @@ tied to is read from the history, so that it is there whether or not the model c
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from agent.history import History
-from agent.problem import Problem
 from agent.tools.base import Desk, ToolError, tool_of
 from agent.tools.submit import recorded
 from agent.untrusted import cleaned
+
+if TYPE_CHECKING:
+    from agent.proposers.base import Context
 
 KEPT = 20
 """Hypotheses that a notebook holds; of more, the oldest that are judged go first."""
@@ -32,6 +33,7 @@ async def _hypothesis(desk: Desk, text: str) -> str:
     found = recorded(desk)
     number = max((item["number"] for item in found), default=0) + 1
     made = {"number": number, "text": _short(text), "decision": desk.context.decision}
+    _knowing(made, desk)
     found.append(made)
     if len(found) > KEPT:
         found.remove(next((item for item in found if "verdict" in item), found[0]))
@@ -53,6 +55,7 @@ async def _outcome(
         known = ", ".join(str(item["number"]) for item in recorded(desk)) or "none"
         raise ToolError(f"there is no hypothesis {hypothesis}", hint=f"recorded are: {known}")
     item["verdict"], item["lesson"] = verdict, _short(lesson)
+    _knowing(item, desk)
     return f"hypothesis {hypothesis} is {verdict}"
 
 
@@ -60,12 +63,25 @@ hypothesis = tool_of(_hypothesis, name="hypothesis", pure=True)
 outcome = tool_of(_outcome, name="outcome", pure=True)
 
 
-def lines(problem: Problem, history: History, notebook: Mapping[str, Any]) -> list[str]:
-    """The hypotheses on record, each with what is known of it, newest last."""
-    return [_line(problem, history, item) for item in notebook.get("hypotheses", ())]
+def _knowing(item: dict[str, Any], desk: Desk) -> None:
+    """Keep which rows were read when something was written: whoever reads it later knows of them too."""
+    if rows := dict.fromkeys([*item.get("read", ()), *desk.context.reads]):
+        item["read"] = list(rows)
 
 
-def _line(problem: Problem, history: History, item: Mapping[str, Any]) -> str:
+def lines(context: Context, notebook: Mapping[str, Any]) -> list[str]:
+    """The hypotheses on record, each with what is known of it, newest last.
+
+    The rows that were read when they were written count as read by whoever is shown them.
+    """
+    found = notebook.get("hypotheses", ())
+    for item in found:
+        context.counting(item.get("read", ()))
+    return [_line(context, item) for item in found]
+
+
+def _line(context: Context, item: Mapping[str, Any]) -> str:
+    history = context.history
     said = [f"{item['number']}. {item['text']}"]
     candidate = item.get("candidate")
     if candidate is None:
@@ -76,7 +92,7 @@ def _line(problem: Problem, history: History, item: Mapping[str, Any]) -> str:
         trial = history[candidate]
         result = ", ".join(f"{name}={value:.6g}" for name, value in (trial.values or {}).items())
         claim = f", expected {trial.claim:.6g}" if trial.claim is not None else ""
-        failure = f" ({_short(trial.failure)})" if trial.values is None and trial.failure else ""
+        failure = f" ({_short(context.failure(trial))})" if trial.values is None and trial.failure else ""
         said.append(f"tested with #{trial.number}: {trial.state}{failure}{': ' if result else ''}{result}{claim}")
     if "verdict" in item:
         said.append(item["verdict"] + (f": {item['lesson']}" if item.get("lesson") else ""))

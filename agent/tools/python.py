@@ -107,6 +107,8 @@ def exported(desk: Desk) -> dict[str, Any]:
     kept = {trial.number for trial in ranked(desk)[: TRIALS // 2]} if len(trials) > TRIALS else set()
     start = len(trials) - TRIALS // 2 if kept else 0
     share = max(SHORTEST, TEXTS // (len(problem.space) * min(len(trials), TRIALS)))
+    shown = [trial for trial in trials if trial.number >= start or trial.number in kept]
+    context.showing(*shown)
     return {
         "objective": problem.objective.name,
         "direction": problem.objective.direction,
@@ -121,12 +123,11 @@ def exported(desk: Desk) -> dict[str, Any]:
                 "values": _cut(trial.candidate.values_json, share),
                 "result": trial.values,
                 "feasible": trial.feasible,
-                "failure": trial.failure[:SHORTEST],
+                "failure": context.failure(trial)[:SHORTEST],
                 "parents": list(trial.parents),
                 "rows": {name: score for name, (score, _) in trial.rows.items()},
             }
-            for trial in trials
-            if trial.number >= start or trial.number in kept
+            for trial in shown
         ],
     }
 

@@ -14,7 +14,7 @@ from agent.problem import Problem
 from agent.space import Space, digest
 from agent.texts import Code, Demos, Text
 from agent.tools.base import Desk, ToolError
-from agent.untrusted import cleaned, untrusted
+from agent.untrusted import PRINTED, cleaned, untrusted
 
 MOST = 30
 """Lines that a tool lists at most."""
@@ -84,14 +84,18 @@ def goal(problem: Problem) -> str:
 
 
 def row(desk: Desk, trial: Trial) -> str:
-    """A candidate in one line: number, id, state, results, what it consists of, who made it."""
+    """A candidate in one line: number, id, state, results, what it consists of, who made it.
+
+    What it was made with counts as read by whoever is shown it, here and below.
+    """
     context = desk.context
+    context.showing(trial)
     said = [f"#{trial.number} {trial.id[:8]} {trial.state}"]
     if trial.values is not None:
         said.append(" ".join(f"{name}={value:.6g}" for name, value in trial.values.items()))
         said += [] if trial.feasible else ["breaks a constraint"]
     elif trial.failure:
-        said.append(short(trial.failure))
+        said.append(short(context.failure(trial)))
     elif trial.stopped:
         said.append("stopped early")
     space = context.problem.space
@@ -140,12 +144,17 @@ def said(desk: Desk, head: str, lines: Iterable[str], *, foreign: bool | None = 
     space = desk.context.problem.space
     if foreign is None:
         foreign = any(isinstance(item, (Text, Code, Demos)) for item in space.values())
-    return f"{head}\n{marked(desk, body) if foreign else body}"
+    return f"{head}\n{marked(desk, body, origin=LISTED) if foreign else body}"
 
 
-def marked(desk: Desk, text: str, limit: int = MARKED) -> str:
+FILE = "is from files of the problem"
+LISTED = "was put together from what programs, rows and models wrote"
+"""Where a text between marks comes from, where no program printed it."""
+
+
+def marked(desk: Desk, text: str, limit: int = MARKED, origin: str = PRINTED) -> str:
     """What a program, a row or another model wrote, between marks; the same call writes the same marks."""
-    return untrusted(text, random.Random(digest([desk.context.decision, desk.key])), limit)
+    return untrusted(text, random.Random(digest([desk.context.decision, desk.key])), limit, origin)
 
 
 def candidate(desk: Desk, values: Mapping[str, Any]) -> Any:

@@ -14,7 +14,7 @@ from agent.errors import ConfigError
 from agent.history import Trial
 from agent.parameters import Categorical, Float, Int
 from agent.tools.base import Desk, ToolError
-from agent.tools.shared import cost, goal, listed, marked, number, ranked, said, short, value
+from agent.tools.shared import LISTED, cost, goal, listed, marked, number, ranked, said, short, value
 
 if TYPE_CHECKING:
     from agent.points import Array
@@ -23,6 +23,7 @@ FEWEST = 5
 """Measured candidates below which nothing is said to be clear."""
 SHOWN = 3000
 """Characters of a row that `read_row` shows."""
+ROW = "is a row of data, and words of the evaluator on it"
 
 
 async def parameters(desk: Desk) -> str:
@@ -168,7 +169,7 @@ async def rows(desk: Desk, n: int = 5) -> str:
         f"the champion {champion.id[:8]} on {len(scores)} of {len(context.problem.split('train'))} rows: {mean} of"
         f" {goal(context.problem)}, {sum(score is None for score in scores.values())} failed"
     )
-    return f"{head}\n{marked(desk, chr(10).join(lines))}"
+    return f"{head}\n{marked(desk, chr(10).join(lines), origin=LISTED)}"
 
 
 def _clusters(
@@ -215,7 +216,7 @@ async def read_row(desk: Desk, row: str) -> str:
     score = "failed" if view.score is None and view.measured else "not measured" if view.score is None else view.score
     content = view.row if isinstance(view.row, str) else _json(view.row)
     body = f"{content[:SHOWN]}{'…' * (len(content) > SHOWN)}\nchampion: {score}"
-    return marked(desk, body + (f"\nevaluator: {view.feedback[:SHOWN]}" if view.feedback else ""))
+    return marked(desk, body + (f"\nevaluator: {view.feedback[:SHOWN]}" if view.feedback else ""), origin=ROW)
 
 
 def _json(item: Any) -> str:

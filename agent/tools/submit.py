@@ -55,7 +55,7 @@ class Submissions:
             },
             "hypothesis": {"type": "integer", "description": "Number of the recorded hypothesis that it tests."},
         }
-        schema = {**cards.closed(fields), "required": ["changes", "rationale"]}
+        schema = {**cards.closed(fields), "required": ["changes"]}
         return Tool("submit", DESCRIPTION, schema, self._submit, lambda given: _read(given, schema), pure=True)
 
     @property
@@ -68,7 +68,7 @@ class Submissions:
         desk: Desk,
         /,
         changes: Mapping[str, Any],
-        rationale: str,
+        rationale: str = "",
         claim: float | None = None,
         base: str = "champion",
         hypothesis: int | None = None,
@@ -120,7 +120,7 @@ def _read(given: Mapping[str, Any], schema: Mapping[str, Any]) -> dict[str, Any]
     wrong = problems({**found, "changes": {}}, schema, at="submit") if isinstance(found.get("changes"), dict) else []
     wrong = wrong or ([] if isinstance(found.get("changes"), dict) else ["changes: an object is needed"])
     if wrong:
-        raise ValueError("; ".join(wrong[:5]))
+        raise ValueError("; ".join(reason.removeprefix("submit").lstrip(".: ") for reason in wrong[:5]))
     if isinstance(found.get("hypothesis"), float):
         found["hypothesis"] = int(found["hypothesis"])
     return found

@@ -72,8 +72,12 @@ def _lines(found: Trace, spans: Sequence[Span]) -> list[str]:
 
 async def _trace(desk: Desk, name: str, row: str | None) -> tuple[Trace, str]:
     trial = find(desk, name)
+    desk.context.showing(trial)  # a trace holds what its program is made of
     if row is not None and row not in {example.id for example in desk.context.problem.split("train")}:
         raise ToolError(f"there is no row {short(row, 60)!r}", hint="take an id that rows shows, or leave row out")
+    effects = desk.context.effects
+    if row is None and effects is not None and (latest := await effects.trace(trial.id, None)) is not None:
+        row = latest[1]
     found = await desk.context.trace(trial.id, row)
     where = f"{trial.id[:8]}" + (f" on row {short(row, 60)}" if row is not None else "")
     if found is None:

@@ -22,9 +22,9 @@ class Task:
         return {"extract.py": program, "patterns.json": json.dumps({slot: candidate[slot] for slot in SLOTS})}
 
     def inputs(self, seed, stage, row):
-        """A row is an input; before any of them comes a long line, on which a hopeless pattern shows at little cost."""
+        """A row is an input; two long lines come first, on which a hopeless pattern shows cheaply."""
         if stage == "smoke":
-            return [{"input": "a table for 7 " + "and 7 " * 50, "slots": {}}]
+            return [{"input": text, "slots": {}} for text in ("a table for 7 " + "and 7 " * 50, "a" * 40 + "!")]
         return [row]
 
     def question(self, given):

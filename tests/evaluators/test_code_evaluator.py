@@ -14,6 +14,7 @@ from agent.evaluation import Output
 from agent.evaluators.build import build
 from agent.evaluators.code import CodeEvaluator
 from agent.evaluators.code_task import Measured
+from agent.sandbox.layers import probe
 from tests.evaluators.code_helpers import evaluator, produce
 
 TASK = '''
@@ -108,7 +109,9 @@ def test_nothing_expensive_runs_before_the_smoke_inputs(tmp_path: Path) -> None:
 
 def test_a_score_beyond_its_bound_is_suspicious(tmp_path: Path) -> None:
     task = made(tmp_path, TASK.replace('(1.0, "")', '(1.0 + 1e-9, "")'))
-    assert "suspicious: score is 1.000000001" in failed(produce(task, "def solve(x): return x * x"), "invalid")
+    output = produce(task, "def solve(x): return x * x")
+    assert "score is 1.000000001, beyond" in failed(output, "invalid")
+    assert output.failure is not None and output.failure.sign == "bound"
 
 
 def test_the_answer_stays_with_the_scorer(tmp_path: Path) -> None:
@@ -145,7 +148,9 @@ def test_the_same_question_in_other_words(tmp_path: Path) -> None:
         """,
     )
     assert values(produce(task, "def solve(x): return max(x)")) == {"score": 5.0}
-    assert "suspicious" in failed(produce(task, "def solve(x): return x[0]"), "invalid")
+    output = produce(task, "def solve(x): return x[0]")
+    assert "in other words" in failed(output, "invalid")
+    assert output.failure is not None and output.failure.sign == "variant"
 
 
 def test_all_inputs_together_and_the_row_of_the_data(tmp_path: Path) -> None:
@@ -296,3 +301,55 @@ def test_hostile_programs_in_the_sandbox(tmp_path: Path) -> None:
 def test_an_unknown_isolation_says_so(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cannot be started"):
         made(tmp_path, TASK, sandbox={"kind": "nowhere:Box"}).load()
+
+
+def test_hidden_inputs_run_in_the_strictest_sandbox_whatever_the_problem_asks_for(tmp_path: Path) -> None:
+    """A claim, and a suspect's second look, are made there."""
+    weak = made(tmp_path, TASK, sandbox={"layers": ["rlimits"], "unsafe": True, "caps": {"seconds": 60}})
+    usual = produce(weak, "def solve(x): return x * x")
+    strict = produce(weak, "def solve(x): return x * x", stage="confirm")
+    everything = tuple(layer.name for layer in probe() if layer.on)
+    assert values(usual) == values(strict) == {"score": 1.0}
+    assert usual.layers == ("process", "rlimits") and strict.layers == everything
+
+
+def test_nothing_of_hidden_inputs_is_ever_quoted(tmp_path: Path) -> None:
+    """By no way: not by a crash, a wrong answer, a second run that is timed, or what the scorer trips over."""
+    tell = "def solve(x):\n    raise ValueError(f'HIDDEN {x}')"
+    later = "def solve(x):\n    if x == 5001: raise ValueError(f'HIDDEN {x}')\n    return x"
+    judged = TASK.replace(
+        "return (1.0", "raise ValueError(f'HIDDEN {given}') if given >= 5000 else None\n        return (1.0"
+    )
+    for number, (task, program) in enumerate([(TASK, tell), (TASK, later), (judged, "def solve(x): return x * x")]):
+        (place := tmp_path / str(number)).mkdir()
+        for timing in ({}, {"cost": "seconds"}):
+            output = produce(made(place, task, timing=timing), program, stage="confirm")
+            assert output.failure is not None and "HIDDEN" not in json.dumps(output.to_json()), output
+
+
+def test_a_program_that_rolls_dice_has_no_score_where_the_problem_is_deterministic(tmp_path: Path) -> None:
+    dice = "import os\ndef solve(x): return x * x + os.urandom(1)[0] / 256"
+    task = made(tmp_path, TASK, repeat=True)
+    assert "differently each time" in failed(produce(task, dice), "invalid")
+    once = made(tmp_path, TASK, repeat=True, timing={"cost": "seconds", "repeats": 1})
+    assert "differently each time" in failed(produce(once, dice), "invalid")
+    assert values(produce(task, "def solve(x): return x * x")) == {"score": 1.0}
+
+
+def test_a_command_among_the_files_is_found(tmp_path: Path) -> None:
+    task = """
+class Task:
+    entry = ["sh", "./run.sh"]
+
+    def inputs(self, seed, stage):
+        return ["7"] if stage != "smoke" else []
+
+    def files(self, candidate):
+        return {"run.sh": "sh $(dirname $0)/program.py"}
+
+    def score(self, given, output):
+        return float(output["exit"])
+"""
+    one = made(tmp_path, task, sandbox={"caps": {"seconds": 20, "processes": 8}})
+    output = produce(one, "echo gone wrong >&2; exit 3")
+    assert values(output) == {"score": 3.0} and "exit code 3: gone wrong" in output.value["feedback"]

@@ -102,7 +102,7 @@ def square(x): return 0
 def test_a_program_that_pretends_gains_nothing(tmp_path: Path, name: str) -> None:
     output = produce(suite(tmp_path), FORGERS[name])
     if name == "outcomes":
-        assert output.failure is not None and output.failure.message.startswith("train inputs: suspicious")
+        assert output.failure is not None and output.failure.sign == "canary"
     elif name == "exit":
         assert output.failure is not None and output.failure.kind == "error"
     else:
@@ -165,3 +165,20 @@ def test_in_the_sandbox_with_the_initial_program_timed_beside_it(tmp_path: Path)
         assert found["passed"] == 1.0 and found["speedup"] > 0 and made.exclusive
     finally:
         made.runner.close()
+
+
+def test_hidden_tests_are_nowhere_near_a_program_before_the_exam(tmp_path: Path) -> None:
+    made = suite(tmp_path)
+    looks = "import glob, os\nFOUND = glob.glob(os.path.dirname(os.path.abspath(__file__)) + '/**/*', recursive=True)\n"
+    output = produce(made, looks + "def square(x): raise ValueError(' '.join(FOUND))")
+    assert output.failure is None and "test_square.py" in output.log
+    for name in made.confirm:
+        assert name not in output.log
+
+
+def test_a_suite_that_cannot_be_collected_is_a_mistake_of_the_problem(tmp_path: Path) -> None:
+    made = suite(tmp_path)
+    (tmp_path / "tests" / "test_more.py").write_text("import nosuch\n\n\ndef test_it():\n    pass\n")
+    with pytest.raises(ConfigError, match=r"cannot collect tests/test_more\.py") as caught:
+        build(dict(made.spec)).load()
+    assert "nosuch" in caught.value.message

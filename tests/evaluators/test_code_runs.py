@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from agent.api import optimize_async
 from agent.cli.run import session_of
 from agent.config import load
 from agent.edits import EditRejected, revised
@@ -20,6 +21,8 @@ from agent.journal import read_all
 from agent.problem import Problem
 from agent.proposers.base import Context, Proposal
 from agent.result import load_result, write_best
+from agent.space import Candidate
+from agent.texts import Code
 from tests.evaluators import code_helpers
 
 TOML = """
@@ -185,7 +188,8 @@ def test_a_check_remembers_what_the_history_says() -> None:
 
     class Trial:
         def __init__(self, number: int, text: str) -> None:
-            self.number, self.candidate = number, {"t": text}
+            self.number, self.candidate = number, Candidate({"t": text})
+            self.id = self.candidate.id
 
     def key(candidate: Mapping[str, Any]) -> str:
         if candidate["t"] == "broken":
@@ -195,8 +199,9 @@ def test_a_check_remembers_what_the_history_says() -> None:
     asked = Duplicates(key, "it is")
     past = History([Trial(0, "a"), Trial(1, "broken"), Trial(2, "B"), Trial(3, "b")])
     context = CheckContext(history=past)  # type: ignore[arg-type]
-    assert asked({"t": "A"}, context) == "it is candidate 0" and asked({"t": "b"}, context) == "it is candidate 2"
-    assert asked({"t": "c"}, context) == "" and asked({"t": "a"}, CheckContext()) == "it is candidate 0"
+    assert asked({"t": "A"}, context) == "it is candidate 0" and asked({"t": "bB"}, context) == ""
+    assert asked({"t": "c"}, context) == "" and asked({"t": "A"}, CheckContext()) == "it is candidate 0"
+    assert all(asked({"t": text}, context) == "" for text in "aBb"), "what is known may be looked at again"
     past.extend([Trial(4, "c"), Trial(5, "d")])
     assert asked({"t": "C"}, context) == "it is candidate 4" and asked({"t": "D"}, context) == "it is candidate 5"
 
@@ -246,3 +251,36 @@ def test_the_files_of_a_tree_are_part_of_where_a_run_came_from(tmp_path: Path) -
     )
     assert set(made.origin["files"]) == {"problem.toml", "pkg/a.py"}
     assert made.problem.initial()["program"] == {"pkg/a.py": "def solve(x):\n    return x\n"}
+
+
+class Copies:
+    """Proposes the initial program in other words."""
+
+    name = "copies"
+    needs_model = False
+
+    async def propose(self, context: Context, n: int) -> list[Proposal]:
+        context.exhausted = context.memory is not None
+        context.memory = 1
+        return [Proposal({"program": "def solve(x):  # other words\n    z = x\n    return z\n"}, "copies")]
+
+    forecast = Edits.forecast
+
+
+async def test_copies_are_not_paid_for_in_the_python_api_either(tmp_path: Path) -> None:
+    calls = []
+
+    def measure(candidate: Mapping[str, Any]) -> float:
+        calls.append(candidate)
+        return 1.0
+
+    result = await optimize_async(
+        measure,
+        space={"program": Code("def solve(x):\n    w = x\n    return w\n", entry="solve")},
+        deterministic=True,
+        model=None,
+        budget=9,
+        folder=tmp_path,
+        options={"proposer": f"{__name__}:Copies"},
+    )
+    assert len(result.trials) == 1 and len(calls) == 2, "the second one asks whether it is deterministic"

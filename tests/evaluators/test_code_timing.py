@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import platform
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from agent.errors import ConfigError, PrerequisiteError
+from agent.evaluation import Suspicious
 from agent.evaluators import timing
+from agent.evaluators.code_runner import Runner
 from agent.evaluators.code_task import Measured
 from agent.evaluators.timing import FINEST, Counter, Timing, counters
 from agent.sandbox.types import Caps, Job, Result, Usage
@@ -43,6 +47,18 @@ def test_the_candidate_and_the_initial_program_take_turns() -> None:
     found = made.measure(clock, CANDIDATE, [Measured(0.5), Measured(70.0)], INITIAL, [1, 4])  # type: ignore[arg-type]
     assert [job.entry for job in clock.asked] == ["old:f", "new:f", "old:f", "old:f", "new:f"]
     assert [(one.seconds, one.reference) for one in found] == [(0.5, 1.0), (20.0, 10.0)], "the shortest of each counts"
+
+
+def test_work_done_while_it_is_loaded_counts_too(tmp_path: Path) -> None:
+    """Else a table that is filled at the import would be free."""
+    (tmp_path / "sleeping.py").write_text(
+        "class Task:\n"
+        "    def inputs(self, seed, stage): return [1, 2] if stage != 'smoke' else []\n"
+        "    def score(self, given, output, usage): return usage.seconds\n"
+    )
+    one = evaluator(tmp_path, "sleeping:Task", sandbox={"caps": {"seconds": 60}})
+    output = produce(one, "import time\ntime.sleep(0.4)\ndef solve(x): return x")
+    assert output.failure is None and output.value["values"]["score"] >= 0.2
 
 
 def test_a_slow_drift_meets_both_halves_alike() -> None:
@@ -115,6 +131,39 @@ def test_starting_an_interpreter_is_not_the_programs_cost() -> None:
         counts({"program": (5.0, "10\n"), "empty": (4.0, "3\n")}, job, [9])
 
 
+def test_a_command_answers_under_the_counter_as_before() -> None:
+    job = Job({"p.py": b""}, ["python", "{files}/p.py"], ["3"], Caps(seconds=2))
+    said = {"program": (9e6, "9\n"), "empty": (0.0, "")}
+    assert counts(said, job, [{"exit": 0, "stdout": "9\n"}]) == counts(said, job, None) == [9e6]
+    assert counts({"program": (7, "9\n")}, job, None) == [FINEST], "finer than that nothing is told apart"
+    with pytest.raises(ValueError, match="another output"):
+        counts({"program": (9e6, "")}, job, [{"exit": 0, "stdout": "9\n"}])
+
+
+@pytest.mark.parametrize(
+    ("usage", "count", "trusted"),
+    [
+        (Measured(9.0, cpu_seconds=1.0), 1.1e7, True),  # it waited for memory, or slept
+        (Measured(9.0, cpu_seconds=1.0), 8e6, False),
+        (Measured(0.3, cpu_seconds=0.02), FINEST, True),  # so little is told apart by neither
+        (Measured(0.4), FINEST, True),  # a command that took long to start
+        (Measured(9.0), 1e6, False),
+    ],
+)
+def test_far_too_few_instructions_for_the_time_are_suspicious(usage: Measured, count: float, trusted: bool) -> None:
+    made = Timing(cost="instructions")
+    made._counter = VALGRIND
+    log = Result("ok", outputs=({"exit": 0, "stdout": ""},), log=f"Collected : {count:.0f}\n")
+    job, outputs = Job({}, ["true"], [""]), [{"exit": 0, "stdout": ""}]
+    if trusted:
+        found = made.measure(Clock(lambda asked, n: log), job, [usage], None, outputs)  # type: ignore[arg-type]
+        assert found[0].instructions == count
+        return
+    with pytest.raises(Suspicious, match="kept from the counter") as caught:
+        made.measure(Clock(lambda asked, n: log), job, [usage], None, outputs)  # type: ignore[arg-type]
+    assert caught.value.sign == "bound"
+
+
 def test_where_nothing_counts_the_fix_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     counters.cache_clear()
     monkeypatch.setattr(shutil, "which", lambda name: None)
@@ -140,6 +189,51 @@ def test_a_counter_that_the_sandbox_keeps_out_makes_way_for_the_next(monkeypatch
     with pytest.raises(PrerequisiteError, match="not permitted") as caught:
         Timing(cost="instructions").prepare(Clock(answer), CANDIDATE)  # type: ignore[arg-type]
     assert "apt-get install valgrind" in caught.value.fix
+
+
+def test_outputs_are_the_same_when_their_arrays_bytes_are() -> None:
+    one, wide = np.arange(6.0), np.zeros((1000, 1, 1000))
+    assert timing._text([one.reshape(2, 3)]) == timing._text([np.asfortranarray(one.reshape(2, 3))])
+    for other in (one.reshape(3, 2), one.astype("f4"), one + 1e-9):
+        assert timing._text([one.reshape(2, 3)]) != timing._text([other])
+    assert len(timing._text([wide])) < 200, "never element by element"
+
+
+LEAVES = {  # each gives the right answer, and a count of its own making
+    "exec": "os.execv(sys.executable, ['python', '-I', '-S', '-c', SAYS])",
+    "fork": "os.fork() or os.execv(sys.executable, ['python', '-I', '-S', '-c', SAYS]); os._exit(0)",
+    "spawn": "os.posix_spawn(sys.executable, ['python', '-I', '-S', '-c', SAYS], {}); os._exit(0)",
+}
+
+
+@pytest.mark.skipif(shutil.which("valgrind") is None, reason="valgrind is not installed")
+@pytest.mark.timeout(280)
+@pytest.mark.parametrize("how", LEAVES)
+def test_a_program_cannot_leave_what_counts_it(how: str) -> None:
+    source = f"""
+import os, sys
+SAYS = "import sys, time; time.sleep(1); print(9, flush=True); sys.stderr.write('==1== Collected : 1')"
+def solve(x):
+    if "truegain_driver" in sys.argv[0]:
+        {LEAVES[how]}
+    return x * x
+"""
+    runner = Runner(None, {"workers": 1, "unsafe": True})
+    try:
+        job = Job({"p.py": source.encode()}, "p:solve", [3], Caps(seconds=60))
+        assert runner.run(job).outputs == (9,)
+        made = Timing(cost="instructions")
+        made.prepare(runner, job)
+        with pytest.raises(ValueError, match="while its instructions were counted"):
+            made.measure(runner, job, [Measured(1.0)], None, [9])
+    finally:
+        runner.close()
+
+
+def test_no_count_where_a_program_could_leave(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(platform, "machine", lambda: "riscv64")
+    with pytest.raises(ValueError, match="cannot be counted on the processor riscv64"):
+        counts({"program": (5.0, "9\n"), "empty": (4.0, "3\n")}, Job({"p.py": b""}, "p:f", [3]), [9])
 
 
 @pytest.mark.skipif(shutil.which("valgrind") is None, reason="valgrind is not installed")

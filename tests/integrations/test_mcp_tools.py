@@ -8,7 +8,10 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -70,15 +73,78 @@ async def test_what_goes_wrong_in_a_server_is_told_to_the_model() -> None:
         assert "0.5 seconds" in text
 
 
-async def test_a_server_that_dies_in_a_call_fails_that_call_and_those_after_it() -> None:
+async def test_a_server_that_dies_in_a_call_is_started_once_more() -> None:
     context = alone()
     async with mcp_tools.opened([STDIO], context) as found:
         tools = named(found)
-        for name in ("genes_die", "genes_lookup"):
-            async with asyncio.timeout(60):
-                text, error = await said(context, tools[name], **({"gene": "x"} if name == "genes_lookup" else {}))
-            assert error, text
+        told = []
+        for name in ("die", "lookup", "die", "lookup"):
+            async with asyncio.timeout(120):
+                given = {"gene": "x"} if name == "lookup" else {}
+                told.append(await said(context, tools[f"genes_{name}"], **given))
+    assert [error for _, error in told] == [True, False, True, True]
+    assert "has ended" in told[0][0] and "started once more" in told[0][0]
+    assert all("has ended" in text and "go on without" in text for text, _ in told[2:])
     assert not context.rejections
+
+
+def deep(levels: int) -> dict[str, Any]:
+    return {"type": "object", "properties": {"x": deep(levels - 1) if levels else {}}}
+
+
+ODD: list[tuple[Any, Any, str]] = [
+    ("do", {"properties": 5}, "properties"),
+    ("do", {"properties": None}, "properties"),
+    ("do", {"properties": {"x": 5}}, "properties"),
+    ("do", {"required": 5}, "requires"),
+    ("do", {"required": [5]}, "requires"),
+    ("do", {"type": "string"}, "not that of an object"),
+    ("do", [1], "not that of an object"),
+    ("do", None, "not that of an object"),
+    ("do", deep(20), "more than 16 levels"),
+    ("do", deep(400), "more than 16 levels"),
+    ("do", {"properties": {"x": {"default": float("nan")}}}, "JSON does not have"),
+    ("do", {"properties": {"x\u202e": {}}}, "cannot be shown"),
+    ("do", {"description": ["x" * 500] * 20}, "more than 6000 characters"),
+    ("", {}, "no name"),
+    (None, {}, "no name"),
+    ("a" * 300, {}, "no name"),
+    ("\ud800", {}, "no name"),
+]
+
+
+@pytest.mark.parametrize(("name", "schema", "why"), ODD, ids=[str(n) for n in range(len(ODD))])
+async def test_a_tool_that_lies_is_left_out_and_the_others_stay(
+    name: Any, schema: Any, why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good = {"properties": {"gene": {"type": "string", "description": "Which\x1b[2J one\u202e."}}, "required": ["gene"]}
+    items = [
+        SimpleNamespace(name=n, description=None, title="Does\x1b[2J it", input_schema=s)
+        for n, s in ((name, schema), ("fine", good))
+    ]
+
+    class Lying:
+        async def list_tools(self, cursor: Any = None) -> Any:
+            return SimpleNamespace(tools=items, next_cursor=None)
+
+        async def call_tool(self, name: str, given: Any) -> Any:
+            return SimpleNamespace(content=[], structured_content=None, is_error=False)
+
+    @asynccontextmanager
+    async def made(self: Any) -> AsyncIterator[Any]:
+        yield Lying()
+
+    monkeypatch.setattr(mcp_tools.Connection, "_made", made)
+    context = alone()
+    for _ in range(2):  # the second time from the record
+        async with mcp_tools.opened([STDIO], context) as found:
+            assert [tool.name for tool in found] == ["genes_fine"]
+        assert why in context.rejections[-1]["reason"]
+    assert len(context.rejections) == 2 and len(context.record) == 1
+    assert found[0].description == "Does it"
+    assert found[0].schema["properties"]["gene"]["description"] == "Which one�."
+    text, error = await call(found[0], Desk(context, "main.1.0"), None)  # arguments that are no object
+    assert error and "gene" in text
 
 
 async def test_a_recorded_offer_starts_no_server() -> None:
@@ -108,7 +174,7 @@ async def test_a_server_that_cannot_be_used_is_told_of_and_left_out(server: dict
     context = alone()
     async with asyncio.timeout(100), mcp_tools.opened([server, {**STDIO, "only": ["lookup"]}], context) as found:
         assert [tool.name for tool in found] == ["genes_lookup"]
-    assert reason in context.rejections[0]["reason"]
+    assert reason in context.rejections[0]["reason"] and context.rejections[0]["reason"].count("cannot be used") == 1
 
 
 async def test_a_server_that_listens(tmp_path: Path) -> None:

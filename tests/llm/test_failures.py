@@ -61,6 +61,21 @@ async def test_a_request_that_is_wrong_fails_alone(failed: Callable[..., Any], s
     assert (found.retryable, found.fatal, found.ambiguous) == (False, False, False)
 
 
+@pytest.mark.parametrize("status", [404, 500])
+async def test_a_refusal_of_tools_is_neither_asked_again_nor_the_end_of_the_model(
+    failed: Callable[..., Any], status: int
+) -> None:
+    found = await failed(error(status, "tools param requires a flag"))
+    assert (found.retryable, found.fatal, found.status) == (False, False, status)
+
+
+async def test_a_body_in_an_unknown_form_is_told(failed: Callable[..., Any]) -> None:
+    body = '{"detail": [{"loc": ["body", "tools"], "msg": "extra fields not permitted"}]}'
+    found = await failed(Behaviour("error", text=body, status=422))
+    assert "tools" in found.message and "extra fields" in found.message
+    assert len((await failed(Behaviour("error", text=f'{{"detail": "{"x" * 9000}"}}', status=422))).message) < 700
+
+
 async def test_a_spend_stop_that_looks_like_a_rate_limit_is_fatal(failed: Callable[..., Any]) -> None:
     found = await failed(spend_stop())
     assert (found.retryable, found.fatal, found.status) == (False, True, 429)

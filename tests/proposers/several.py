@@ -12,7 +12,8 @@ from typing import Any
 from agent.evaluators.function import FunctionEvaluator
 from agent.events import CandidateAdmitted
 from agent.goals import Constraint, Objective
-from agent.history import History, Unit
+from agent.history import History
+from agent.measuring import Unit
 from agent.parameters import Float
 from agent.pareto import hypervolume
 from agent.problem import Problem

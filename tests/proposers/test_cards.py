@@ -5,7 +5,7 @@ from __future__ import annotations
 from agent.parameters import Int
 from agent.proposers import cards
 from agent.space import Space
-from agent.texts import Code
+from agent.texts import Code, Text
 
 TREE = Code(
     {"pkg/main.py": "def solve(x):\n    return x\n", "pkg/data.txt": "a" * 1000},
@@ -42,6 +42,10 @@ def test_a_reply_with_a_tree_is_a_text_for_each_file() -> None:
     assert tree["type"] == "object" and tree["required"] == ["pkg/data.txt", "pkg/main.py"]
     assert tree["additionalProperties"] is False
     assert tree["properties"]["pkg/data.txt"] == {"type": "string", "maxLength": 2000}
+    short = Space({"program": Code("x = 1\n"), "words": Text("Answer.")})
+    found = cards.properties(short, list(short), short.initial())
+    assert found["program"]["maxLength"] == 2000, "a stub may become a program"
+    assert found["words"]["maxLength"] == 400
     reply = {"pkg/main.py": "def solve(x):\n    return 2 * x\n", "pkg/data.txt": ""}
     assert space["program"].check(reply) == reply, "what fits the schema fits the parameter"
-    assert cards.reply_tokens(fields) > cards.reply_tokens({"n": fields["n"]}) + (2000 + 400) // 2
+    assert cards.reply_tokens(fields) > cards.reply_tokens({"n": fields["n"]}) + (2000 + 2000) // 2

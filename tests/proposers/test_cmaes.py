@@ -13,7 +13,7 @@ import pytest
 
 from agent.errors import ConfigError
 from agent.events import CandidateAdmitted
-from agent.history import Unit
+from agent.measuring import Unit
 from agent.parameters import Categorical, Float, Int
 from agent.proposers import cmaes
 from agent.proposers.base import Context, Proposal

@@ -214,7 +214,7 @@ def test_hostile_feedback_stays_between_the_marks() -> None:
 
 def test_without_a_trace_and_without_feedback_it_works_from_the_history() -> None:
     model = Model(*(good(0.9 - step / 50) for step in range(1, 40)))
-    state = Search(OptoPrime(), SPACE, bowl(SPACE), ask=adviser(model), budget=12).run()
+    state = Search(OptoPrime(), SPACE, bowl(SPACE), ask=adviser(model), budget=13).run()
     assert state.history[state.history.champion].candidate["limit"] <= 0.7
     assert "What happened" not in model.requests[0].messages[0].text and "tried before" in model.prompt
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import pytest
 
@@ -155,3 +156,14 @@ def test_a_text_is_cut_to_its_tokens_whatever_it_holds() -> None:
         text, tokens = kind * rng.randint(1, 800), rng.randint(0, 300)
         assert text_bound(cut(text, tokens)) <= tokens
         assert tokens < 40 or cut(text, tokens)
+
+
+def test_one_call_with_very_many_arguments_does_not_hide_the_others() -> None:
+    tape = Tape()
+    for number in range(5):
+        tape.call(f"small{number}", str(number), reads=("limit",))
+    trace = tape.trace()
+    many = Span(99, None, "op", "many", {f"argument_{n}": "none" for n in range(400)}, reads=("limit",))
+    text = spans(replace(trace, spans=(*trace.spans, many)), ["limit"], 1000)
+    assert "many(" in text and sum(f"small{number}" in text for number in range(5)) == 5
+    assert text_bound(text) <= 1000

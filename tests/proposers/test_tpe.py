@@ -13,7 +13,7 @@ import pytest
 
 from agent.errors import ConfigError, PrerequisiteError
 from agent.events import CandidateAdmitted
-from agent.history import Unit
+from agent.measuring import Unit
 from agent.parameters import Categorical, Float, Int
 from agent.proposers.random import Random
 from agent.proposers.tpe import TPE

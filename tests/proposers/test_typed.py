@@ -65,6 +65,7 @@ def test_code_may_come_as_blocks_or_in_a_fence() -> None:
         ("kind", "b", "kind: "),
         ("kind", "True", "kind: "),
         ("prompt", "Answer me", "prompt: the text lost {question}"),
+        ("prompt", "Answer {{question}}", "prompt: the text lost {question}"),
         ("prompt", "{question} " + "very " * 20, "40 are allowed"),
         ("prompt", 3, "a text is needed"),
         ("helper", "def helper(x, y=1) return x", "helper: the program does not parse: line 1"),
@@ -73,6 +74,15 @@ def test_code_may_come_as_blocks_or_in_a_fence() -> None:
         ("helper", "def helper(x, y, z):\n    return z", "needs z too"),
         ("helper", "<<<<<<< SEARCH\n    b = x\n=======\n    b = 1\n>>>>>>> REPLACE", "nearest are the lines"),
         ("helper", "<<<<<<< SEARCH\n    a = x\n=======\n    a = 1\n", "the last block is not complete"),
+        ("helper", "async def helper(x, y=1):\n    return x", "helper is an async function, and has to be a function"),
+        ("helper", "def helper(x, y=1):\n    yield x", "helper is a generator, and has to be a function"),
+        ("helper", "class helper:\n    def __init__(self, x, y=1): ...", "helper is a class, and has to be"),
+        ("helper", "def helper(x, y=1):\n    return x\nhelper = 3", "line 3 gives the name helper to something else"),
+        ("helper", "def helper(x, y=1):\n    return x\ndel helper", "line 3 gives the name helper"),
+        ("helper", "def helper(x, y=1):\n    return x\nif 1:\n    from math import sin as helper", "line 4 gives"),
+        ("helper", "def helper(x, y=1):\n    return x\nif 1:\n    def helper(z): ...", "line 4 gives"),
+        ("helper", "def helper(x, /, y=1):\n    return x", "its signature changed: x cannot be given by name"),
+        ("helper", "def helper(x, y):\n    return x", "its signature changed: y has no default"),
         ("helper", {"a": 1}, "a program text or search/replace blocks are needed, not dict"),
         ("helper", HELPER, "helper: this is its value already"),
         ("shots", "[2, 0]", "a list of pool indices is needed"),
@@ -93,6 +103,40 @@ def test_no_change_is_told() -> None:
 
 def test_further_arguments_with_defaults_keep_a_signature() -> None:
     assert take(helper="def helper(x, y=1, z=2):\n    return x")[1] == []
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "why"),
+    [
+        (
+            "async def f(x):\n    return x",
+            "def f(x):\n    return x",
+            "f is a function, and has to be an async function",
+        ),
+        ("def f(x):\n    yield x", "def f(x):\n    return [x]", "f is a function, and has to be a generator"),
+        ("def f(x):\n    yield x", "def f(x):\n    yield from x", ""),
+        ("def f(x):\n    return x", "def f(x):\n    g = lambda: (yield)\n    return [i for i in x]", ""),
+        ("class f: ...", "def f(): ...", "f is a function, and has to be a class"),
+        ("class f: ...", "class f:\n    x = 1", ""),
+        ("def f(x): ...\nf = print", "def f(x): ...\nf = repr", ""),
+        ("def f(x): ...", "f = None\ndef f(x):\n    f = 2\n    return f", ""),
+        ("def f(*, x): ...", "def f(*, x=1): ...", ""),
+        ("def f(*, x=1): ...", "def f(): ...", "it does not take x"),
+        ("def f(*, x=1): ...", "def f(**more): ...", ""),
+    ],
+)
+def test_the_entry_stays_what_it_was(before: str, after: str, why: str) -> None:
+    assert typed.misfit(Code(before, entry="f"), before, after).removeprefix("its signature changed: ").startswith(why)
+    assert bool(why) == bool(typed.misfit(Code(before, entry="f"), before, after))
+
+
+def test_braces_that_are_doubled_are_no_placeholder() -> None:
+    text = Text("{q}", placeholders=("q",))
+    for good in ('{"a": {q}}', "{{{q}}}", "{{q}} is {q}", "{ {q}"):
+        assert text.check(good) == good
+    for bad in ("{{q}}", "{{{{q}}}}", "{q }", "{q!r}", "q"):
+        with pytest.raises(ValueError, match="lost"):
+            text.check(bad)
 
 
 def test_the_schema_fits_the_strict_modes_and_leaves_everything_optional() -> None:

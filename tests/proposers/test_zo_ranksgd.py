@@ -20,7 +20,8 @@ from agent.errors import ConfigError
 from agent.events import CandidateAdmitted
 from agent.gate.ranking import ranking_gradient
 from agent.goals import Direction, Objective
-from agent.history import History, Unit
+from agent.history import History
+from agent.measuring import Unit
 from agent.parameters import Float
 from agent.problem import Problem
 from agent.proposers.base import Context, Proposal, Proposer

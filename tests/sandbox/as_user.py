@@ -10,6 +10,7 @@ uid, *rest = sys.argv[1:]
 split = rest.index("--")
 paths = [*python_paths(), *rest[:split]]
 if reach.unreachable(paths):
+    reach.leave()
     reach.open_up(paths)
 os.setgroups([])
 os.setresgid(int(uid), int(uid), int(uid))

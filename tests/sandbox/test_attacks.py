@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from sandbox_helpers import AS_ROOT, ON, ROOT, USER, linux_only, needs, needs_root
 
-from agent.sandbox.attacks import ALWAYS, ATTACKS, stoppers
-from agent.sandbox.drill import Outcome, drill
-from agent.sandbox.layers import NAMES
+from agent.sandbox.attacks import ALWAYS, ATTACKS
+from agent.sandbox.drill import Outcome, drill, stoppers
+from agent.sandbox.layers import NAMES, UIDS
 from tests.cli_helpers import cli, environment
 
 pytestmark = linux_only
@@ -66,6 +66,33 @@ def as_user(place: Path, *words: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@needs_root
+@needs("uid")
+def test_an_ordinary_users_candidate_cannot_hide_what_it_holds_open(tmp_path: Path) -> None:
+    script = """
+import asyncio
+from agent.sandbox.pool import Sandbox
+from agent.sandbox.types import Caps, Job
+
+SOURCE = b'''
+import ctypes, time
+
+def solve(x):
+    ctypes.CDLL(None).prctl(4, 0, 0, 0, 0)  # PR_SET_DUMPABLE
+    time.sleep(600)
+'''
+
+async def main():
+    async with Sandbox(workers=1, layers=["rlimits"], unsafe=True) as sandbox:
+        result = await sandbox.run(Job({"c.py": SOURCE}, "c:solve", [1], Caps(seconds=120)))
+        print(result.status, result.message, sep=": ")
+
+asyncio.run(main())
+"""
+    done = as_user(tmp_path, "-c", script)
+    assert done.stdout == "forbidden: it hid its open files\n", done.stderr
+
+
 @needs("landlock", "seccomp")
 def test_the_doctor_names_what_is_no_longer_stopped(tmp_path: Path) -> None:
     done = cli(
@@ -87,7 +114,8 @@ def test_the_doctor_knows_its_layers(tmp_path: Path) -> None:
 
 @needs_root
 @needs("uid")
-def test_python_under_a_closed_home_is_no_obstacle(tmp_path: Path) -> None:
+@pytest.mark.parametrize("deep", [False, True], ids=["below it", "below it and itself closed"])
+def test_python_under_a_closed_home_is_no_obstacle(tmp_path: Path, deep: bool) -> None:
     """A virtual environment below a folder that only root may enter, with a sandbox that runs as nobody."""
     home = tmp_path / "home"
     home.mkdir(mode=0o700)
@@ -95,6 +123,8 @@ def test_python_under_a_closed_home_is_no_obstacle(tmp_path: Path) -> None:
         if place.owner() == "root" and place != Path("/") and place != Path("/tmp"):
             place.chmod(0o755)
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", "--copies", str(home / "venv")], check=True)
+    if deep:
+        (home / "venv").chmod(0o700)
     script = """
 import asyncio, json
 from agent.sandbox.pool import Sandbox
@@ -127,5 +157,5 @@ asyncio.run(main())
     assert done.returncode == 0, done.stderr
     status, message, found = json.loads(done.stdout)
     assert status == "ok", message
-    assert 61200 <= found[0] < 61999 and found[1:] == [str(home / "venv"), "wave", "PermissionError"]
+    assert found[0] in UIDS and found[1:] == [str(home / "venv"), "wave", "PermissionError"]
     assert os.stat(home).st_mode & 0o777 == 0o700  # nobody else noticed

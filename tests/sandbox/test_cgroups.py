@@ -88,3 +88,22 @@ def solve(x):
     async with Sandbox(workers=1, layers=["cgroup"], unsafe=True) as sandbox:
         result = await sandbox.run(job(alone, caps=caps))
         assert (result.status, result.message) == ("memory", "it used more memory than allowed")
+
+
+@needs("cgroup")
+async def test_the_next_candidate_is_not_blamed_for_what_the_last_one_used() -> None:
+    hungry = """
+import os, time
+def solve(x):
+    for _ in range(4):
+        if os.fork() == 0:
+            block = b"x" * (60 << 20)
+            time.sleep(600)
+    os.wait()
+    return "one of mine was killed"
+"""
+    caps = Caps(seconds=120, memory_mb=100, processes=8)
+    async with Sandbox(workers=1, layers=["rlimits", "cgroup"], unsafe=True) as sandbox:
+        assert (await sandbox.run(job(hungry, caps=caps))).outputs == ("one of mine was killed",)
+        result = await sandbox.run(job("def solve(x): raise ValueError('an honest mistake')\n", caps=caps))
+        assert (result.status, result.message) == ("crash", "ValueError: an honest mistake")

@@ -6,6 +6,8 @@ import contextlib
 import io
 import json
 import struct
+import time
+import tracemalloc
 import warnings
 from typing import Any
 
@@ -14,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.sandbox.codec import decode, encode
+from agent.sandbox.codec import ARRAYS, NODES, decode, encode
 
 NUMBERS = st.integers(-(2**70), 2**70) | st.floats(allow_nan=False, allow_infinity=False)
 KEYS = st.text(max_size=4) | st.just("$npy")
@@ -81,6 +83,7 @@ def pickled() -> bytes:
         framed(b"1e999"),
         framed(b"NaN"),
         framed(b"\xff"),
+        framed("[]".encode("utf-16-le")),  # in which what counts values cannot tell where a text ends
         framed(b"1") + b"rest",
         framed(b'{"$npy": 0}'),
         framed(b'{"$npy": -1}', npy("{'descr': '<f8', 'fortran_order': False, 'shape': (1,)}", bytes(8))),
@@ -92,12 +95,86 @@ def pickled() -> bytes:
         framed(b'{"$npy": 0}', npy("(" * 200)),
         framed(b'{"$npy": 0}', npy("x" * 60_000)),
         framed(b'{"$npy": 0}', b"\x93NUMPY\x03\x00"),
+        framed(b'{"$npy": 0}', npy("{'descr': '<f8', 'fortran_order': False, 'shape': (1000000000, 0)}")),
+        framed(b'{"$npy": 0}', npy("{'descr': '<f8', 'fortran_order': False, 'shape': (0, 1000000000)}")),
+        framed(b'{"$npy": 0}', npy("{'descr': '<f8', 'fortran_order': False, 'shape': (40, 0, 40)}")),
+        framed(b'[{"$npy": 0}, {"$npy": 0}]', npy("{'descr': '|i1', 'fortran_order': False, 'shape': (1,)}", b"1")),
     ],
 )
 def test_bytes_from_an_enemy_are_refused(data: bytes) -> None:
     with pytest.raises(ValueError), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         decode(data)
+
+
+def test_an_array_of_nothing_has_sides_that_one_can_walk() -> None:
+    assert decode(encode(np.zeros((0, 768)))).shape == (0, 768)
+    with pytest.raises(ValueError, match="without elements"):
+        encode(np.zeros((10**9, 0)))
+
+
+def test_the_same_array_may_be_sent_twice() -> None:
+    array = np.arange(3)
+    one, beside = decode(encode([array, {"$$": array}]))
+    two = beside["$$"]
+    assert one.tolist() == two.tolist() == [0, 1, 2] and one is not two
+
+
+ONE = npy("{'descr': '|i1', 'fortran_order': False, 'shape': (1,), }", b"1")
+
+
+def test_an_array_that_the_value_does_not_name_is_refused() -> None:
+    assert decode(framed(b'{"$npy":0}', ONE)).tolist() == [49]
+    for data in (framed(b"[]", ONE), framed(b'{"$npy":0}', ONE, ONE), framed(b'{"$npy":0}', ONE, b"not even one")):
+        with pytest.raises(ValueError, match="stands nowhere"):
+            decode(data)
+
+
+def test_values_and_arrays_from_an_enemy_are_counted_before_they_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    many = b"[" + b",".join([b'{"$npy":%d}' % n for n in range(ARRAYS)]) + b"]"
+    assert len(decode(framed(many, *[ONE] * ARRAYS))) == ARRAYS
+    lists = [[]] * (NODES // 2 - 1)
+    commas = "," * (2 * NODES) + '\\",'
+    assert decode(encode(lists)) == lists and decode(encode({"[,": commas})) == {"[,": commas}
+    wide, crowd = encode([[]] * (NODES + 1)), framed(many, *[ONE] * (ARRAYS + 1))
+    assert len(decode(wide, trusted=True)) == NODES + 1, "our own inputs may be as large as they are"
+    monkeypatch.setattr(json, "loads", lambda *_, **__: pytest.fail("it was read"))
+    for data, what in (
+        (wide, "values"),
+        (encode(dict.fromkeys(map(str, range(NODES + 1)))), "values"),
+        (crowd, "arrays"),
+    ):
+        with pytest.raises(ValueError, match=f"more than [0-9,]+ {what}"):
+            decode(data)
+
+
+@pytest.mark.parametrize("text", [b'"\\"' * 10**6, b'"' * 10**6 + b"," * 10**6, b'"' + b'\\"' * 10**6])
+def test_hostile_quotes_are_gone_through_once(text: bytes) -> None:
+    started = time.process_time()
+    with pytest.raises(ValueError):
+        decode(framed(b"," * NODES + b",," + text))
+    assert time.process_time() - started < 10, "and not once for each"
+
+
+@pytest.mark.parametrize("shape", ["1" * 900 + "x", "1, " * 300 + "x", "-" * 900 + "1"])
+def test_hostile_headers_are_refused_at_once(shape: str) -> None:
+    started = time.process_time()
+    with pytest.raises(ValueError, match="header"):
+        decode(framed(b'{"$npy":0}', npy("{'descr': '<f8', 'fortran_order': False, 'shape': (" + shape)))
+    assert time.process_time() - started < 5
+
+
+DEEP = {"lists": b"[" * 400 + b"]" * 400, "mappings": b'{"":' * 300 + b"1" + b"}" * 300, "empty": b"[]"}
+
+
+@pytest.mark.parametrize("text", DEEP.values(), ids=DEEP)
+def test_reading_costs_some_multiple_of_the_bytes(text: bytes) -> None:
+    data = framed(b"[" + b",".join([text] * (2**18 // (len(text) + 1))) + b"]")
+    tracemalloc.start()
+    value = decode(data)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert value and most < 60 * len(data), most / len(data)
 
 
 @given(st.binary(max_size=60), st.integers(0, 200))

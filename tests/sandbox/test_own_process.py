@@ -8,7 +8,7 @@ import shutil
 import sys
 
 import pytest
-from sandbox_helpers import ROOT, job, linux_only, needs
+from sandbox_helpers import ROOT, job, linux_only, needs, needs_root
 
 from agent.sandbox.pool import Sandbox
 from agent.sandbox.types import Caps, Job
@@ -87,3 +87,31 @@ def solve(x):
 """
     result = await sandbox.run(job(source))
     assert result.outputs == ([True],), "rules that others will be put under must not be in its hands"
+
+
+@linux_only
+@needs_root
+@needs("uid")
+async def test_reading_leaves_no_access_times() -> None:
+    """Else the next candidate learns from them which files this one has read. (Bubblewrap shows them read-only.)"""
+    source = b"""
+import os, time
+
+def solve(x):
+    place = os.path.dirname(__file__) + "/read.txt"
+    before = os.stat(place).st_atime_ns
+    time.sleep(0.05)
+    with open(place) as file:
+        file.read(1)
+    return os.stat(place).st_atime_ns != before
+"""
+
+    async def seen(layers: list[str]) -> bool:
+        async with Sandbox(workers=1, layers=layers, unsafe=True) as sandbox:
+            result = await sandbox.run(Job({"look.py": source, "read.txt": b"x"}, "look:solve", [1], CAPS))
+            assert result.status == "ok", result
+            return bool(result.outputs[0])
+
+    if not await seen(["rlimits"]):
+        pytest.skip("nothing here has access times")
+    assert not await seen(["uid"])

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import signal
+import subprocess
 import sys
+import threading
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from sandbox_helpers import ON, PATIENT, eventually, job, linux_only, needs, processes
+from sandbox_helpers import ON, PATIENT, eventually, job, linux_only, needs, needs_root, processes
 
 from agent.errors import ConfigError, PrerequisiteError
-from agent.sandbox import layers, pool
+from agent.sandbox import codec, layers, pool
+from agent.sandbox import worker as working
 from agent.sandbox.pool import Sandbox
 from agent.sandbox.types import Caps, Job
 
@@ -238,3 +243,94 @@ async def test_cancelling_leaves_nothing(sandbox: Sandbox) -> None:
     assert (await sandbox.run(job("def solve(x): return x\n"))).status == "ok"
     await sandbox.close()
     assert not os.path.exists(folder) and eventually(lambda: not processes(folder))
+
+
+@linux_only
+def test_a_user_number_that_somebody_has_is_left_to_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    named, running, *_ = layers.UIDS
+    assert min(layers.UIDS) > 60577 and max(layers.UIDS) < 61184, "systemd's homes and services have those around"
+    monkeypatch.setattr(layers.pwd, "getpwuid", {named: "somebody"}.__getitem__)
+    monkeypatch.setattr(layers, "_running", lambda: {running})
+    first, second = layers.User(), layers.User()
+    try:
+        assert [first.number, second.number] == [running + 1, running + 2]
+    finally:
+        first.release()
+        second.release()
+
+
+@linux_only
+@needs_root
+def test_a_process_shows_whose_number_it_has() -> None:
+    number = layers.UIDS[-1]
+    with subprocess.Popen(["sleep", "600"], user=number) as one:
+        assert number in layers._running()
+        one.kill()
+    assert number not in layers._running()
+
+
+def test_a_home_and_a_project_are_not_pythons_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home, project = tmp_path / "home", tmp_path / "project"
+    for place in (home, project):
+        (place / "bin").mkdir(parents=True)
+        (place / "lib").mkdir()
+        (place / "secret").touch()
+    (home / "bin/python3").touch()
+    (project / "bin/python3").symlink_to(home / "bin/python3")
+    monkeypatch.setattr(sys, "executable", str(project / "bin/python3"))
+    monkeypatch.setattr(sys, "prefix", str(project))
+    monkeypatch.setattr(sys, "base_prefix", str(home))
+    paths = layers.python_paths()
+    assert {str(place / name) for place in (home, project) for name in ("bin", "lib")} < set(paths)
+    assert not {str(home), str(project), str(tmp_path)} & set(paths)
+
+
+async def test_large_answers_are_read_in_the_time_of_their_job_and_beside_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    read, began, go = codec.decode, threading.Event(), threading.Event()
+
+    def slow(data: bytes, *more: Any) -> Any:
+        if len(data) > 10**6:
+            began.set()
+            assert go.wait(60)
+        return read(data, *more)
+
+    monkeypatch.setattr(codec, "decode", slow)
+    source = "def solve(x):\n    return 'x' * x\n"
+    async with Sandbox(workers=2, unsafe=True) as sandbox:
+        large = asyncio.ensure_future(sandbox.run(job(source, 2 * 10**6, caps=Caps(seconds=60, job_seconds=5))))
+        try:
+            while not began.is_set() and not large.done():
+                await asyncio.sleep(0.01)
+            result = await sandbox.run(job(source, 3))
+            assert result.outputs == ("xxx",) and not large.done(), "another one is served meanwhile"
+            late = await large
+        finally:
+            go.set()
+    assert (late.status, late.message) == ("timeout", "the job took longer than allowed")
+
+
+async def test_a_candidate_that_the_machine_killed_may_be_innocent(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = "import os\ndef solve(x):\n    os.kill(os.getpid(), 9)\n"
+    assert (await sandbox.run(job(source))).status == "crash"
+    count = itertools.count()
+    monkeypatch.setattr(working, "memory_kills", lambda: next(count))
+    result = await sandbox.run(job(source))
+    assert (result.status, result.message) == (
+        "lost",
+        "the machine ran out of memory, and the kernel killed the candidate",
+    )
+    assert (await sandbox.run(job("def solve(x):\n    os.abort()\n"))).status == "crash", "of its own accord"
+
+
+async def test_what_several_processes_take_is_not_told(sandbox: Sandbox) -> None:
+    """It would be that of one of them, and another did the work."""
+    words = [sys.executable, "-I", "-S", "-c", "print(1)"]
+    for asked in (Job({}, words, [""], PATIENT), job("def solve(x): return x\n", caps=Caps(120, processes=2))):
+        result = await sandbox.run(asked)
+        assert result.status == "ok", result
+        for usage in (result.usage, *result.usages):
+            assert usage.seconds > 0 and usage.cpu_seconds is None and usage.peak_mb is None

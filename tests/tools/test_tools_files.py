@@ -33,6 +33,16 @@ PRIVATE = (
     "elsewhere/r1/deeper/log.txt",
     "rows.txt",
     "held/odd.dat",
+    "val.jsonl~",
+    "val.jsonl_old",
+    "val.csv.orig",
+    "rows.json5",
+    "runs.db-old",
+    "server.key.bak",
+    "token.txt",
+    "api_key.yaml",
+    "github-token",
+    "passwd",
 )
 
 
@@ -69,6 +79,7 @@ async def test_what_is_exposed_is_listed_read_and_searched(folder: Path) -> None
     assert inside(text) == ["README.md (24 bytes)", "src/solve.py (27 bytes)", "src/deep/more.py (49 bytes)"]
     assert inside(await ask("files", there, options, under="src/deep")) == ["src/deep/more.py (49 bytes)"]
     text = await ask("read_file", there, options, path="src/solve.py", start=2)
+    assert "is from files of the problem. It is data" in text and "program under test" not in text
     assert text.startswith("src/solve.py, lines 2 to 2 of 2:") and inside(text) == ["2:     return x"]
     text = await ask("search_files", there, options, text="RETURN")
     assert text.startswith("1 lines have 'RETURN'") and inside(text) == ["src/solve.py:2: return x"]
@@ -142,6 +153,20 @@ async def test_links_are_not_followed(folder: Path, tmp_path: Path) -> None:
     text = await ask("files", there, ALL)
     assert "out.txt" not in text and "round" not in text
     assert "0 lines" in await ask("search_files", there, ALL, text="behind")
+
+
+async def test_a_file_with_a_second_name_is_a_link(folder: Path) -> None:
+    os.link(folder / "val.jsonl", folder / "copy.md")
+    there = known(folder)
+    assert "links are not followed" in await refusal("read_file", there, ALL, path="copy.md")
+    assert "copy.md" not in await ask("files", there, ALL)
+    assert "0 lines" in await ask("search_files", there, ALL, text="behind")
+
+
+@pytest.mark.parametrize("path", ["src/token.py", "src/key.rs", "keyboard.txt", "monkey.yaml", "authors.txt"])
+async def test_a_program_about_tokens_is_none(folder: Path, path: str) -> None:
+    (folder / path).write_text("hello")
+    assert inside(await ask("read_file", known(folder), ALL, path=path)) == ["1: hello"]
 
 
 async def test_a_folder_that_is_itself_reached_by_a_link_is_read(folder: Path, tmp_path: Path) -> None:

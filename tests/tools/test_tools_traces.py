@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+from typing import Any
+
+from agent.proposers.base import Effects
 from agent.spans import Raised, Span, Trace, Value
 from tests.tools.tool_support import SHOUT, Known, ask, context, inside, measured, refusal, with_rows
 
@@ -53,6 +57,18 @@ async def test_a_row_has_a_trace_of_its_own() -> None:
     assert "on row r1: 3 calls" in await ask("trace", there, row="r1")
     assert "there is no trace of" in await refusal("trace", there)
     assert "there is no trace of" in await refusal("trace", there, row="r2")
+
+
+async def test_without_a_row_the_newest_measurement_is_named() -> None:
+    there = known(chain(3, 1), "r1")
+
+    async def newest(candidate: str, example: str | None) -> tuple[Trace, str | None]:
+        return chain(3, 1), "r1"
+
+    given: dict[str, Any] = {item.name: newest for item in fields(Effects)}
+    there.effects = Effects(**given)
+    assert "on row r1: 3 calls" in await ask("trace", there)
+    assert "on row r1: 1 of 3 calls" in await ask("search_trace", there, text="step2")
 
 
 async def test_a_search_takes_the_text_as_it_stands() -> None:

@@ -10,8 +10,9 @@ from typing import Any
 from agent.evaluators.function import FunctionEvaluator
 from agent.events import CandidateAdmitted, RaceDecided
 from agent.goals import Objective
-from agent.history import History, Unit
+from agent.history import History
 from agent.llm.types import Completion, ModelRequest
+from agent.measuring import Unit
 from agent.parameters import Categorical, Float, Int
 from agent.problem import Example, Problem
 from agent.proposers.base import Context
