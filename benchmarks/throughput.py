@@ -117,8 +117,8 @@ def main() -> int:
     else:
         print(
             f"{found['candidates']} candidates, {found['calls']} calls: {found['seconds']} s, ideal"
-            f" {found['ideal_seconds']} s, {found['ratio']} times (allowed {RATIO}), {found['cpu_ms_per_call']} ms of CPU"
-            f" a call; {found['megabytes']} MB (allowed {MEGABYTES})"
+            f" {found['ideal_seconds']} s, {found['ratio']} times (allowed {RATIO}),"
+            f" {found['cpu_ms_per_call']} ms of CPU a call; {found['megabytes']} MB (allowed {MEGABYTES})"
         )
     return 0 if found["ratio"] <= RATIO and found["megabytes"] < MEGABYTES else 1
 
