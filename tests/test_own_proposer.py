@@ -20,7 +20,7 @@ from tests.cli_helpers import cli, environment
 DOCS = Path(__file__).parents[1] / "docs" / "code.md"
 PROBLEM = """
 [evaluator]
-function = "evaluate:measure"
+function = "own_measure:measure"
 deterministic = true
 [[objectives]]
 name = "value"
@@ -36,7 +36,7 @@ evaluations = 8
 def folder(place: Path, module: str = "own_edits") -> Path:
     place.mkdir()
     (place / "problem.toml").write_text(PROBLEM)
-    (place / "evaluate.py").write_text("def measure(candidate):\n    return float(len(candidate['program']))\n")
+    (place / "own_measure.py").write_text("def measure(candidate):\n    return float(len(candidate['program']))\n")
     (found,) = re.findall(r"```python\n(from agent\.edits.*?)```", DOCS.read_text(), re.S)
     (place / f"{module}.py").write_text(found)
     return place

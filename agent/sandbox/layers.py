@@ -134,9 +134,11 @@ def require(layers: Iterable[str]) -> PrerequisiteError | None:
         return None
     off = {layer.name: layer.why for layer in probe() if layer.name not in have and not layer.on}
     reasons = "; ".join(f"{name}: {why}" for name, why in off.items())
+    here = [layer.name for layer in probe() if layer.on and layer.name not in have]
+    named = f"name more layers, or none, so that all are used ({', '.join(here)} would work here); or " if here else ""
     return PrerequisiteError(
         f"this machine does not keep candidate code from {_joined(lacking)}" + (f" ({reasons})" if reasons else ""),
-        fix="install bubblewrap, or run in a container or virtual machine that you can lose and add --unsafe; "
+        fix=f"{named}install bubblewrap, or run in a container or virtual machine that you can lose and add --unsafe; "
         "`truegain doctor --sandbox` shows what is missing",
     )
 

@@ -236,8 +236,9 @@ class Worker:
                 end = await self._ended()
             drain.rest()
             starved = self._group is not None and self._group.killed()  # asked each time: the next is not to blame
+            silent = not result.message  # whoever told of an exception is killed by us
             result = self._judged(result, end, watch, cpu, channel.extra(), starved)
-            if result.status == "crash" and end["signal"] == signal.SIGKILL and memory_kills() > kills:
+            if result.status == "crash" and silent and end["signal"] == signal.SIGKILL and memory_kills() > kills:
                 raise Lost("the machine ran out of memory, and the kernel killed the candidate")
         finally:
             drain.close()
