@@ -283,7 +283,7 @@ def test_one_seed_gives_equal_events(quick: Callable[..., Result]) -> None:
         ({"options": {"executor": "cloud"}}, "subprocess"),
         ({"limits": 3}, "Limits"),
     ],
-    ids=lambda value: json.dumps(value, default=str) if isinstance(value, dict) else "",
+    ids=lambda value: json.dumps(value, default=lambda other: type(other).__name__) if isinstance(value, dict) else "",
 )
 def test_a_wrong_argument_is_refused_with_what_is_allowed(
     quick: Callable[..., Result], tmp_path: Path, wrong: dict[str, Any], words: str

@@ -178,7 +178,7 @@ def test_results(result: Any, values: Any, feedback: str) -> None:
 WRONG = [float("nan"), float("inf"), "1", b"1", None, {}, {"other": 1}, [1, 2], {1}, 1j, numpy.ones(1), object(), plain]
 
 
-@pytest.mark.parametrize("result", WRONG, ids=repr)
+@pytest.mark.parametrize("result", WRONG, ids=lambda value: f"{type(value).__name__}-{str(value)[:8]}")
 def test_what_is_not_a_measurement_is_invalid(result: Any) -> None:
     output = produce(lambda c: result)
     assert output.value is None
