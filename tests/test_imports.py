@@ -142,7 +142,7 @@ FLOORS = (
     ("sandbox",),
     ("prompts", "evaluators", "metrics", "routing"),
     ("gate",),
-    ("settings",),
+    ("settings", "evolution"),
     ("proposers", "tools"),
     (
         "examination",

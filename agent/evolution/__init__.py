@@ -1,0 +1,1 @@
+"""What evolving programs needs beside a proposer: archives, islands, descriptors and novelty. No model, no run."""
