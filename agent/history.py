@@ -192,8 +192,30 @@ class History:
         self.rejected: dict[str, int] = {}
         self._number: dict[str, int] = {initial.id: 0}
         """By candidate. Views share it: a number that a view does not have yet is no candidate of its."""
+        self.told: list[Trial] = []
+        """Candidates as they were each time the race gave its word on them, and each time one that has its word was
+        measured again; without rows. Who keeps something up to date for every candidate reads what is new here,
+        instead of all trials. Views share the list: theirs are the first `heard`."""
+        self.heard = 0
         self._is_view = False
         self._views: weakref.WeakSet[History] = weakref.WeakSet()
+
+    @classmethod
+    def of(cls, trials: Iterable[Trial], champion: str, objective: Objective) -> History:
+        """A history of trials that were made elsewhere, in their order; the first is the initial one.
+
+        Args:
+            trials: At least one. They are numbered anew.
+            champion: Id of one of them.
+            objective: Of the problem.
+        """
+        first, *more = trials
+        made = cls(first.candidate, objective)
+        made.trials = Trials(replace(trial, number=number) for number, trial in enumerate([first, *more]))
+        for trial in made.trials:
+            made._number.setdefault(trial.id, trial.number)
+        made.champion = champion
+        return made
 
     def freeze(self) -> History:
         """A view of now. Cheap: a little is copied, and only when this history changes while the view is in use."""
@@ -209,6 +231,7 @@ class History:
             self.trials = self.trials.copy()
             if self._is_view:
                 self._number = {trial.id: trial.number for trial in self.trials}
+                self.told = self.told[: self.heard]
                 self._is_view = False
             self.rejections = deque(self.rejections, maxlen=REMEMBERED)
             self.rejected = dict(self.rejected)
@@ -228,6 +251,12 @@ class History:
     def _put(self, trial: Trial) -> None:
         self._own()
         self.trials[trial.number] = trial
+
+    def _tell(self, candidate: str) -> None:
+        self._own()
+        trial = self[candidate]
+        self.told.append(replace(trial, rows={}) if trial.rows else trial)
+        self.heard += 1
 
     def apply(self, event: Event) -> None:
         """Fold an event other than a measurement, which comes as a `Unit` through `measured`."""
@@ -282,6 +311,7 @@ class History:
                 self._put(replace(gone, failure=words, reason=words))
                 self.champion = self.ranked(1)[0].id if self.ranked(1) else self.initial
                 self._put(replace(self[self.champion], state="champion"))
+            self._tell(trial.id)
 
     def _reject(self, rejection: dict[str, Any]) -> None:
         self.rejections.append(rejection)
@@ -323,6 +353,8 @@ class History:
                 feedback=unit.feedback or trial.feedback,
             )
         )
+        if not trial.number or state in ("champion", "dropped") or (state == "racing" and trial.count):
+            self._tell(trial.id)
 
     def partly(self, unit: Unit, cost: float | None) -> None:
         """Fold a measurement with a part of the effort; `cost` is small where it is good, None where it failed."""
@@ -359,6 +391,8 @@ class History:
         else:
             failed = trial.values is None and (trial.failure or not trial.partial)
             self._put(replace(trial, state="failed" if failed else "dropped", reason=event.reason))
+        if event.decision != "climb":
+            self._tell(trial.id)
 
     def ranked(self, limit: int | None = None) -> list[Trial]:
         """Feasible measured trials, best first by their search mean."""

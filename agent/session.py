@@ -30,6 +30,8 @@ from agent.lock import problem_lock
 from agent.loop import Observer, Run
 from agent.problem import Problem
 from agent.proposers.base import TABLE, load, talks
+from agent.proposers.portfolio import Portfolio
+from agent.proposers.tune import holed
 from agent.redact import redact
 from agent.result import Result, load_result, load_state
 from agent.settings import DEFAULT_MODEL, Settings
@@ -213,7 +215,9 @@ class Session:
                 f"the proposer {self.settings.proposer!r} asks a model, and there is none",
                 hint="name one as provider:model, such as local:smollm2-135m, or use the default proposer",
             )
-        texts = getattr(proposer, "texts", False)
+        texts = getattr(proposer, "texts", False) or (
+            isinstance(proposer, Portfolio) and holed(self.problem.space, self.problem.initial())
+        )
         if self.settings.proposer in TABLE and not self.problem.space.numeric and not texts:
             raise ConfigError(
                 f"the proposer {self.settings.proposer!r} changes numbers and choices, and the space has none",

@@ -10,7 +10,7 @@ from dataclasses import MISSING, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
-from agent import programs, trees
+from agent import holes, programs, trees
 from agent.errors import ConfigError
 from agent.parameters import LABEL, Categorical, Float, Int, Parameter, Value, check_default, items
 
@@ -195,6 +195,10 @@ class Code(Parameter):
         if self.language != "python" or (path and not path.endswith(".py")):
             return
         programs.parse(text, path)
+        try:
+            holes.find(text)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}" if path else str(error)) from None
         if self.imports is not None and (wrong := programs.forbidden(text, self.imports, own)):
             raise ValueError(f"{path}: {wrong}" if path else wrong)
 

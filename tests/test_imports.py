@@ -93,6 +93,7 @@ FLOORS = (
         "errors",
         "parameters",
         "programs",
+        "holes",
         "entries",
         "trees",
         "untrusted",

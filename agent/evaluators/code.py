@@ -21,6 +21,7 @@ from agent.evaluators.loading import parse_target
 from agent.evaluators.source import callable_digest, module_digest
 from agent.evaluators.timing import Timing, times
 from agent.executors.measure import failure_of
+from agent.holes import plain
 from agent.space import digest
 from agent.untrusted import cleaned
 
@@ -259,6 +260,8 @@ class CodeEvaluator:
         for name, item in self.programs.items():
             value = candidate[name]
             texts = {str(item["path"]): value} if isinstance(value, str) else dict(value)
+            # What runs has the numbers of its holes in place of them.
+            texts = {path: plain(text) if path.endswith(".py") else text for path, text in texts.items()}
             if clash := sorted(own.keys() & texts.keys()):
                 raise ValueError(f"{', '.join(clash)} is in two parameters")
             own |= texts

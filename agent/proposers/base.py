@@ -425,6 +425,7 @@ def numeric(problem: Problem, proposer: str) -> tuple[str, ...]:
 TABLE: dict[str, str] = {
     "default": "agent.proposers.portfolio:Portfolio",
     "agentic": "agent.proposers.agentic:Agentic",
+    "best_of_n": "agent.proposers.best_of_n:BestOfN",
     "bootstrap": "agent.proposers.bootstrap:Bootstrap",
     "catcma": "agent.proposers.catcma:CatCMA",
     "claps": "agent.proposers.claps:ClaPS",
@@ -432,6 +433,7 @@ TABLE: dict[str, str] = {
     "coordinate": "agent.proposers.coordinate:Coordinate",
     "crossover": "agent.proposers.crossover:Crossover",
     "evollm": "agent.proposers.evollm:EvoLLM",
+    "evolve": "agent.proposers.evolve:Evolve",
     "evollm-null": "agent.proposers.evollm_null:EvoLLMNull",
     "gameopt": "agent.proposers.gameopt:GameOpt",
     "gp": "agent.proposers.gp:GP",
@@ -452,9 +454,14 @@ TABLE: dict[str, str] = {
     "portfolio": "agent.proposers.portfolio:Portfolio",
     "tpe": "agent.proposers.tpe:TPE",
     "trust": "agent.proposers.gp:TrustRegion",
+    "tune": "agent.proposers.tune:Tune",
     "zo-ranksgd": "agent.proposers.zo_ranksgd:ZORankSGD",
 }
 """Proposers by name."""
+
+SIDE_BY_SIDE = frozenset({"best_of_n", "evolve"})
+"""Proposers of which several decisions may be open at once, as many as there are slots: they ask for one candidate at a
+time, leave no memory, and tell their decisions apart by number."""
 
 
 def load(name: str, folder: Path | None = None) -> Proposer:

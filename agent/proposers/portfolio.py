@@ -21,6 +21,8 @@ from agent.problem import Problem
 from agent.proposers.base import Context, Proposal, load, numeric
 from agent.proposers.guide import FADE, WINDOW, arm_of, counted, misses, standings
 from agent.proposers.options import number, read, wrong
+from agent.proposers.tune import Options as Tuning
+from agent.proposers.tune import holed, tuned
 
 LARGEST = 50
 """Numbers and choices up to which arms with a Gaussian process take part."""
@@ -95,12 +97,14 @@ class Portfolio:
     uses_model = True
 
     async def propose(self, context: Context, n: int) -> list[Proposal]:
-        """`n` points, each of the arm that the bandit chooses.
+        """`n` points, each of the arm that the bandit chooses. Numbers in programs count as parameters.
 
         Raises:
             ConfigError: The space has no numbers and no choices, or an option is wrong.
             ProviderError: The model cannot be reached.
         """
+        if holed(context.problem.space, context.champion):
+            return await tuned(context, context.champion, n, Tuning(own=context.options))
         numeric(context.problem, self.name)
         options = Options.of(context.options)
         memory: dict[str, Any] = dict(context.memory or {})
@@ -131,6 +135,8 @@ class Portfolio:
     def forecast(self, problem: Problem, candidates: int, options: Mapping[str, Any]) -> tuple[int, int, int]:
         """The models' arms make at most their share of the candidates."""
         chosen = Options.of(options)
+        if holed(problem.space, problem.initial()):
+            return load("tune", problem.folder).forecast(problem, candidates, {"own": options})
         numeric(problem, self.name)
         share = math.ceil(candidates * chosen.model_share)
         most = (0, 0, 0)

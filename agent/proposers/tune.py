@@ -1,0 +1,244 @@
+"""Numbers in programs: a numeric proposer sees the holes of a program as parameters, and the program stays as it is.
+
+So the structure of a program is for models to change, and its numbers for those who are good at numbers, without any
+call of a model. See `agent.holes` for what a hole is. The other numbers and choices of the space are tuned with them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from agent import holes
+from agent.errors import ConfigError
+from agent.history import History, Trial
+from agent.holes import Structure
+from agent.parameters import Numeric, Value
+from agent.problem import Problem
+from agent.proposers.base import Context, Proposal, load
+from agent.proposers.options import read, wrong
+from agent.space import Candidate, Space, digest
+from agent.texts import Code
+
+SOURCE = "tune"
+NONE = "there is nothing to tune: neither a hole in a program nor a number or choice in the space"
+HINT = "write tune(value, low, high) in the program where a number is, or choose another proposer"
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What a user may set under [proposer.options].
+
+    Args:
+        by: The numeric proposer that tunes.
+        own: Options of that.
+    """
+
+    by: str = "portfolio"
+    own: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.by, str) or self.by == SOURCE:
+            raise wrong("by", self.by, "the name of another proposer")
+        if not isinstance(self.own, Mapping):
+            raise wrong("own", self.own, "a table of that proposer's options")
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """The holes of a candidate's programs and the space's other numbers, as one numeric space.
+
+    Args:
+        space: A float, int or categorical parameter for each.
+        structures: By name of the code parameter and path of the file, where there are holes.
+        names: The holes' names in `space`, in the order of structures and of holes.
+        plain: Names of the other numbers, which are the same in both spaces.
+        base: The candidate.
+    """
+
+    space: Space
+    structures: Mapping[tuple[str, str], Structure]
+    names: Mapping[tuple[str, str], list[str]]
+    plain: tuple[str, ...]
+    base: Candidate
+
+    @classmethod
+    def of(cls, space: Space, base: Candidate) -> Numbers | None:
+        """What can be tuned in a candidate; None where there is nothing."""
+        parameters: dict[str, Numeric] = {}
+        for name in space.numeric:
+            item = space[name]
+            assert isinstance(item, Numeric)
+            parameters[name] = item
+        structures, names = {}, {}
+        for name, item in space.items():
+            if not isinstance(item, Code) or item.language != "python":
+                continue
+            for path, text in holes.texts(base[name]).items():
+                found = Structure.of(text)
+                if found.holes:
+                    structures[name, path] = found
+                    names[name, path] = [_free(hole.name, parameters) for hole in found.holes]
+                    parameters.update((n, h.parameter) for n, h in zip(names[name, path], found.holes, strict=True))
+        return cls(Space(parameters), structures, names, space.numeric, base) if parameters else None
+
+    @property
+    def key(self) -> str:
+        """Equal for candidates that differ in numbers alone."""
+        pieces = {"\n".join(place): item.pieces for place, item in self.structures.items()}
+        return digest([pieces, {name: value for name, value in self.base.items() if name not in self._open}])
+
+    @property
+    def _open(self) -> set[str]:
+        return {*self.plain, *(name for name, _ in self.structures)}
+
+    def read(self, candidate: Mapping[str, Value]) -> Candidate | None:
+        """A candidate's numbers; None where it differs from the base in more than numbers."""
+        out = {name: candidate[name] for name in self.plain}
+        for name, value in candidate.items():
+            if name in self.plain:
+                continue
+            base = self.base[name]
+            if (texts := _texts(value)).keys() != (ours := _texts(base)).keys() or type(value) is not type(base):
+                return None
+            for path, text in texts.items():
+                structure = self.structures.get((name, path))
+                if structure is None:
+                    if text != ours[path]:
+                        return None
+                    continue
+                found = structure.values(text)
+                if found is None:
+                    return None
+                out.update(zip(self.names[name, path], found, strict=True))
+        return Candidate(out)
+
+    def write(self, numbers: Mapping[str, Value]) -> dict[str, Value]:
+        """The values of the candidate with these numbers."""
+        out = {**self.base.values_json, **{name: numbers[name] for name in self.plain}}
+        for (name, path), structure in self.structures.items():
+            text = structure.fill([numbers[own] for own in self.names[name, path]])
+            out[name] = {**out[name], path: text} if path else text
+        return out
+
+
+def holed(space: Space, base: Mapping[str, Value]) -> bool:
+    """Whether a candidate has holes in its programs."""
+    codes = [name for name, item in space.items() if isinstance(item, Code) and item.language == "python"]
+    return any(holes.find(text) for name in codes for text in holes.texts(base[name]).values())
+
+
+class Tune:
+    """Its memory is that of the proposer that tunes, for the structure that was tuned last."""
+
+    name = SOURCE
+    needs_model = False
+    uses_model = True
+    texts = True
+
+    async def propose(self, context: Context, n: int) -> list[Proposal]:
+        """`n` proposals that have the champion's structure, and other numbers.
+
+        Raises:
+            ConfigError: An option is wrong.
+            BudgetExceeded, ProviderError: As of the proposer that tunes.
+        """
+        return await tuned(context, context.champion, n, read(Options, context.options))
+
+    def forecast(self, problem: Problem, candidates: int, options: Mapping[str, Any]) -> tuple[int, int, int]:
+        """What the proposer that tunes would take."""
+        chosen = read(Options, options)
+        numbers = Numbers.of(problem.space, problem.initial())
+        if numbers is None:
+            raise ConfigError(NONE, hint=HINT)
+        inner = load(chosen.by, problem.folder)
+        return inner.forecast(_problem(problem, numbers), candidates, chosen.own)
+
+
+async def tuned(context: Context, base: Candidate, n: int, options: Options) -> list[Proposal]:
+    """Proposals that differ from a candidate in the values of its holes and in the space's numbers alone.
+
+    All that was measured of its structure counts, whoever made it.
+
+    Args:
+        context: Its memory is read and set.
+        base: A candidate of the history.
+        n: How many.
+        options: Who tunes.
+
+    Raises:
+        ConfigError, BudgetExceeded, ProviderError: As of the proposer that tunes.
+    """
+    numbers = Numbers.of(context.problem.space, base)
+    if numbers is None:
+        context.reject(NONE, SOURCE)
+        context.exhausted = True
+        return []
+    history, known = _history(context, numbers)
+    memory = context.memory if isinstance(context.memory, Mapping) else {}
+    own = memory.get("own") if memory.get("of") == numbers.key else None
+    inner = replace(
+        context,
+        problem=_problem(context.problem, numbers),
+        history=history,
+        memory=own,
+        options=options.own,
+        exhausted=False,
+    )
+    made = await load(options.by, context.problem.folder).propose(inner, n)
+    context.memory = {"of": numbers.key, "own": inner.memory}
+    context.exhausted = inner.exhausted
+    return [
+        replace(
+            item,
+            values=numbers.write(item.values),
+            source=f"{SOURCE}:{item.source}",
+            parents=tuple(known[parent] for parent in item.parents if parent in known) or (base.id,),
+        )
+        for item in made
+    ]
+
+
+def _history(context: Context, numbers: Numbers) -> tuple[History, dict[str, str]]:
+    """What was measured of a structure, as a history of numbers, and whose numbers each of its candidates are."""
+    read = {trial.id: numbers.read(trial.candidate) for trial in context.history.trials}
+    trials: list[Trial] = []
+    known: dict[str, str] = {}
+    for trial in context.history.trials:
+        found = read[trial.id]
+        if found is None:
+            continue
+        known.setdefault(found.id, trial.id)
+        parents = [read.get(name) for name in trial.parents]
+        trials.append(
+            replace(
+                trial,
+                candidate=found,
+                source=trial.source.removeprefix(f"{SOURCE}:"),
+                parents=tuple(parent.id for parent in parents if parent is not None),
+            )
+        )
+    base = read[numbers.base.id]
+    assert base is not None, "a candidate has its own structure"
+    made = History.of(trials, base.id, context.history.objective)
+    made.rejections, made.rejected = context.history.rejections, context.history.rejected
+    return made, known
+
+
+def _problem(problem: Problem, numbers: Numbers) -> Problem:
+    return Problem.from_json({**problem.to_json(), "space": numbers.space.spec()})
+
+
+def _texts(value: Value) -> Mapping[str, Any]:
+    """A value's parts by path, each of which must be equal or have a structure."""
+    return value if isinstance(value, Mapping) else {"": value}
+
+
+def _free(name: str, taken: Mapping[str, Numeric]) -> str:
+    """A name that no other number has."""
+    out, count = name, 1
+    while out in taken:
+        count += 1
+        out = f"{name}_{count}"
+    return out
