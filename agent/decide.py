@@ -32,6 +32,7 @@ from agent.gate.quarantine import signs
 from agent.halving import Step
 from agent.history import SUSPICIOUS
 from agent.looking import LOOK
+from agent.proposers.base import SIDE_BY_SIDE
 from agent.space import digest
 from agent.state import State
 
@@ -341,11 +342,14 @@ def _nothing_left(state: State) -> str:
 
 def _propose(state: State) -> list[Event]:
     """Ask for more candidates early enough that the slots stay busy, and not earlier: later proposals know more."""
-    if state.proposals or state.opening:
+    beside = state.settings.proposer in SIDE_BY_SIDE
+    if state.opening or (state.proposals and not beside):
         return []  # one at a time: side by side they would share their memory and make the same candidates
-    waiting = state.waiting
+    waiting = state.waiting + sum(started.n for started in state.proposals.values())
     if state.problem.evaluator.exclusive:
         wanted = 0 if state.evaluations or waiting else 1
+    elif beside:  # each is a question to a model, and none waits for the slowest of a group
+        wanted = min(1, state.workers - waiting)
     else:
         wanted = state.workers - waiting
     each = state.halving.rungs[0] if state.halving is not None else 1

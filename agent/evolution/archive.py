@@ -23,6 +23,7 @@ class Elite:
         descriptor: By axis.
         size: Characters of its programs: of two equals the shorter one stays.
         behaviour: Equal for candidates with the same results (`agent.evolution.novelty.behaviour`).
+        violated: How many constraints it breaks: whoever breaks fewer is better, whatever the cost.
         migrant: Came from another island, and does not travel on.
     """
 
@@ -32,12 +33,13 @@ class Elite:
     descriptor: Mapping[str, float]
     size: int = 0
     behaviour: str = ""
+    violated: int = 0
     migrant: bool = False
 
     @property
-    def rank(self) -> tuple[float, int, int]:
-        """By which elites are compared, the best first: cost, then length, then age."""
-        return self.cost, self.size, self.number
+    def rank(self) -> tuple[int, float, int, int]:
+        """By which elites are compared, the best first: broken constraints, cost, then length, then age."""
+        return self.violated, self.cost, self.size, self.number
 
 
 class Archive:
@@ -57,6 +59,8 @@ class Archive:
         self._place: dict[Cell, int] = {}
         self._home: dict[str, Cell] = {}
         """The cell of each elite, by candidate."""
+        self._top: Elite | None = None
+        """The best one; None where it has to be looked for."""
 
     def __len__(self) -> int:
         return len(self._order)
@@ -70,6 +74,11 @@ class Archive:
     def get(self, cell: Cell) -> Elite | None:
         """The elite of a cell."""
         return self._cells.get(cell)
+
+    def find(self, candidate: str) -> Elite | None:
+        """The elite that is this candidate."""
+        cell = self._home.get(candidate)
+        return None if cell is None else self._cells[cell]
 
     def add(self, elite: Elite) -> bool:
         """File a candidate; it stays if its cell is empty or its elite is not as good. True when it stayed.
@@ -88,6 +97,8 @@ class Archive:
             self._home.pop(there.candidate)
         self._cells[cell] = elite
         self._home[elite.candidate] = cell
+        if len(self) == 1 or (self._top is not None and elite.rank < self._top.rank):
+            self._top = elite
         return True
 
     def remove(self, candidate: str) -> bool:
@@ -96,6 +107,8 @@ class Archive:
         if cell is None:
             return False
         del self._cells[cell]
+        if self._top is not None and self._top.candidate == candidate:
+            self._top = None
         place, last = self._place.pop(cell), self._order.pop()
         if last != cell:
             self._order[place] = last
@@ -108,6 +121,13 @@ class Archive:
         self.__init__(self.grid)  # type: ignore[misc]
         for elite in elites:
             self.add(elite)
+
+    @property
+    def top(self) -> Elite | None:
+        """The best one; None where the archive is empty."""
+        if self._top is None and self._cells:
+            self._top = min(self, key=lambda elite: elite.rank)
+        return self._top
 
     def draw(self, rng: random.Random) -> Elite:
         """One at random, each with equal chance.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from typing import NamedTuple
 
 from agent.evaluation import Suspicious
@@ -208,6 +209,6 @@ def signs(problem: Problem, history: History, trial: Trial, k: float) -> Suspici
     )
     if found is not None:
         return found
-    others = [t.values for t in history.trials if t.values is not None and t.feasible and t.id != trial.id]
-    earlier = [problem.compared(values) for values in others[-COMPARED:]]
+    newest = (t for t in reversed(history.trials) if t.values is not None and t.feasible and t.id != trial.id)
+    earlier = [problem.compared(t.values or {}) for t in islice(newest, COMPARED)][::-1]
     return jump(earlier, problem.compared(trial.values), problem.objective.sign, k)
