@@ -126,6 +126,7 @@ FLOORS = (
         "wall",
         "measuring",
         "history",
+        "lagrange",
         "pareto",
         "nearness",
         "bandits",
