@@ -73,6 +73,8 @@ class Trial:
     feasible: bool = True
     feedback: str = ""
     failure: str = ""
+    detail: str = ""
+    """Of the last measurement as a whole: the end of a traceback, what was printed, how long it took; "" if nothing."""
     sign: str = ""
     """Of one without a value: why the scorer suspects a trick (`agent.evaluation.Failure.sign`)."""
     reason: str = ""
@@ -338,7 +340,8 @@ class History:
             if unit.stopped:
                 self._stopped(trial, unit.stopped)
             elif trial.values is None:
-                self._put(replace(trial, state="failed", failure=unit.failure, sign=unit.sign))
+                failed = replace(trial, state="failed", failure=unit.failure, detail=unit.detail, sign=unit.sign)
+                self._put(failed)
             return
         failed_before = trial.state == "failed" and unit.example is not None  # on another row
         climbed = trial.state == "racing" and trial.values is None
@@ -351,6 +354,7 @@ class History:
                 count=trial.count + 1,
                 feasible=feasible,
                 feedback=unit.feedback or trial.feedback,
+                detail=unit.detail,
             )
         )
         if not trial.number or state in ("champion", "dropped") or (state == "racing" and trial.count):
@@ -360,7 +364,7 @@ class History:
         """Fold a measurement with a part of the effort; `cost` is small where it is good, None where it failed."""
         trial = self[unit.candidate]
         if cost is None:
-            self._put(replace(trial, state="failed", failure=unit.failure))
+            self._put(replace(trial, state="failed", failure=unit.failure, detail=unit.detail))
             return
         costs = {**trial.partial, unit.fidelity: cost}
         self._put(replace(trial, state="measured", partial=costs, feedback=unit.feedback or trial.feedback))

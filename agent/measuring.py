@@ -9,6 +9,9 @@ from typing import NamedTuple
 from agent.events import EvaluationEnded, EvaluationStarted
 from agent.goals import Objective
 
+PRINTED = 600
+"""Characters of the end of what a candidate printed that are kept with its result."""
+
 
 @dataclass(frozen=True, slots=True)
 class Unit:
@@ -26,6 +29,8 @@ class Unit:
     sign: str = ""
     fidelity: float = 1.0
     stopped: Mapping[str, float] | None = None
+    detail: str = ""
+    """Of one that failed, such as the end of a traceback; what the candidate printed; and how long it took."""
 
 
 class _Part(NamedTuple):
@@ -36,6 +41,7 @@ class _Part(NamedTuple):
     sign: str
     feedback: str
     seconds: float
+    detail: str = ""
 
 
 class Measuring:
@@ -77,6 +83,7 @@ class Measuring:
             seconds=sum(part.seconds for part in parts),
             fidelity=started.fidelity,
             sign=next((part.sign for part in parts if part.sign), ""),
+            detail=(failed or parts[0]).detail,
         )
 
     def alone(self, started: EvaluationStarted, ended: EvaluationEnded) -> Unit:
@@ -95,15 +102,25 @@ class Measuring:
             fidelity=started.fidelity,
             stopped=ended.output.get("stopped") if part.values is None else None,
             sign=part.sign,
+            detail=part.detail if started.example is None else "",
         )
 
     def _part(self, ended: EvaluationEnded) -> _Part:
-        seconds = ended.output.get("seconds", 0.0)
+        seconds, detail = ended.output.get("seconds", 0.0), _detail(ended)
         if ended.score is not None:
-            return _Part(ended.score["values"], "", "", ended.score.get("feedback", ""), seconds)
+            return _Part(ended.score["values"], "", "", ended.score.get("feedback", ""), seconds, detail)
         failure = ended.output.get("failure", {})
         text, sign = f"{failure.get('kind', 'error')}: {failure.get('message', '')}", failure.get("sign", "")
         floors = {name: self._floors.get(name) for name in self._names}
         if self._rows > 1 and not sign and all(value is not None for value in floors.values()):
-            return _Part({name: float(v) for name, v in floors.items() if v is not None}, "", "", text, seconds)
-        return _Part(None, text, sign, "", seconds)
+            return _Part({name: float(v) for name, v in floors.items() if v is not None}, "", "", text, seconds, detail)
+        return _Part(None, text, sign, "", seconds, detail)
+
+
+def _detail(ended: EvaluationEnded) -> str:
+    output = ended.output
+    failure, log = output.get("failure") or {}, str(output.get("log", "")).strip()
+    lines = [str(failure.get("detail", "")).strip()]
+    lines += [f"it printed: {log[-PRINTED:]}"] if log else []
+    lines += [f"it took {output.get('seconds', 0.0):.3g} s"] if failure or log else []
+    return "\n".join(line for line in lines if line)

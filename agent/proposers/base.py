@@ -324,6 +324,13 @@ class Context:
         """What the evaluator said of a candidate as a whole; of one that is measured row by row, nothing."""
         return "" if self.problem.by_rows else trial.feedback
 
+    def detail(self, trial: Trial) -> str:
+        """What is known of a candidate's last measurement: traceback, what it printed, time; of one on rows, nothing.
+
+        It is as the candidate wants it to be: a prompt shows it between marks only (`agent.untrusted`).
+        """
+        return "" if self.problem.by_rows else trial.detail
+
     def reason(self, trial: Trial) -> str:
         """What the race said of a candidate, which may repeat its failure."""
         if self.problem.by_rows and trial.reason.startswith(("failed: ", SUSPICIOUS)):

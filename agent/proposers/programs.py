@@ -115,6 +115,7 @@ def request(
     code = operators.codes(problem)[name]
     whole = operator in operators.WHOLE
     words = context.failure(base) if base.values is None else context.feedback(base)
+    words = "\n".join(part for part in (words, context.detail(base)) if part)
     left = context.left.get("evaluations", math.inf)
     inherited = [other for other in problem.space if other != name]
     example = next(iter(base.candidate[name])) if code.tree else ""
