@@ -21,6 +21,10 @@ from agent.problem import Problem
 
 RATE = 0.5
 """What a multiplier gains when the best candidate is beyond the threshold by a usual deviation or more."""
+LEAST = 0.2
+"""Share of that which it gains however little that is: a threshold that is nearly kept is not kept."""
+PASSES = 3
+"""How often the trials are gone through: at a price that was found late, an early one may be the best."""
 
 
 @dataclass(frozen=True)
@@ -56,11 +60,12 @@ class Multipliers:
         weights = dict.fromkeys(scales, 0.0)
         prices = cls(problem, weights, scales, _deviation([_goal(problem, values) for values in known]))
         best = known[0]
-        for values in known:
+        for values in PASSES * known:
             best = min(best, values, key=prices.cost)
             for item in bounded:
                 beyond = excess(item, best) / scales[item.name]
-                weights[item.name] = max(0.0, weights[item.name] + rate * min(1.0, max(-1.0, beyond)))
+                step = min(1.0, max(LEAST, beyond)) if beyond > 0 else max(-1.0, beyond)
+                weights[item.name] = max(0.0, weights[item.name] + rate * step)
         return prices
 
     def cost(self, values: Mapping[str, float]) -> float:

@@ -108,9 +108,10 @@ class Tree:
         """
         found = [name for name, node in self.nodes.items() if self._limit(node) > 0]
 
-        def key(name: str) -> tuple[int, float, bool, int]:
+        def key(name: str) -> tuple[int, float, bool, int, int]:
             node = self.nodes[name]
-            return self._count(node) // width, -self._hope(node), node.value is not None, node.trial.number
+            count = self._count(node)
+            return count // width, -self._hope(node), node.value is not None, count, node.trial.number
 
         return min(found, key=key, default="")
 

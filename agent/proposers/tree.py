@@ -38,7 +38,7 @@ class Options(programs.Options):
 
     search: str = "best_first"
     width: int = 3
-    exploration: float = 0.5
+    exploration: float = 0.1
     repairs: int = 1
     tune: float = 0.25
 
