@@ -130,7 +130,7 @@ class Evolve:
         arm = self._arm(context, options, population, base.candidate, parent is not None, failed is not None)
         operator, _, role = arm.partition("@")
         role = role or ("" if options.models[0] == "propose" else options.models[0])
-        source = f"{self.name}:{arm}"
+        source = self._source(arm)
         if operator == "tune":
             made = operators.tuned(context.problem, base.candidate, rng)
             if made is None or made.id in context.history:
@@ -191,13 +191,17 @@ class Evolve:
             able += [operator] if len(roles) == 1 else [f"{operator}@{role}" for role in roles]
         if context.rng.random() < EXPLORE:
             return context.rng.choice(able)
-        sources = {arm: f"{self.name}:{arm}" for arm in able}
+        sources = {arm: self._source(arm) for arm in able}
         pulls = {arm: population.pulls.get(s, 0.0) + context.history.rejected.get(s, 0) for arm, s in sources.items()}
         rewards = {arm: population.rewards.get(s, 0.0) for arm, s in sources.items() if pulls[arm]}
         best = guide(pulls, rewards)
         # Untried arms, and others that are worth the same, are drawn: decisions that are open at once see one record.
         equal = [item.name for item in best if item.value == best[0].value]
         return context.rng.choice(equal)
+
+    def _source(self, arm: str) -> str:
+        """What candidates of an arm are marked with; those of a model say so."""
+        return f"{self.name}:{arm}" if arm == "tune" else f"{self.name}:llm:{arm}"
 
 
 def _ids(trials: Sequence[Trial]) -> set[str]:

@@ -80,7 +80,7 @@ def test_it_climbs_where_less_is_better_and_all_results_are_negative() -> None:
     best = state.history[state.history.champion]
     assert number(best.candidate) > 25, "it has hardly moved from 0 towards 40"
     sources = Counter(trial.source for trial in state.history.trials)
-    assert {"evolve:edit", "evolve:rewrite", "evolve:cross"} <= sources.keys()
+    assert {"evolve:llm:edit", "evolve:llm:rewrite", "evolve:llm:cross"} <= sources.keys()
     assert all(trial.parents for trial in state.history.trials if trial.number)
 
 
@@ -167,7 +167,7 @@ def test_a_reply_of_no_use_is_asked_for_once_more_with_the_reason() -> None:
     (made,), rejections = propose(run)
     assert number(made.values) == 5
     assert made.rationale == "One more."
-    assert [item["source"] for item in rejections] == ["evolve:edit"]
+    assert [item["source"] for item in rejections] == ["evolve:llm:edit"]
     assert "search text does not occur" in rejections[0]["reason"]
     first, again = model.requests
     assert [message.role for message in again.messages] == ["user", "assistant", "user"]
@@ -223,7 +223,7 @@ def test_a_failure_is_mended_with_what_was_said_about_it_and_only_once() -> None
     model = Model()
     run = search(Evolve(), model, options={"islands": 1, "operators": ["rewrite", "fix"], "variants": 0}, budget=9)
     run.run()
-    mended = [trial for trial in run.state.history.trials if trial.source == "evolve:fix"]
+    mended = [trial for trial in run.state.history.trials if trial.source == "evolve:llm:fix"]
     assert [number(trial.candidate) for trial in mended] == [7]
     broken = run.state.history[mended[0].parents[0]]
     assert broken.failure
@@ -311,7 +311,7 @@ def test_what_earns_more_is_used_more() -> None:
     options = {"operators": ["edit", "rewrite"], "variants": 0, "islands": 1}
     run = search(Evolve(), Model(), options=options, budget=60)
     sources = Counter(trial.source for trial in run.run().history.trials)
-    assert sources["evolve:edit"] > 2 * sources["evolve:rewrite"] > 0
+    assert sources["evolve:llm:edit"] > 2 * sources["evolve:llm:rewrite"] > 0
 
 
 def test_the_models_of_several_roles_are_arms() -> None:
@@ -331,7 +331,7 @@ def test_the_models_of_several_roles_are_arms() -> None:
     options = {"operators": ["rewrite"], "models": ["propose", "critic"], "variants": 0}
     run = search(Watching(), Climber(), options=options, budget=20)
     sources = {trial.source for trial in run.run().history.trials}
-    assert sources == {"initial", "evolve:rewrite@propose", "evolve:rewrite@critic"}
+    assert sources == {"initial", "evolve:llm:rewrite@propose", "evolve:llm:rewrite@critic"}
     assert set(roles) == {"propose", "critic"}
 
 
