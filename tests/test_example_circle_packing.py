@@ -1,0 +1,116 @@
+"""26 circles in a square: what is exactly valid counts, and what is nearly valid does not."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from agent.cli.run import session_of
+from agent.config import load
+from agent.evaluation import Output, Request
+from agent.space import Candidate
+from tests.cli_helpers import environment
+
+FOLDER = Path(__file__).resolve().parents[1] / "examples" / "circle-packing"
+pytest.importorskip("scipy")
+
+
+def module(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"circle_packing_{name}", FOLDER / f"{name}.py")
+    assert spec is not None and spec.loader is not None
+    made = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(made)
+    return made
+
+
+def touching(slack: float = 0.0) -> list[list[float]]:
+    """Rows of 5, 5, 5, 5 and 6; those of 6 are a sixth wide, and all are enlarged by the slack."""
+    rows = [(5, 0.1, 0.1 + 0.2 * k) for k in range(4)] + [(6, 1 / 12, 1 - 1 / 12)]
+    return [[(2 * k + 1) * half, y, half + slack] for count, half, y in rows for k in range(count)]
+
+
+EXACT = [[(2 * k + 1) / 16, (2 * j + 1) / 16, 1 / 16] for j in range(4) for k in range(8)][:26]
+"""Circles that touch, at places that floats hold exactly."""
+
+
+def test_circles_that_touch_are_valid_and_the_least_overlap_is_not() -> None:
+    fault, total = module("exact").fault, module("exact").total
+    assert fault(EXACT) == "" and total(EXACT) == 26 / 16
+    for number, (place, by) in enumerate(((0, -(2.0**-56)), (2, 2.0**-56))):  # a rounding error's worth
+        nearly = [list(circle) for circle in EXACT]
+        nearly[0][place] += by
+        assert nearly != EXACT, number
+        assert "leaves the square" in fault(nearly) or "overlap" in fault(nearly)
+    inside = [list(circle) for circle in EXACT]
+    inside[9][2] += 2.0**-55
+    assert "overlap" in fault(inside)
+    negative = [list(circle) for circle in EXACT]
+    negative[5][2] = -1.0
+    assert "negative" in fault(negative)
+
+
+async def outputs(*programs: str) -> list[Output]:
+    setup = load(FOLDER, {"evaluator.sandbox.unsafe": True})
+    executor = session_of(setup).make_executor(setup.settings)
+    try:
+        return [await executor.submit(Request(Candidate({"program": program}))) for program in programs]
+    finally:
+        await executor.close()
+
+
+def returning(circles: Any) -> str:
+    return f"from math import nan, inf\n\n\ndef pack(count):\n    return {circles!r}\n"
+
+
+async def test_a_scripted_improvement_passes_and_what_is_nearly_valid_or_no_number_does_not() -> None:
+    small = [[x, y, r * (1 - 1e-12)] for x, y, r in touching()]
+    nan = [[math.nan, 0.5, 0.5], *small[1:]]
+    within = touching(1e-6)  # a check with a tolerance of 1e-6 would let it pass
+    found = await outputs(
+        returning(EXACT),
+        returning(small),
+        returning(nan),
+        returning(within),
+        returning(small[:25]),
+        returning([1] * 26),
+    )
+    plain, better, *bad = found
+    assert plain.failure is None and plain.value["values"]["radii"] == 26 / 16
+    assert better.failure is None and better.value["values"]["radii"] == pytest.approx(2.5, abs=1e-9)
+    for output, why in zip(bad, ("NaN", "leaves the square", "26", "array"), strict=True):
+        assert output.failure is not None and output.failure.kind == "invalid"
+        assert why in output.failure.message, output.failure.message
+
+
+async def test_the_initial_program_and_any_of_its_versions_are_exactly_valid() -> None:
+    text = (FOLDER / "pack.py").read_text(encoding="utf-8")
+    versions = [text.replace("tune(0, 0, 9999)", f"tune({seed}, 0, 9999)") for seed in (0, 6, 77)]
+    for output in await outputs(*versions):
+        assert output.failure is None, output.failure
+        assert output.value["values"]["radii"] < 2.64
+
+
+def test_tuning_without_a_model_reaches_2_62(tmp_path: Path) -> None:
+    command = [sys.executable, "-P", "-m", "agent", "run", str(FOLDER), "--runs", str(tmp_path), "--json"]
+    options = ["--model", "none", "--proposer", "tune", "--evaluations", "13", "--set", "evaluator.sandbox.unsafe=true"]
+    done = subprocess.run(
+        [*command, *options],
+        capture_output=True,
+        text=True,
+        timeout=280,
+        cwd=tmp_path,
+        env=environment(PYTHONPATH=str(FOLDER.parents[1])),
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert result["status"] == "exact"
+    assert result["verdict"]["after"] >= 2.62
