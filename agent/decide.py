@@ -49,7 +49,7 @@ def decide(state: State) -> list[Event]:
     if state.ended is not None:
         return []
     if state.unchecked and (state.checking is not None or not state.next_start):
-        return _checked(state)
+        return _checked(state) or _meanwhile(state)
     if state.noise_found is None:
         told = decide_gate.noise(state)
         if told is not None:
@@ -65,6 +65,14 @@ def decide(state: State) -> list[Event]:
 def _checked(state: State) -> list[Event]:
     found = _check(state)
     return [found] if found is not None else []
+
+
+def _meanwhile(state: State) -> list[Event]:
+    """While a check is under way, models that are asked side by side are asked on."""
+    resting = state.halt is not None or state.paused or state.stop is not None or state.gate.open
+    if state.settings.proposer not in SIDE_BY_SIDE or resting or not state.ready or len(state.errors) >= ERRORS:
+        return []
+    return [] if decide_gate.due(state) or _nothing_left(state) else _propose(state)
 
 
 def _check(state: State) -> Event | None:
@@ -345,14 +353,15 @@ def _propose(state: State) -> list[Event]:
     beside = state.settings.proposer in SIDE_BY_SIDE
     if state.opening or (state.proposals and not beside):
         return []  # one at a time: side by side they would share their memory and make the same candidates
-    waiting = state.waiting + sum(started.n for started in state.proposals.values())
+    waiting, asked = state.waiting, len(state.unchecked) + len(state.proposals)
     if state.problem.evaluator.exclusive:
-        wanted = 0 if state.evaluations or waiting else 1
+        wanted = 0 if state.evaluations or waiting or asked else 1
     elif beside:  # each is a question to a model, and none waits for the slowest of a group
-        wanted = min(1, state.workers - waiting)
+        free = state.workers - len(state.evaluations)  # what is to start in these at once waits for nothing
+        wanted = min(1, state.workers - len(state.proposals) - max(0, waiting + len(state.unchecked) - free))
     else:
         wanted = state.workers - waiting
     each = state.halving.rungs[0] if state.halving is not None else 1
-    if wanted < 1 or waiting * each >= search_left(state):
+    if wanted < 1 or (waiting + asked) * each >= search_left(state):
         return []
     return [ProposalStarted(state.next_proposal, wanted, state.settings.proposer)]

@@ -5,8 +5,8 @@
 
 The first command measures what an iteration takes at the 100th and at the last one: prompt, call, edit, checks,
 journal, and the program in the sandbox; `--inline` leaves the sandbox out, so that what remains is ours. With `--think`
-the model answers after so many seconds, and the time is compared with that of the pauses alone: calls x pause /
-workers.
+the model answers after so many seconds, and the time is compared with that of the pauses alone: calls /
+workers, rounded up, x pause.
 
 It ends with 1 when a target is missed: 150 evaluations a second with the sandbox; no more CPU time of our own for each
 of the last thousand than for each of the first (times `--slack`, since the machine has other work too); 98 % of the
@@ -19,6 +19,7 @@ import argparse
 import asyncio
 import csv
 import json
+import math
 import os
 import random
 import resource
@@ -69,9 +70,9 @@ class Model:
     async def complete(self, request: ModelRequest, *, seed: int | None) -> Completion:
         self.began.append(time.perf_counter())
         self.spent.append(time.process_time())
+        number = len(self.began)
         if self.pause:
             await asyncio.sleep(self.pause)
-        number = len(self.began)
         rng = random.Random(number)
         lines = "".join(
             f"    y = y {rng.choice('+-*')} {rng.choice(['x', 'y', '2'])}\n" for _ in range(rng.randint(0, 4))
@@ -116,7 +117,7 @@ def measure(evaluations: int, workers: int, pause: float, is_inline: bool) -> di
         return 1000 * (model.spent[at + stretch - 1] - model.spent[at]) / stretch
 
     loop = model.ended[-1] - stamps[0]
-    ideal = calls * pause / workers
+    ideal = math.ceil(calls / workers) * pause
     return {
         "evaluations": evaluations,
         "candidates": tried,

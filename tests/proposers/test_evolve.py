@@ -158,6 +158,11 @@ def test_a_population_that_is_asked_late_is_the_one_that_was_asked_every_time() 
     assert [list(island) for island in every.islands] == [list(island) for island in late.islands]
     assert (every.pulls, every.rewards, every.migrations) == (late.pulls, late.rewards, late.migrations)
     assert late.migrations == late.measured // 7 > 2
+    guests = [(number, elite) for number, island in enumerate(late.islands) for elite in island if elite.migrant]
+    assert guests, "nobody travelled"
+    for number, elite in guests:
+        home = history[elite.candidate].proposal % 3
+        assert not history[elite.candidate].proposal or (home + 1) % 3 == number, "not to the next island of the ring"
     assert every.follow(views[3]) is not every, "an older view was answered with what came later"
 
 
