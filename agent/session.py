@@ -221,7 +221,7 @@ class Session:
         if self.settings.proposer in TABLE and not self.problem.space.numeric and not texts:
             raise ConfigError(
                 f"the proposer {self.settings.proposer!r} changes numbers and choices, and the space has none",
-                hint="--proposer opro --model provider:model lets a model change texts and programs, --proposer evolve programs;"
+                hint="--proposer opro --model provider:model lets a model change texts and programs, evolve programs;"
                 " or name a proposer of your own as module:attr, or add a float, int or categorical parameter",
             )
         for role in uses(self.problem.evaluator):
