@@ -1,7 +1,4 @@
-"""Killing an evolution in its sandbox loses nothing, repeats nothing that was finished, and leaves no process behind.
-
-And decisions that are open at once keep all slots busy, and replay to equal events.
-"""
+"""Killing an evolution in its sandbox loses nothing, repeats nothing finished, and leaves no process behind."""
 
 from __future__ import annotations
 
@@ -15,13 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from agent import Budget, Code, Float, optimize
-from agent.events import CallEnded, EvaluationEnded, EvaluationStarted, Event, ProposalEnded, ProposalStarted
+from agent.events import CallEnded, EvaluationEnded, EvaluationStarted, Event
 from agent.journal import read_all
-from agent.llm.types import Completion, ModelRequest
 from agent.replay import replay
 from tests.cli_helpers import environment
-from tests.evolve_worker import ASKED, EXECUTED, WORKERS, Model
+from tests.evolve_worker import ASKED, EXECUTED, WORKERS
 
 ROOT = Path(__file__).parents[1]
 PATIENCE = 120.0
@@ -114,53 +109,3 @@ def test_a_killed_evolution_repeats_no_finished_evaluation_and_leaves_no_orphan(
     assert len(asks) >= answered
     assert all(times == 1 for seed, times in asks.items() if seed not in asked[-WORKERS:]), "an answer was paid twice"
     assert asyncio.run(replay(run))[1] is None
-
-
-class Slow(Model):
-    """Says something new, after the pause that a real model takes; keeps how many calls were under way."""
-
-    pause = 0.3
-
-    def __init__(self) -> None:
-        self.running = self.most = self.calls = 0
-
-    async def complete(self, request: ModelRequest, *, seed: int | None) -> Completion:
-        self.calls += 1
-        self.running += 1
-        self.most = max(self.most, self.running)
-        await asyncio.sleep(self.pause * (1 + self.calls % 3))  # no two of a group take the same time
-        self.running -= 1
-        return Completion(f"New.\n```python\ndef solve(x):\n    return {seed}\n```")
-
-
-def far(candidate: dict[str, str]) -> float:
-    return -len(candidate["program"])
-
-
-def test_no_proposal_waits_for_the_slowest_and_the_run_replays(tmp_path: Path) -> None:
-    model = Slow()
-    result = optimize(
-        far,
-        space={"program": Code("def solve(x):\n    return 0\n", entry="solve"), "rate": Float(0, 1)},
-        objectives="maximize",
-        deterministic=True,
-        model={"propose": model},
-        budget=Budget(evaluations=26),
-        runs=tmp_path,
-        options={"proposer": "best_of_n", "workers": 4, "executor": "inline"},
-    )
-    assert model.most == 4, "there is a call for each slot, and no more"
-    found = events(Path(result.folder))
-    open_now = most = 0
-    groups = []
-    for event in found:
-        open_now += isinstance(event, ProposalStarted) - isinstance(event, ProposalEnded)
-        most = max(most, open_now)
-        if isinstance(event, ProposalStarted):
-            groups.append(event.n)
-    assert most == 4
-    assert set(groups) == {1}
-    order = [event.id for event in found if isinstance(event, ProposalEnded)]
-    assert order != sorted(order), "they ended in the order in which they began, so they waited for each other"
-    assert {trial.candidate["rate"] for trial in result.trials} == {0.5}
-    assert asyncio.run(replay(Path(result.folder)))[1] is None

@@ -146,7 +146,8 @@ class SubprocessExecutor:
             kept = partials.end()
             if not keep:
                 await self._retire(worker)
-        text = worker.log(limits.log_chars)
+        # An evaluator of programs gives what the program printed; what it printed itself stands behind that.
+        text = "\n".join(part for part in (output.log, worker.log(limits.log_chars)) if part)
         if keep and not self._closed:
             self._idle.append(worker)
         seconds = output.seconds or loop.time() - started

@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 
 from agent.errors import BudgetExceeded, ConfigError
-from agent.events import CandidateAdmitted, ProposalEnded
+from agent.events import CandidateAdmitted, CandidateConvicted, ProposalEnded
 from agent.evolution.descriptors import grid
 from agent.evolution.population import Population
 from agent.history import History
 from agent.llm.types import ModelRequest
+from agent.measuring import Unit
 from agent.parameters import Float
 from agent.proposers.base import Proposal
 from agent.proposers.evolve import Evolve
@@ -158,12 +159,27 @@ def test_a_population_that_is_asked_late_is_the_one_that_was_asked_every_time() 
     assert [list(island) for island in every.islands] == [list(island) for island in late.islands]
     assert (every.pulls, every.rewards, every.migrations) == (late.pulls, late.rewards, late.migrations)
     assert late.migrations == late.measured // 7 > 2
-    guests = [(number, elite) for number, island in enumerate(late.islands) for elite in island if elite.migrant]
+    guests = [(place, elite) for place, island in enumerate(late.islands) for elite in island if elite.migrant]
     assert guests, "nobody travelled"
-    for number, elite in guests:
+    for place, elite in guests:
         home = history[elite.candidate].proposal % 3
-        assert not history[elite.candidate].proposal or (home + 1) % 3 == number, "not to the next island of the ring"
+        assert not history[elite.candidate].proposal or (home + 1) % 3 == place, "not to the next island of the ring"
     assert every.follow(views[3]) is not every, "an older view was answered with what came later"
+
+
+def test_who_was_convicted_is_no_elite_any_more_and_luck_does_not_stay_on_record() -> None:
+    run = search(Evolve(), Climber(), budget=20, options={"variants": 0})
+    history, problem = run.run().history, run.state.problem
+    population = Population(problem, lambda: grid(problem), 2).follow(history)
+    lucky = next(elite for island in population.islands for elite in island if elite.number)
+    history.measured(Unit(lucky.candidate, 1, 5, "search", {"value": 500.0, "size": 0.0}), True)
+    population.follow(history)
+    again = [e for island in population.islands for e in island if e.candidate == lucky.candidate]
+    assert again
+    assert min(e.cost for e in again) > lucky.cost
+    history.apply(CandidateConvicted(lucky.candidate, "a trick", {}))
+    population.follow(history)
+    assert not any(lucky.candidate in island for island in population.islands)
 
 
 def test_a_reply_of_no_use_is_asked_for_once_more_with_the_reason() -> None:
