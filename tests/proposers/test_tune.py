@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -14,10 +14,11 @@ from agent import holes
 from agent.errors import ConfigError
 from agent.parameters import Float
 from agent.problem import Problem
-from agent.proposers.base import Proposal
+from agent.proposers.base import Proposal, Proposer
 from agent.proposers.portfolio import Portfolio
 from agent.proposers.tune import Numbers, Tune
 from agent.space import Candidate, Space
+from agent.testing_proposers import ProposerContract
 from agent.testing_search import Search
 from agent.texts import Code, Text
 from tests.cli_helpers import call
@@ -29,6 +30,13 @@ def solve(x):
     return share, depth, tune("slow", ["slow", "fast", "faster"])
 """
 SPACE = Space({"program": Code(PROGRAM, entry="solve")})
+
+
+class TestTuneNumbersAlone(ProposerContract):
+    options: ClassVar = {"by": "coordinate"}
+
+    def make(self) -> Proposer:
+        return Tune()
 
 
 def answer(text: str) -> Any:
