@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import random
 from collections.abc import Mapping
 from typing import Any
@@ -101,18 +102,20 @@ def rationale(reply: str) -> str:
     return ""
 
 
-def stale(population: Population, candidate: Candidate, variants: int) -> str:
+def stale(population: Population, candidate: Candidate, variants: int, place: int) -> str:
     """Why a program is too little of a change, or "": so many others differ from it in numbers alone.
 
     Args:
-        population: Of the run.
+        population: Of the run; it may know more by now than the decision does.
         candidate: That was just made.
         variants: How many may; 0 for any number.
+        place: `Population.place` at the decision.
     """
-    count, first = population.skeletons.get(population.features(candidate).skeleton, (0, 0))
+    known = population.skeletons.get(population.features(candidate).skeleton, [])
+    count = bisect.bisect_left(known, place)
     if not variants or count < variants:
         return ""
-    return f"it differs from candidate {first} in numbers alone, as {count} versions did; change the structure"
+    return f"it differs in numbers alone from {count} programs that were tried; change the structure"
 
 
 def _open(problem: Problem, base: Candidate) -> list[tuple[str, str, Structure]]:

@@ -64,8 +64,8 @@ class Population:
         """Numbers of the latest children, by candidate."""
         self.behaviours: dict[str, int] = {}
         """How many candidates behaved so."""
-        self.skeletons: dict[str, tuple[int, int]] = {}
-        """How many candidates that a model wrote have a skeleton, and the number of the first."""
+        self.skeletons: dict[str, list[int]] = {}
+        """Where in `History.told` the candidates came that a model wrote, by skeleton."""
         self.pulls: dict[str, float] = {}
         """How many candidates each source made, and
         """
@@ -83,16 +83,17 @@ class Population:
         self._merits: dict[str, tuple[int, float]] = {}
         """Broken constraints and cost of those with a result."""
         self._told: list[Trial] | None = None
-        self._place = 0
+        self.place = 0
+        """How much of `History.told` it knows."""
 
     def follow(self, history: History) -> Population:
         """Take in what is new: gives itself; or a new one, where it knows of another run, or more than this view."""
-        if self._told is not None and (self._told is not history.told or self._place > history.heard):
+        if self._told is not None and (self._told is not history.told or self.place > history.heard):
             return Population(*self._given).follow(history)
         self._told = history.told
-        while self._place < history.heard:
-            self._take(history.told[self._place])
-            self._place += 1
+        while self.place < history.heard:
+            self._take(history.told[self.place])
+            self.place += 1
         return self
 
     def texts(self, candidate: Mapping[str, Any]) -> dict[str, str]:
@@ -151,8 +152,7 @@ class Population:
         self.pulls[trial.source] = self.pulls.get(trial.source, 0.0) + 1
         looks = self.features(trial.candidate)
         if not trial.source.endswith(TUNED):
-            count, first = self.skeletons.get(looks.skeleton, (0, trial.number))
-            self.skeletons[looks.skeleton] = (count + 1, first)
+            self.skeletons.setdefault(looks.skeleton, []).append(self.place)
         for parent in trial.parents:
             self.children.setdefault(parent, deque(maxlen=CHILDREN)).append(trial.number)
             for waiting in self.failed:

@@ -151,8 +151,10 @@ class Evolve:
         request = programs.request(context, options, name, operator, base, others, tried)
         context.showing(base, *others, *tried)
 
+        place = population.place  # while the model answers, later decisions let the population learn more
+
         def check(candidate: Candidate) -> str:
-            return operators.stale(population, candidate, options.variants)
+            return operators.stale(population, candidate, options.variants, place)
 
         parents = (base.id, *([others[0].id] if operator == "cross" and others else []))
         key = f"{arm}.{index}"
