@@ -136,7 +136,7 @@ def request(
         whole=whole,
         tree=code.tree,
         example=example,
-        holes=code.language == "python",
+        holes=code.language == "python" and "tune" in getattr(options, "operators", ()),
     )
     return ModelRequest(
         messages=(Message("user", user),),

@@ -30,6 +30,7 @@ def test_all_samples_are_asked_for_in_the_same_words() -> None:
     words = {request.messages[0].text.partition("Evaluations left")[0] for request in requests}
     assert len(words) == 1
     assert "x + 0" in words.pop()
+    assert not any("tune(" in request.system for request in requests), "nobody tunes here"
 
 
 def test_edits_are_on_request_and_a_reply_of_no_use_has_one_more_try() -> None:

@@ -392,6 +392,7 @@ def test_prompts_tell_of_the_parent_of_others_and_of_what_was_tried() -> None:
     assert any("Made from it before:\n- -" in text for text in texts)
     assert all("result: -" in text for text in texts)
     assert "prompt, rate" in model.requests[0].system
+    assert "tune(value, low, high)" in model.requests[0].system
 
 
 def test_a_prompt_does_not_grow_with_the_run() -> None:
