@@ -23,8 +23,6 @@ RATE = 0.5
 """What a multiplier gains when the best candidate is beyond the threshold by a usual deviation or more."""
 LEAST = 0.2
 """Share of that which it gains however little that is: a threshold that is nearly kept is not kept."""
-PASSES = 3
-"""How often the trials are gone through: at a price that was found late, an early one may be the best."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +58,7 @@ class Multipliers:
         weights = dict.fromkeys(scales, 0.0)
         prices = cls(problem, weights, scales, _deviation([_goal(problem, values) for values in known]))
         best = known[0]
-        for values in PASSES * known:
+        for values in known:
             best = min(best, values, key=prices.cost)
             for item in bounded:
                 beyond = excess(item, best) / scales[item.name]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import random
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
@@ -14,7 +15,7 @@ from agent import holes
 from agent.errors import ConfigError
 from agent.parameters import Float
 from agent.problem import Problem
-from agent.proposers.base import Proposal, Proposer
+from agent.proposers.base import Context, Proposal, Proposer
 from agent.proposers.portfolio import Portfolio
 from agent.proposers.tune import Numbers, Tune
 from agent.space import Candidate, Space
@@ -59,7 +60,7 @@ def test_holes_are_tuned_without_a_model(proposer: Tune | Portfolio) -> None:
     assert {trial.source.partition(":")[0] for trial in history.trials[1:]} == {"tune"}
     shapes = {holes.Structure.of(trial.candidate["program"]).pieces[0] for trial in history.trials}
     assert len(shapes) == 1, "only numbers change"
-    assert any(trial.parents and trial.parents[0] in history for trial in history.trials[1:])
+    assert all(trial.parents and trial.parents[0] in history for trial in history.trials[1:])
 
 
 @pytest.mark.parametrize("by", ["random", "coordinate", "catcma"])
@@ -95,6 +96,36 @@ def test_numbers_of_the_space_and_of_files_in_a_tree_are_tuned_together() -> Non
     assert numbers.read(other) is None, "more than numbers differ"
     more = space.candidate({**made, "tree": {**made["tree"], "notes.txt": "tune(1, 0, 2)"}})
     assert numbers.read(more) is None
+
+
+class Counting:
+    """Remembers how often it was asked about a structure."""
+
+    name, needs_model = "counting", False
+
+    async def propose(self, context: Any, n: int) -> list[Proposal]:
+        context.memory = (context.memory or 0) + 1
+        share = context.memory / 100
+        return [Proposal({**context.champion, "share": share}, "counting", parents=(context.history.initial,))]
+
+    def forecast(self, problem: Problem, candidates: int, options: Mapping[str, Any]) -> tuple[int, int, int]:
+        return 0, 0, 0
+
+
+async def test_what_is_remembered_of_one_structure_is_not_told_of_another() -> None:
+    search = Search(Tune(), SPACE, measure, budget=5)
+    problem, history = search.state.problem, search.state.history
+    options = {"by": "tests.proposers.test_tune:Counting"}
+    context = Context(problem, history, random.Random(0), options=options)
+    shares = []
+    for other in (False, False, True):
+        if other:
+            assert context.memory["own"] == 2
+            context.memory = {**context.memory, "of": "another structure"}
+        (made,) = await Tune().propose(context, 1)
+        assert made.source == "tune:counting" and made.parents == (history.initial,)
+        shares.append(answer(made.values["program"])[0])
+    assert shares == [0.01, 0.02, 0.01]
 
 
 class Rewriting:
