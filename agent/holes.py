@@ -68,7 +68,7 @@ def _find(text: str) -> tuple[Hole, ...]:
         return ()
     found: list[tuple[ast.Call, str]] = []
     _calls(tree, "", found)
-    place = _Places(text)
+    place = Places(text)
     names: dict[str, int] = {}
     out = []
     for call, wish in sorted(found, key=lambda item: place(item[0])[0]):
@@ -210,7 +210,7 @@ def _calls(node: ast.AST, around: str, found: list[tuple[ast.Call, str]]) -> Non
             waiting += [(part, name) for part in ast.iter_child_nodes(item)]
 
 
-class _Places:
+class Places:
     """Where a node stands in a text, in characters: the parser counts lines, and bytes of UTF-8 in each."""
 
     def __init__(self, text: str) -> None:
@@ -224,7 +224,7 @@ class _Places:
         return start, end
 
 
-def _hole(call: ast.Call, name: str, text: str, place: _Places) -> Hole:
+def _hole(call: ast.Call, name: str, text: str, place: Places) -> Hole:
     try:
         given: list[Any] = [ast.literal_eval(item) for item in call.args]
         more: dict[str | None, Any] = {item.arg: ast.literal_eval(item.value) for item in call.keywords}

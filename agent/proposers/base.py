@@ -456,6 +456,7 @@ TABLE: dict[str, str] = {
     "paraphrase": "agent.proposers.paraphrase:Paraphrase",
     "quality_diversity": "agent.proposers.quality_diversity:QualityDiversity",
     "random": "agent.proposers.random:Random",
+    "random_edits": "agent.proposers.random_edits:RandomEdits",
     "reflect": "agent.proposers.reflect:Reflect",
     "spo": "agent.proposers.spo:SPO",
     "textgrad": "agent.proposers.textgrad:TextGrad",

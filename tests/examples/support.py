@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import importlib
+import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
+from typing import Any
+
+from agent.cli.run import session_of
+from agent.config import load
+from agent.evaluation import Output, Request
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
@@ -26,3 +32,18 @@ def modules(example: str, *names: str) -> Iterator[tuple[ModuleType, ...]]:
         for name in own:
             sys.modules.pop(name, None)
         sys.modules.update(before)
+
+
+async def outputs(example: str, *requests: Request) -> list[Output]:
+    """What the evaluator of an example gives, its programs in a sandbox as strong as this machine has."""
+    setup = load(EXAMPLES / example, {"evaluator.sandbox.unsafe": True})
+    executor = session_of(setup).make_executor(setup.settings)
+    try:
+        return [await executor.submit(request) for request in requests]
+    finally:
+        await executor.close()
+
+
+def rows(example: str, name: str) -> list[dict[str, Any]]:
+    """The rows of a file."""
+    return [json.loads(line) for line in (EXAMPLES / example / name).read_text(encoding="utf-8").splitlines()]

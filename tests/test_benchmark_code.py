@@ -1,0 +1,63 @@
+"""The benchmark of examples with programs: rows once each, and tables that say what was not run."""
+
+from __future__ import annotations
+
+import csv
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+FILE = Path(__file__).resolve().parents[1] / "benchmarks" / "code_examples.py"
+
+
+@pytest.fixture(scope="module")
+def benchmark() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("code_examples", FILE)
+    assert spec is not None and spec.loader is not None
+    made = importlib.util.module_from_spec(spec)
+    sys.modules["code_examples"] = made
+    spec.loader.exec_module(made)
+    return made
+
+
+def test_what_is_there_is_not_measured_again_and_the_rest_is_added(
+    benchmark: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked: list[tuple[Any, ...]] = []
+
+    def run(name: str, arm: str, seed: int, model: str) -> dict[str, Any]:
+        asked.append((name, arm, seed))
+        own = model if arm in benchmark.MODELS else ""
+        return {"example": name, "arm": arm, "model": own, "seed": seed, "unseen": 0.25 + seed, "seconds": 3}
+
+    monkeypatch.setattr(benchmark, "run", run)
+    path = tmp_path / "found.csv"
+    monkeypatch.setattr(sys, "argv", ["x", "--example", "hash", "--example", "spans", "--csv", str(path)])
+    benchmark.main()
+    assert len(asked) == len(set(asked)) == (1 + 2 * 4) + (1 + 2 * 3), "without programs there are no islands"
+    with path.open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert len(rows) == len(asked)
+    path.write_text("\n".join(path.read_text().splitlines()[:-1]) + "\n")
+    benchmark.main()
+    assert asked[-1] == ("spans", "tune", 1) and len(asked) == len(rows) + 1
+    text = capsys.readouterr().out
+    assert "| `tune`, its numbers alone | 0.25, 1.25 |" in text
+    assert "| `evolve` | not run: no such model here |" in text
+    monkeypatch.setattr(sys, "argv", [*sys.argv, "--model", "local:smollm2-135m", "--seeds", "1", "--arm", "evolve"])
+    benchmark.main()
+    assert asked[-1] == ("hash", "evolve", 0), "spans have no program to evolve"
+    assert "`evolve` with local:smollm2-135m" in capsys.readouterr().out
+
+
+def test_all_arms_have_one_budget_and_hold_no_exam(benchmark: ModuleType) -> None:
+    for name, example in benchmark.EXAMPLES.items():
+        for arm in benchmark.ARMS:
+            made = benchmark.setup(name, arm, 1, "none")
+            assert made.settings.proposer == benchmark.ARMS[arm][0]
+            assert made.budget.evaluations == example.evaluations and made.seed == 1
+            assert made.problem.target == "suite" if example.unseen else not made.problem.by_rows
