@@ -112,7 +112,17 @@ def test_version(tmp_path: Path) -> None:
 def test_init_writes_every_example_and_it_can_be_estimated(tmp_path: Path, name: str) -> None:
     done = call("init", "mine", "--example", name, cwd=tmp_path)
     assert done.code == 0 and done.out.splitlines()[-1].startswith("Next: truegain estimate mine")
-    programs = name in ("speedup", "spans", "bin-packing", "circle-packing", "hash", "tsp", "sql", "solver")
+    programs = name in (
+        "speedup",
+        "spans",
+        "bin-packing",
+        "circle-packing",
+        "hash",
+        "tsp",
+        "sql",
+        "solver",
+        "optimizer-discovery",
+    )
     assert {path.name for path in (tmp_path / "mine").iterdir()} >= {
         "problem.toml",
         "task.py" if programs else "evaluate.py",

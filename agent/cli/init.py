@@ -22,6 +22,7 @@ EXAMPLES = {
     "sql": "a tree of SQL queries, run read-only and compared by their results",
     "solver": "a program that reads word problems as linear programs (needs scipy)",
     "autolrs": "a learning rate's schedule for a small network (needs scikit-learn)",
+    "optimizer-discovery": "the update rule of a network's training, as a program; tasks are held back",
     "sklearn-forest": "a random forest's six settings, by cross-validation (needs scikit-learn)",
     "sklearn-digits": "a digit reader's settings on 600 rows, with held-out rows (needs scikit-learn)",
     "sklearn-mlp": "a neural network's settings, by cross-validation (needs scikit-learn)",
@@ -61,7 +62,7 @@ def command(folder: Path | None, example: str, listing: bool, as_json: bool) -> 
             emit({"examples": EXAMPLES})
         else:
             for name, text in EXAMPLES.items():
-                click.echo(f"{name:15} {text}")
+                click.echo(f"{name:19} {text}")
         return
     source = example_folder(example)
     target = folder or Path(example)
