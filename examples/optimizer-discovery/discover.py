@@ -35,7 +35,7 @@ class Options:
         tournament: How many of them are drawn; the best has a child.
         eta: One in so many goes up a rung of the funnel.
         together: Programs that are made and measured side by side.
-        patience: Programs that one decision makes at most, before it ends without a proposal.
+        patience: Programs without a record after which evolution begins anew, from the one that holds it.
         tolerance: How much of the gain a statement may be worth and still be removed, in thousandths.
     """
 
@@ -43,7 +43,7 @@ class Options:
     tournament: int = 4
     eta: int = 4
     together: int = 4
-    patience: int = 80
+    patience: int = 40
     tolerance: int = 2
 
     def __post_init__(self) -> None:
@@ -58,7 +58,8 @@ class Memory:
     Args:
         alive: Texts and gains on the rung where they did worst, the oldest first.
         seen: What the programs do that were measured.
-        record: The gain on the small rows that the next one has to surpass.
+        record: The gain on the small rows that the next one has to surpass,
+        holder: and the program that has it.
         results: By rung, the gains there so far.
         equal: Programs that were made and not measured, since one was that does the same.
         useless: Those that were not, since no gradient moves them, or all too far.
@@ -69,6 +70,7 @@ class Memory:
     alive: list[list[Any]] = field(default_factory=list)
     seen: list[str] = field(default_factory=list)
     record: float = FAILED
+    holder: str = ""
     results: dict[str, list[float]] = field(default_factory=lambda: {rung: [] for rung in RUNGS})
     equal: int = 0
     useless: int = 0
@@ -98,6 +100,7 @@ class RegularisedEvolution:
             if not memory.alive:
                 first = parsed(context.history[context.history.initial].candidate[PROGRAM])
                 memory.seen.append(behaviour(first))
+                memory.holder = text(first)
                 memory.record = max((gain for gain, _ in await work.climbed([first])), default=FAILED)
             made = 0
             while found is None and made < options.patience:
@@ -108,14 +111,15 @@ class RegularisedEvolution:
                     found = best
                     memory.record = best[0]
                     found = await work.removed(*best)
-                    memory.record = max(best[0], found[0])
+                    memory.record, memory.holder = max(best[0], found[0]), text(found[1])
         except BudgetExceeded as error:
             context.exhausted = found is None
             if found is None:
                 context.reject(f"the funnel can pay no further program: {error.message}", self.name)
         context.memory = vars(memory)
         if found is None:
-            if not context.exhausted:
+            if not context.exhausted:  # evolution has lost its way
+                memory.alive = [[memory.holder, memory.record]]
                 context.reject(f"none of {made} programs did better on the small rows than all before", self.name)
             return []
         gain, program = found
@@ -180,7 +184,7 @@ class RandomPrograms(RegularisedEvolution):
 
 
 def _changed(rng: random.Random, program: Program) -> Program:
-    for _ in range(rng.choice((1, 1, 2, 3))):
+    for _ in range(rng.choice((1, 1, 1, 2))):
         program = mutated(rng, program)
     return program
 

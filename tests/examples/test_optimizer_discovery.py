@@ -208,25 +208,29 @@ def test_no_two_programs_that_do_the_same_are_sent_into_the_funnel(example: Any)
 def test_the_oldest_dies_however_good_it_is(example: Any) -> None:
     initial = load(FOLDER).problem.initial()["program"]
     run = _Runs(example, lambda program: 0.4 if example.language.text(program) == initial else -0.1)
-    run.options = {"population": 4, "patience": 8}
-    asyncio.run(example.discover.RegularisedEvolution().propose(run, 1))
-    assert run.memory["measured"] >= 5 and initial not in [text for text, _ in run.memory["alive"]]
+    memory = example.discover.Memory()
+    work = example.discover._Work(run, example.discover.Options(population=4), memory)
+    programs = [example.language.parsed(known(name)) for name in ("update", "sgd", "lion")]
+    asyncio.run(work.climbed(programs))
+    assert len(memory.alive) == 3 and memory.alive[0] == [initial, 0.4]
+    asyncio.run(work.climbed([example.language.parsed(initial.replace("0.999,", f"0.{k},")) for k in (97, 98)]))
+    assert len(memory.alive) == 4 and initial not in [text for text, _ in memory.alive]
 
 
 def test_statements_that_are_worth_nothing_are_removed_before_the_race(example: Any) -> None:
-    needed = {"root", "clip"}
+    needed = {"root", "/"}
 
     def worth(program: Any) -> float:
         return 0.1 * len(needed & {item.operation for item in program})
 
-    run = _Runs(example, worth)
-    propose = example.discover.RegularisedEvolution().propose
-    made = next(proposal for _ in range(30) for proposal in asyncio.run(propose(run, 1)))
-    program = example.language.parsed(made.values["program"])
-    assert needed <= {item.operation for item in program} and run.memory["removed"] > 0
-    first = example.language.behaviour(program)
-    for shorter in example.language.shorter(program):  # nothing more can go
-        assert example.language.behaviour(shorter) in ("", first) or worth(shorter) < worth(program)
+    run, language, memory = _Runs(example, worth), example.language, example.discover.Memory()
+    adamw = language.parsed(known("update"))
+    work = example.discover._Work(run, example.discover.Options(), memory)
+    gain, program = asyncio.run(work.removed(worth(adamw), adamw))
+    assert gain == 0.2 and needed <= {item.operation for item in program}
+    assert memory.removed == len(adamw) - len(program) > 4
+    for shorter in language.shorter(program):  # nothing more can go
+        assert language.behaviour(shorter) == "" or worth(shorter) < 0.2
 
 
 def test_when_nothing_is_left_to_pay_with_the_search_ends_and_says_so(example: Any) -> None:
@@ -262,3 +266,11 @@ async def test_a_run_ends_with_a_verdict_of_the_gate_on_held_out_tasks(tmp_path:
     assert result.status in ("proven", "unproven", "initial") and result.sentence
     assert result.spent["evaluations"] <= 110 and result.spent["calls"] == 0
     assert len(result.trials) > 1 and result.trials[1].source == "evolution"
+
+
+def test_evolution_that_is_stuck_begins_anew_from_the_best_so_far(example: Any) -> None:
+    initial = load(FOLDER).problem.initial()["program"]
+    run = _Runs(example, lambda program: 0.4 if example.language.text(program) == initial else -0.1)
+    run.options = {"population": 4, "patience": 8}
+    asyncio.run(example.discover.RegularisedEvolution().propose(run, 1))
+    assert run.memory["alive"] == [[initial, 0.4]] and "did better" in run.rejections[-1]
