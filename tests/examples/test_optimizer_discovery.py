@@ -264,8 +264,9 @@ async def test_a_run_ends_with_a_verdict_of_the_gate_on_held_out_tasks(tmp_path:
     with modules("optimizer-discovery"):
         result = await Session.of(load(FOLDER, overrides)).run(tmp_path / "one")
     assert result.status in ("proven", "unproven", "initial") and result.sentence
-    assert result.spent["evaluations"] <= 110 and result.spent["calls"] == 0
-    assert len(result.trials) > 1 and result.trials[1].source == "evolution"
+    assert 40 < result.spent["evaluations"] <= 110 and result.spent["calls"] == 0
+    assert result.reason in ("exhausted", "evaluations"), result.sentence
+    assert {trial.source for trial in result.trials} <= {"initial", "evolution"}
 
 
 def test_evolution_that_is_stuck_begins_anew_from_the_best_so_far(example: Any) -> None:
