@@ -6,8 +6,8 @@
 
 The arms: the initial program; best of N random edits of it; random edits that climb, (1+1); evolution on islands with
 random edits in the model's place; `tune`, its numbers without a model; and with --model `best_of_n` and `evolve`. All
-have the same number of evaluations and hold no exam (`data.target = "suite"`), so that the whole budget is searched
-with. What a run ends with is measured once more on what no run has seen: other rows, or inputs of another seed.
+have the same number of evaluations; on rows they hold no exam (`data.target = "suite"`), but for `spans`. What a run
+ends with is measured once more on what no run has seen: other rows, or inputs of another seed.
 
 A row of the CSV file is written when its run has ended; what is there is not measured again. Delete a row to have it
 anew.
@@ -73,10 +73,12 @@ EXAMPLES = {
     "tsp": Example(400, "test.jsonl"),
     "sql": Example(200),
     "bin-packing": Example(400, "test.jsonl"),
-    "spans": Example(600, "val.jsonl", programs=False),
-    "speedup": Example(40, programs=False),
+    "spans": Example(
+        1500, "val.jsonl", programs=False, more=(("data.target", "population"),)
+    ),  # F1 of a set has an exam
+    "speedup": Example(48, programs=False, more=(("gate.exam_pairs", 6),)),
     "solver": Example(360, "val.jsonl"),
-    "circle-packing": Example(30, more=(("evaluator.sandbox.seconds", 8),)),
+    "circle-packing": Example(24, more=(("evaluator.sandbox.seconds", 8),)),
 }
 ARMS: dict[str, tuple[str, dict[str, Any]]] = {
     "best of N": ("random_edits", {"of": "initial"}),
@@ -113,7 +115,7 @@ def setup(name: str, arm: str, seed: int, model: str) -> Setup:
         proposer, options = ARMS[arm]
         given |= {"proposer.name": proposer, **{f"proposer.options.{key}": value for key, value in options.items()}}
     if example.unseen:
-        given["data.target"] = "suite"
+        given.setdefault("data.target", "suite")
     return load(ROOT / "examples" / name, given)
 
 
@@ -165,6 +167,11 @@ def run(name: str, arm: str, seed: int, model: str) -> dict[str, Any]:
     return out
 
 
+def applies(name: str, arm: str) -> bool:
+    """Whether an arm can be run: some need a program among the parameters."""
+    return EXAMPLES[name].programs or arm not in ("islands", *MODELS)
+
+
 def known(path: Path) -> list[dict[str, str]]:
     """What is measured already."""
     if not path.is_file():
@@ -187,7 +194,8 @@ def table(name: str, rows: list[dict[str, str]]) -> str:
         group = [row for row in mine if row["arm"] == arm]
         title = TITLES[arm] + (f" with {group[0]['model']}" if group and group[0]["model"] else "")
         if not group:
-            out.append(f"| {title} | {'not run: no such model here' if arm in MODELS else 'not run'} | | | |")
+            why = "not run: no such model here" if arm in MODELS else "not run"
+            out.append(f"| {title} | {why if applies(name, arm) else 'no program is a parameter here'} | | | |")
             continue
         cells = [_all(group, "unseen", 4), _all(group, "search", 4)]
         counts = ", ".join(f"{row['candidates']} ({row['failed']})" for row in group if row["candidates"])
@@ -215,8 +223,8 @@ def main() -> None:
         for name in names:
             for arm in given.arm or TITLES:
                 model = given.model if arm in MODELS else ""
-                without = not EXAMPLES[name].programs and arm in ("islands", *MODELS)
-                if (arm == "initial" and seed) or without or model == "none" or (name, arm, model, str(seed)) in done:
+                known_already = (name, arm, model, str(seed)) in done or (arm == "initial" and seed > 0)
+                if known_already or model == "none" or not applies(name, arm):
                     continue
                 row = run(name, arm, seed, given.model)
                 given.csv.parent.mkdir(parents=True, exist_ok=True)

@@ -54,10 +54,11 @@ def test_what_is_there_is_not_measured_again_and_the_rest_is_added(
     assert "`evolve` with local:smollm2-135m" in capsys.readouterr().out
 
 
-def test_all_arms_have_one_budget_and_hold_no_exam(benchmark: ModuleType) -> None:
+def test_all_arms_have_one_budget_and_hold_no_exam_on_rows(benchmark: ModuleType) -> None:
     for name, example in benchmark.EXAMPLES.items():
         for arm in benchmark.ARMS:
             made = benchmark.setup(name, arm, 1, "none")
             assert made.settings.proposer == benchmark.ARMS[arm][0]
             assert made.budget.evaluations == example.evaluations and made.seed == 1
-            assert made.problem.target == "suite" if example.unseen else not made.problem.by_rows
+            suite = bool(example.unseen) and name != "spans"
+            assert (made.problem.target == "suite") == suite
