@@ -60,5 +60,4 @@ def test_all_arms_have_one_budget_and_hold_no_exam_on_rows(benchmark: ModuleType
             made = benchmark.setup(name, arm, 1, "none")
             assert made.settings.proposer == benchmark.ARMS[arm][0]
             assert made.budget.evaluations == example.evaluations and made.seed == 1
-            suite = bool(example.unseen) and name != "spans"
-            assert (made.problem.target == "suite") == suite
+            assert (made.problem.target == "population") == (name == "spans")
