@@ -15,6 +15,8 @@ EXAMPLES = {
     "relax": "a solver's setting for each of 600 related systems, with held-out ones",
     "speedup": "rewrites that make a program faster, tested and timed in the sandbox",
     "spans": "regular expressions, run in the sandbox and scored by span F1 on held-out rows",
+    "intent": "a prompt and its examples for the embedded model, on held-out requests",
+    "label-free": "a prompt without right answers: outputs are compared in pairs",
     "autolrs": "a learning rate's schedule for a small network (needs scikit-learn)",
     "sklearn-forest": "a random forest's six settings, by cross-validation (needs scikit-learn)",
     "sklearn-digits": "a digit reader's settings on 600 rows, with held-out rows (needs scikit-learn)",
