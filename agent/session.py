@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import math
 import os
@@ -14,6 +15,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from agent import wholeset
 from agent.asks import COMPARED, REPEATED
 from agent.control.server import Steering, obeying, serving
 from agent.errors import AgentError, ConfigError, RunChanged
@@ -28,6 +30,8 @@ from agent.journal import Journal, explain
 from agent.ledger import Budget
 from agent.lock import problem_lock
 from agent.loop import Observer, Run
+from agent.paying import Measuring, measuring
+from agent.pools import refuse_held_out
 from agent.problem import Problem
 from agent.proposers.base import TABLE, load, talks
 from agent.redact import redact
@@ -39,7 +43,7 @@ if TYPE_CHECKING:
     from agent.gate.checks import Check
     from agent.gate.custody import Custody
     from agent.llm.gateway import Llm
-    from agent.llm.types import Adapter
+    from agent.llm.types import Adapter, Recorder
     from agent.setup import Setup
 
 SHOWN_VERSIONS = ("truegain", "openai", "anthropic", "xllamacpp", "numpy")
@@ -200,6 +204,7 @@ class Session:
                     + f", and one new candidate {more}",
                     hint=f"allow at least {need} evaluations" + (", or lower gate.exam_pairs" if held else ""),
                 )
+        refuse_held_out(self.problem)
         for number, values in enumerate([self.problem.initial().values_json, *map(dict, self.starts)]):
             if redact(values) != values:
                 raise ConfigError(
@@ -241,6 +246,9 @@ class Session:
         refuse_nested_search()
         guard = getattr(self.problem.evaluator, "guard", None)
         self.sandbox = guard() if guard is not None else {}
+        metric = wholeset.metric_of(self.problem)
+        if metric is not None and metric.note not in self.notes:
+            self.notes = [*self.notes, metric.note]
         if lacking := self.sandbox.get("not_stopped"):
             note = f"nothing here keeps candidate code from {', or '.join(lacking)}; it runs all the same (unsafe)"
             self.notes = [*(known for known in self.notes if known != note), note]
@@ -286,7 +294,11 @@ class Session:
             checks=[check.name for check in self._checks()[0]],
             starts=self.begins,
             warm=self.warm,
-            origin={**self.origin, **({"sandbox": dict(self.sandbox)} if self.sandbox else {})},
+            origin={
+                **self.origin,
+                **({"sandbox": dict(self.sandbox)} if self.sandbox else {}),
+                **({"notes": [metric.note]} if (metric := wholeset.metric_of(self.problem)) is not None else {}),
+            },
         )
 
     @contextlib.contextmanager
@@ -387,8 +399,7 @@ class Session:
         if before.ended is not None and not changed and not changes.get("budget"):
             result = Result.of(before, folder)
             if not result.saved:  # it was cut off between its last event and its summary
-                result.save()
-                return result
+                return await self._kept(result)
             raise ConfigError(
                 f"the run has ended ({before.ended.reason})",
                 hint=f"truegain show {folder.name} shows what it found; more budget continues it: --evaluations N",
@@ -412,7 +423,7 @@ class Session:
         executor = self.make_executor(settings)
         spoken = talks(proposer) and "propose" in settings.models
         asked = uses(self.problem.evaluator)
-        use = self._llm(settings, self.seed if seed is None else seed, spoken) if spoken or asked else None
+        use = self.models(settings, self.seed if seed is None else seed, spoken) if spoken or asked else None
         checks, context = self._checks()
         return Run(
             journal,
@@ -441,8 +452,14 @@ class Session:
             env=self.env,
         )
 
-    def _llm(self, settings: Settings, seed: int, spoken: bool = True) -> Callable[[Run], Llm]:
-        # Where only evaluations ask, the proposer's model is neither connected to nor loaded.
+    def models(self, settings: Settings, seed: int, spoken: bool = True) -> Callable[[Recorder], Llm]:
+        """Makes the door to the models, for a run or another recorder.
+
+        Args:
+            settings: Which models.
+            seed: Of the run.
+            spoken: Whether the proposer asks; else its model is neither connected to nor loaded.
+        """
         models = {role: name for role, name in settings.models.items() if spoken or role != "propose"}
 
         def connect(name: str) -> Adapter:
@@ -457,7 +474,7 @@ class Session:
             mine = settings.base_url is not None and name.startswith("openai")
             return by_name(name, options={"base_url": settings.base_url} if mine else {})
 
-        def make(run: Run) -> Llm:
+        def make(run: Recorder) -> Llm:
             from agent.llm.gateway import Llm
 
             return Llm(
@@ -471,6 +488,10 @@ class Session:
             )
 
         return make
+
+    def measuring(self, usd: float | None = None) -> contextlib.AbstractAsyncContextManager[Measuring]:
+        """Where evaluations outside of a run are made, and what models they ask is paid; see `agent.paying`."""
+        return measuring(self, usd)
 
     def _told(self, words: str) -> None:
         if self.progress is not None:
@@ -488,6 +509,14 @@ class Session:
                     await run.close()
         # What an open run has spent on an exam is nobody's business: it is told what the search may know.
         result = Result.of(run.state, folder) if run.state.ended is not None else load_result(folder)
+        return await self._kept(result)
+
+    async def _kept(self, result: Result) -> Result:
+        """A result with its files written."""
+        if result.status != "open":
+            found = await asyncio.to_thread(wholeset.compute, result.folder, self.problem, result.initial, result.best)
+            if found is not None:
+                result.keep_whole(found)
         result.save()
         return result
 

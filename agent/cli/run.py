@@ -232,7 +232,7 @@ def watched(make: Make, as_json: bool) -> Result:
 def report(result: Result, as_json: bool) -> None:
     """The last lines: what was gained with its interval, what it cost, and the next command."""
     from agent.cli.show import differences
-    from agent.result import spent_line
+    from agent.resultfiles import spent_line
 
     if as_json:
         emit(result.to_json())

@@ -165,7 +165,7 @@ def _json(trial: Trial) -> dict[str, Any]:
 
 def _run(result: Result, everything: bool) -> None:
     from agent.cli.words import since_parent
-    from agent.result import spent_line
+    from agent.resultfiles import spent_line
 
     goal = result.problem.objective
     click.echo(f"{result.run}: {result.status}" + (f" ({result.reason})" if result.reason else ""))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from agent.changes import counted_lines
 from agent.cli.common import amount, brief
@@ -78,13 +79,14 @@ class Words:
         if isinstance(event, RunStarted):
             who = state.settings.proposer
             if not self._elsewhere and talks(load(who, state.problem.folder)):
-                who += " with " + (", ".join(state.settings.models.values()) or "no model")
+                who += " with " + (", ".join(dict.fromkeys(state.settings.models.values())) or "no model")
             text = (
                 f"run {event.run}: {plural(len(state.problem.space), 'parameter')}, proposer {who}, seed {event.seed}"
             )
             begins = sentence(event.starts, event.warm)
-            notes = [f"  ! {note}" for note in event.warm.get("notes", ())]
-            return "\n".join([text, *([begins] if begins else []), *notes]), "bold"
+            notes = [f"  ! {note}" for note in (*event.warm.get("notes", ()), *event.origin.get("notes", ()))]
+            rows = [rows_line(event.problem)] if state.problem.by_rows else []
+            return "\n".join([text, *rows, *([begins] if begins else []), *notes]), "bold"
         if isinstance(event, RunResumed):
             done = plural(state.ledger.evaluations, "evaluation")
             return f"resumed at {done}, {plural(state.ledger.total.calls, 'model call')}", "bold"
@@ -168,3 +170,12 @@ def since_parent(space: Space, history: History, trial: Trial) -> str:
     origin = trial.parents[0] if trial.parents and trial.parents[0] in history else history.initial
     changes = space.diff(history[origin].candidate, trial.candidate)
     return ", ".join(one_line(space, change) for change in changes)
+
+
+def rows_line(problem: Mapping[str, Any]) -> str:
+    """How many rows are for what, from the journal's description of a problem."""
+    held = problem["held_out"]
+    return (
+        f"data: {len(problem['examples'])} rows to search on (train), {held['val']} held back for the exam (val),"
+        f" {held['test']} for the final report (test)"
+    )

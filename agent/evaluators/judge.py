@@ -98,7 +98,7 @@ class Judge(Metric):
             ValueError: The row lacks a field that is shown, or the prompt is to be shown and was not given.
         """
         if self.show_prompt and not prompt:
-            raise ValueError("judge: show_prompt is set, and the evaluator gave no prompt")
+            raise ValueError("judge: show_prompt is set, and no model was asked, so there is no prompt to show")
         reference = "; or: ".join(self.answers(row)) if self.reference else ""
         low, high = self.scale
         said, led = cleaned(output, SHOWN), cleaned(prompt, SHOWN) if self.show_prompt else ""

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from agent.errors import ConfigError
 from agent.evaluation import Ask, Output, Request, Score, measurement
+from agent.evaluators.asking import shown
 from agent.goals import Objective
 from agent.metrics.base import Metric, as_text, load
 from agent.space import Space, digest
@@ -338,6 +339,14 @@ class PromptEvaluator:
         others = {role: (1.0, judged, float(self.prompt.max_output_tokens)) for role in self.metric.uses}
         return {"task": (1.0, heard, float(self.prompt.max_output_tokens)), **others}
 
+    def guard(self) -> Mapping[str, Any]:
+        """The metric's: what its sandbox is, where it runs code.
+
+        Raises:
+            PrerequisiteError: It is too weak.
+        """
+        return self.metric.guard()
+
     async def produce(self, request: Request, partial: Callable[[Any], None], ask: Ask | None = None) -> Output:
         """Ask, and score the answer; what the metric cannot read is a failure of this row."""
         if ask is None:
@@ -348,7 +357,7 @@ class PromptEvaluator:
             return Output.failed("invalid", str(error))
         reply = await ask(asked, "task")
         try:
-            score = await self.metric.measure(reply.text, request.row, ask)
+            score = await self.metric.measure(reply.text, request.row, ask, prompt=shown(asked))
         except ValueError as error:
             return Output.failed("invalid", str(error))
         said = [score.feedback] if score.feedback else []

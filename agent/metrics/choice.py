@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import string
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from agent.metrics.base import Metric, Row, as_text, quoted
@@ -24,22 +24,31 @@ class ChoiceMatch(Metric):
     as words, where one within a longer one that occurs too does not count.
 
     Args:
-        choices: The row's field with the options: a list, labelled A, B, C …, or a mapping from label to text. A row
-            may lack it: then labels are A to Z, and the answer is a label.
+        choices: The row's field with the options, or the options themselves where they are the same for all rows: a
+            list, labelled A, B, C …, or a mapping from label to text. A row may lack the field: then labels are A to
+            Z, and the answer is a label.
         answer: The row's field with the right option: its label, its text or, in a list, its place from 0.
         reveal: Whether the words may quote the answer.
     """
 
-    def __init__(self, *, choices: str = "choices", answer: str = "answer", reveal: bool = True) -> None:
+    def __init__(
+        self,
+        *,
+        choices: str | Sequence[Any] | Mapping[str, Any] = "choices",
+        answer: str = "answer",
+        reveal: bool = True,
+    ) -> None:
         super().__init__(answer=answer, reveal=reveal)
-        self._choices = choices
+        self._choices = choices if isinstance(choices, str) else ""
+        self._where = f"the row's {choices!r}" if isinstance(choices, str) else "the option `choices`"
+        self._all = None if isinstance(choices, str) else _options(choices, self._where)
 
     def _score(self, output: str, row: Row) -> tuple[float, str]:
         right = self.field(row, self.needs)
         options = self._options(row)
         label = _label_of(right, options)
         if label is None:
-            raise ValueError(f"the row's {self.needs!r} {quoted(as_text(right))} is none of its {self._choices!r}")
+            raise ValueError(f"the row's {self.needs!r} {quoted(as_text(right))} is none of {self._where}")
         chosen = choose(output, options)
         if chosen == label:
             return 1.0, "right"
@@ -49,22 +58,31 @@ class ChoiceMatch(Metric):
         return 0.0, f"wrong: the output chooses {self._named(chosen, options)}{shown}"
 
     def _options(self, row: Row) -> dict[str, str]:
+        if self._all is not None:
+            return self._all
         given = row.get(self._choices) if isinstance(row, Mapping) else None
-        if given is None:
-            return dict.fromkeys(string.ascii_uppercase, "")
-        if isinstance(given, Mapping):
-            options = {str(key).strip(): as_text(value) for key, value in given.items()}
-        elif isinstance(given, (list, tuple)) and len(given) <= len(string.ascii_uppercase):
-            options = dict(zip(string.ascii_uppercase, map(as_text, given), strict=False))
-        else:
-            raise ValueError(f"the row's {self._choices!r} must be a mapping, or a list of at most 26 options")
-        if not 0 < len(options) <= MOST:
-            raise ValueError(f"the row's {self._choices!r} has {len(options)} options, allowed are 1 to {MOST}")
-        return options
+        return dict.fromkeys(string.ascii_uppercase, "") if given is None else _options(given, self._where)
 
     @staticmethod
     def _named(label: str, options: Mapping[str, str]) -> str:
         return f"{label} ({quoted(options[label])})" if options[label] else label
+
+
+def _options(given: Any, where: str) -> dict[str, str]:
+    """Label → text.
+
+    Raises:
+        ValueError: They are no mapping and no list, or too many.
+    """
+    if isinstance(given, Mapping):
+        options = {str(key).strip(): as_text(value) for key, value in given.items()}
+    elif isinstance(given, (list, tuple)) and len(given) <= len(string.ascii_uppercase):
+        options = dict(zip(string.ascii_uppercase, map(as_text, given), strict=False))
+    else:
+        raise ValueError(f"{where} must be a mapping, or a list of at most 26 options")
+    if not 0 < len(options) <= MOST:
+        raise ValueError(f"{where} has {len(options)} options, allowed are 1 to {MOST}")
+    return options
 
 
 def _label_of(right: Any, options: Mapping[str, str]) -> str | None:

@@ -68,7 +68,7 @@ def test_the_judge_sees_row_and_output_and_neither_answer_nor_prompt() -> None:
     measure = load("judge", {"rubric": "It is right.", "reference": True, "show_prompt": True}).measure
     asyncio.run(measure("OUTPUT", ROW, says(script), prompt="SECRET PROMPT"))
     assert "four" in seen(requests[1]) and "SECRET PROMPT" in seen(requests[1])
-    with pytest.raises(ValueError, match="gave no prompt"):
+    with pytest.raises(ValueError, match="no prompt to show"):
         asyncio.run(measure("OUTPUT", ROW, says(script)))
     asyncio.run(load("judge", {"rubric": "x", "fields": ["answer"]}).measure("OUTPUT", ROW, says(script)))
     assert "four" in seen(requests[2]) and "What is" not in seen(requests[2])

@@ -143,10 +143,23 @@ def test_choice_match_takes_the_answer_as_label_text_or_place() -> None:
         assert metric.score("B", {"choices": CHOICES, "answer": answer}) == (1.0, "right")
     assert metric.score("2", {"choices": {"1": "yes", "2": "no"}, "answer": "no"})[0] == 1.0
     assert metric.score("(E)", {"answer": "E"})[0] == 1.0  # without choices, letters
-    with pytest.raises(ValueError, match="none of its 'choices'"):
+    with pytest.raises(ValueError, match=r"none of the row.s .choices."):
         metric.score("B", {"choices": CHOICES, "answer": "purple"})
     with pytest.raises(ValueError, match="at most 26"):
         metric.score("B", {"choices": "red", "answer": "A"})
+
+
+def test_choice_match_takes_the_same_options_for_all_rows() -> None:
+    metric = load("choice_match", {"choices": ["positive", "negative"]})
+    assert metric.score("Negative.", {"answer": "negative"})[0] == 1.0
+    assert metric.score("(A)", {"answer": "negative"})[0] == 0.0
+    table = load("choice_match", {"choices": {"y": "good", "n": "bad"}})
+    assert table.score("y", {"answer": "good"})[0] == 1.0
+    with pytest.raises(ValueError, match="none of the option `choices`"):
+        metric.score("x", {"answer": "neutral"})
+    for wrong in ([], 5, ["x"] * 27):
+        with pytest.raises(ConfigError, match="the option `choices`"):
+            load("choice_match", {"choices": wrong})
 
 
 def test_words_help_and_hide_the_answer_when_asked() -> None:
