@@ -375,7 +375,7 @@ def learned(runs: Path, *, mask: bool) -> Result:
     return optimize(
         lambda candidate, row: judged(candidate, row),  # so it runs here and not in a process of its own
         space={"prompt": Text("Answer.")},
-        data=rows,
+        data={"train": rows[:120], "val": rows[120:]},
         objectives=Objective("value", "maximize", floor=0.0, low=0.0, high=1.0),
         deterministic=True,
         budget=700,
