@@ -9,13 +9,11 @@ print(result.best["a"], result.sentence)
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import re
-import threading
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from agent.data import Dataset, load, load_splits
 from agent.errors import ConfigError
@@ -25,6 +23,7 @@ from agent.folders import find, new_run, runs_folder
 from agent.gate.checks import user_check
 from agent.goals import Constraint, Goals, Objective
 from agent.halving import Fidelity
+from agent.inthread import in_thread
 from agent.ledger import Budget
 from agent.loop import Observer
 from agent.parameters import Parameter
@@ -38,8 +37,6 @@ from agent.warm import Earlier
 
 if TYPE_CHECKING:
     from agent.trace import Param
-
-T = TypeVar("T")
 
 EVALUATIONS = 100
 TARGET = re.compile(r"[\w.]+:[\w.]+|[\w./]+\.py(:\w*)?")
@@ -370,40 +367,3 @@ def optimize(
             **more,
         )
     )
-
-
-def in_thread(work: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine to its end in an event loop of its own thread; Ctrl-C stops it there and is raised here."""
-    box: dict[str, Any] = {}
-    loops: list[asyncio.AbstractEventLoop] = []
-    tasks: list[asyncio.Task[T]] = []
-    ready = threading.Event()
-
-    async def main() -> T:
-        loops.append(asyncio.get_running_loop())
-        tasks.append(asyncio.create_task(work))
-        ready.set()
-        return await tasks[0]
-
-    def target() -> None:
-        try:
-            box["value"] = asyncio.run(main())
-        except BaseException as error:
-            box["error"] = error
-        finally:
-            ready.set()
-
-    thread = threading.Thread(target=target, name="truegain")
-    thread.start()
-    try:
-        thread.join()
-    except KeyboardInterrupt:
-        ready.wait()
-        if loops and tasks:
-            loops[0].call_soon_threadsafe(tasks[0].cancel)
-        thread.join()
-        raise
-    if "error" in box:
-        raise box["error"]
-    value: T = box["value"]
-    return value

@@ -15,10 +15,14 @@ from agent.events import (
     CallRefused,
     CallRetried,
     CallStarted,
+    CheckStarted,
     EvaluationEnded,
     EvaluationStarted,
     Event,
+    ExamPlanned,
+    ReportPlanned,
     StopRequested,
+    VerdictReached,
 )
 from agent.gate.quarantine import CONFIRM, refuse_impossible
 from agent.history import AGAIN
@@ -74,6 +78,13 @@ async def evaluate(run: Run, started: EvaluationStarted) -> None:
             score, output = None, replace(output, value=None, failure=failure)
     await run.turn("evaluation.ended", started.id)
     run.record(EvaluationEnded(started.id, started.purpose, output.to_json(), score))
+
+
+def starts_work(event: Event) -> bool:
+    """Whether an event asks for work beside a proposal: a measurement, a check, or a word of the rows' account."""
+    if isinstance(event, VerdictReached):
+        return bool(event.verdict["kind"] == "rows")
+    return isinstance(event, (EvaluationStarted, ExamPlanned, ReportPlanned, CheckStarted))
 
 
 def uses(evaluator: Any) -> tuple[str, ...]:

@@ -128,6 +128,7 @@ FLOORS = (
         "pareto",
         "nearness",
         "bandits",
+        "inthread",
         "ledger",
         "changes",
         "looking",

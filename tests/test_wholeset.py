@@ -36,10 +36,11 @@ def test_a_number_of_all_outputs_is_in_the_report_and_says_that_it_is_not_claime
     found = result.whole
     assert found is not None and found["name"] == "spread"
     assert set(found) == {"name", "note", "train", "test"}, "val is told to nobody"
-    # The initial prompt says "I do not know" to two thirds; the best one has another answer to each of 20 rows.
-    assert found["test"]["rows"] == 20 and found["test"]["best"] == 20.0 > found["test"]["initial"]
+    # The initial prompt says "I do not know" to two thirds; the best one has another answer to each row.
+    count = found["test"]["rows"]
+    assert 15 <= count <= 20 and found["test"]["best"] == count > found["test"]["initial"]
     assert "claimed is exact_match" in found["note"]
-    assert "on 20 test rows" in result.sentence and "claimed is exact_match" in result.sentence
+    assert f"on {count} test rows" in result.sentence and "claimed is exact_match" in result.sentence
     assert (
         load_result(result.folder).whole == found == json.loads((result.folder / "summary.json").read_text())["whole"]
     )

@@ -15,11 +15,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from agent.api import in_thread
 from agent.gate.gate import Gate
 from agent.gate.verdict import Verdict
 from agent.goals import Objective
 from agent.integrations.gepa_adapter import SCORE
+from agent.inthread import in_thread
 
 
 class GateAcceptance:
