@@ -18,6 +18,7 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -311,15 +312,33 @@ def _make_gate(path: Path, folder: Path) -> None:
         os.close(descriptor)
 
 
+ROWS = 1000
+"""Events that one statement takes; SQLite allows 32,766 values in it."""
+
+
 def _insert(db: sqlite3.Connection, rows: list[tuple[Any, ...]], query: str) -> None:
+    """Append a group, whole or not at all.
+
+    All of it in one statement as far as possible: after each one, and each row of `executemany`, this thread has to
+    wait for the interpreter, 5 ms and more while the event loop computes.
+    """
+    if len(rows) <= ROWS:
+        _append(db, rows, query)  # a transaction by itself
+        return
     try:
         db.execute("BEGIN IMMEDIATE")
-        db.executemany(query, rows)
+        for start in range(0, len(rows), ROWS):
+            _append(db, rows[start : start + ROWS], query)
         db.execute("COMMIT")
     except sqlite3.Error:
         with contextlib.suppress(sqlite3.Error):
             db.execute("ROLLBACK")
         raise
+
+
+def _append(db: sqlite3.Connection, rows: list[tuple[Any, ...]], query: str) -> None:
+    head, _, row = query.partition(" VALUES ")
+    db.execute(f"{head} VALUES {', '.join([row] * len(rows))}", list(chain.from_iterable(rows)))
 
 
 def merge(public: Iterable[Entry], held: Iterable[Entry]) -> Iterator[Entry]:
