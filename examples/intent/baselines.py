@@ -1,6 +1,6 @@
 """What nobody has to search for: the initial prompt, one written by hand, and examples drawn blindly.
 
-python baselines.py [--rows FILE] [--split test] [RUN …]        # a run's folder adds the prompt that it ended with
+python baselines.py [--rows FILE] [--split test] [RUN …]        # of runs, the prompts that they ended with instead
 """
 
 import argparse
@@ -18,18 +18,20 @@ HAND = (
     "Does this person want to play music or to add it to a playlist? Answer with one word, play or add.",
     "A request with the word add or playlist is add, every other one is play. Answer with that one word.",
 )
-"""Written by hand. The first was tried on a few rows of train and val while this example was made, the second on none."""
+"""Written by hand. The first was tried on a few rows of train and val while this was made, the second on none."""
 
 
 def candidates(initial, pool, most, runs):
-    """Name → values."""
+    """Name → values: the bests of runs, or where none is given the baselines."""
+    if runs:
+        return {f"best of {Path(run).name}": dict(load_result(run).best) for run in runs}
     rng = random.Random(0)
     out = {"initial prompt": initial}
     out |= {f"by hand, {n}": {**initial, "instruction": text} for n, text in enumerate(HAND, 1)}
     for number in range(1, 4):
         drawn = rng.sample(range(pool), most)
         out[f"initial prompt, {most} examples at random, draw {number}"] = {**initial, "demos": drawn}
-    return out | {f"best of {Path(run).name}": dict(load_result(run).best) for run in runs}
+    return out
 
 
 async def main():

@@ -61,9 +61,10 @@ def test_the_rows_are_what_the_script_writes() -> None:
     ("output", "broken"),
     [
         ("Lift at the gate out of order until Friday", None),
+        ("The lift at the gate is out of order Friday", None),
         ("", "empty"),
         ("Lift out of order until Friday\nUse the stairs", "line"),
-        ("The lift that is at the gate is out of order until Friday", "words"),
+        ("The lift at the gate is out of order until Friday", "words"),
         ('"Lift out of order until Friday"', "marks"),
         ("Subject: lift out of order until Friday", "before"),
         ("Out of order until Friday", "about"),
