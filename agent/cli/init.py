@@ -17,6 +17,8 @@ EXAMPLES = {
     "spans": "regular expressions, run in the sandbox and scored by span F1 on held-out rows",
     "intent": "a prompt and its examples for the embedded model, on held-out requests",
     "label-free": "a prompt without right answers: outputs are compared in pairs",
+    "judge": "what a judge of answers is told, scored by its agreement with labels",
+    "reward": "a reward function, from which a small learner has to balance a pole",
     "autolrs": "a learning rate's schedule for a small network (needs scikit-learn)",
     "sklearn-forest": "a random forest's six settings, by cross-validation (needs scikit-learn)",
     "sklearn-digits": "a digit reader's settings on 600 rows, with held-out rows (needs scikit-learn)",
