@@ -16,8 +16,8 @@ accuracy is measured after the end like everybody's: best and initial prompt on 
 with the 95 % interval of the mean difference (`agent.gate.wealth.interval`).
 
 Every finished run is one line of the results file, and what is there is not run again. Replies of the model are kept in
-the work folder (equal requests get equal replies), so a run that was cut off is soon where it was. "seconds" are the
-model's own, also where a reply was kept from another run.
+the work folder (equal requests get equal replies), so a run that was cut off is soon where it was.
+"seconds" are what its calls took, the wait for one another included, also where a reply was kept from another run.
 """
 
 from __future__ import annotations
