@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from agent.errors import ConfigError
+from agent.parameters import Value
 from agent.problem import Problem
 from agent.similar import prefix, shingles, similar
 from agent.texts import Demos
@@ -33,20 +34,47 @@ def overlap(pool: Sequence[Any], rows: Sequence[Any], labels: Collection[str] = 
     return out
 
 
-def refuse_held_out(problem: Problem) -> None:
-    """Refuse a pool that holds rows of val or test: a prompt that shows them would be examined on what it shows.
+def held_out(problem: Problem) -> dict[str, frozenset[int]]:
+    """By parameter, the places in its pool that no candidate may choose: rows of val or test, or nearly such rows.
+
+    A prompt that shows them would be examined on what it shows.
 
     Raises:
-        ConfigError: Says how many there are, and how to make a pool of train rows alone.
+        ConfigError: Nothing is left of a pool, or the initial candidate has such an example.
     """
-    pools = {name: item.pool for name, item in problem.space.items() if isinstance(item, Demos)}
-    held = [example.row for example in problem.data if example.split != "train"] if pools else []
-    for name, pool in pools.items():
-        found = len(overlap(pool, held, problem.labels)) if held else 0
-        if found:
+    held = [example.row for example in problem.data if example.split != "train"]
+    out: dict[str, frozenset[int]] = {}
+    for name, item in problem.space.items():
+        if not held or not isinstance(item, Demos):
+            continue
+        out[name] = frozenset(overlap(item.pool, held, problem.labels))
+        if len(out[name]) == len(item.pool):
             raise ConfigError(
-                f"space.{name}: {found} of {len(pool)} examples of the pool are rows (or nearly) that are held out for"
-                " the exam or the report, and a prompt that shows them would be examined on what it shows",
-                hint="make the pool of other rows: rows of the file that is named as data.train; or, in Python, rows ="
-                " agent.data.load(file).divide(), and then those of rows.examples whose split is train",
+                f"space.{name}: all {len(item.pool)} examples of the pool are rows (or nearly) that are held out for"
+                " the exam or the report",
+                hint="add rows of train to the pool, or name other rows as data.val",
             )
+        if out[name].intersection(item.default):
+            raise ConfigError(
+                f"space.{name}: an example of the initial candidate is a row (or nearly) that is held out for the exam"
+                " or the report, and a prompt that shows it would be examined on what it shows",
+                hint="begin with no examples, or name the rows as data.train and data.val",
+            )
+    return {name: places for name, places in out.items() if places}
+
+
+def note(problem: Problem, held: dict[str, frozenset[int]]) -> list[str]:
+    """What a user is told of that."""
+    return [
+        f"{name}: {len(places)} of the pool's {len(getattr(problem.space[name], 'pool', ()))} examples are held-out"
+        " rows, and are never shown"
+        for name, places in held.items()
+    ]
+
+
+def chooses(held: dict[str, frozenset[int]], candidate: Mapping[str, Value]) -> str:
+    """Why a candidate's examples are refused; "" when they are not."""
+    for name, places in held.items():
+        if wrong := sorted(places.intersection(candidate[name])):
+            return f"{name}: {', '.join(map(str, wrong))} of the pool: held-out rows, which no prompt may show"
+    return ""

@@ -15,7 +15,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from agent import wholeset
+from agent import pools, wholeset
 from agent.asks import COMPARED, REPEATED
 from agent.control.server import Steering, obeying, serving
 from agent.errors import AgentError, ConfigError, RunChanged
@@ -31,7 +31,6 @@ from agent.ledger import Budget
 from agent.lock import problem_lock
 from agent.loop import Observer, Run
 from agent.paying import Measuring, measuring
-from agent.pools import refuse_held_out
 from agent.problem import Problem
 from agent.proposers.base import TABLE, load, talks
 from agent.redact import redact
@@ -93,6 +92,7 @@ class Session:
     """What was taken from the earlier run."""
     notes: list[str] = field(default_factory=list, init=False)
     """What the user should know about the data, one sentence each."""
+    _held: tuple[Problem, dict[str, frozenset[int]]] | None = field(default=None, init=False, repr=False)
     custody: Custody | None = field(default=None, init=False)
     sandbox: Mapping[str, Any] = field(default_factory=dict, init=False)
     """What the evaluator's sandbox is here (see `Evaluator`); {} where candidates are no programs."""
@@ -204,7 +204,8 @@ class Session:
                     + f", and one new candidate {more}",
                     hint=f"allow at least {need} evaluations" + (", or lower gate.exam_pairs" if held else ""),
                 )
-        refuse_held_out(self.problem)
+        told = pools.note(self.problem, self._pools())
+        self.notes = [*(line for line in self.notes if line not in told), *told]
         for number, values in enumerate([self.problem.initial().values_json, *map(dict, self.starts)]):
             if redact(values) != values:
                 raise ConfigError(
@@ -218,6 +219,9 @@ class Session:
                 f"the proposer {self.settings.proposer!r} asks a model, and there is none",
                 hint="name one as provider:model, such as local:smollm2-135m, or use the default proposer",
             )
+        able = getattr(proposer, "check", None)
+        if able is not None:
+            able(self.problem, self.settings.options, "propose" in self.settings.models)
         texts = getattr(proposer, "texts", False)
         if self.settings.proposer in TABLE and not self.problem.space.numeric and not texts:
             raise ConfigError(
@@ -267,13 +271,21 @@ class Session:
         baseline = rows + min(rows, REPEATED) if problem.deterministic else rows * self.settings.baseline
         return exam.reserve(problem, self.settings.exam_pairs), baseline, rows
 
+    def _pools(self) -> dict[str, frozenset[int]]:
+        """The examples that no candidate may choose; looked for once for the same rows."""
+        if self._held is None or self._held[0] is not self.problem:
+            self._held = (self.problem, pools.held_out(self.problem))
+        return self._held[1]
+
     def _checks(self) -> tuple[list[Check], Any]:
         """The checks that need more than the space, and what they know."""
-        from agent.gate.checks import Context, Leak, standard, texts
+        from agent.gate.checks import Check, Context, Leak, standard, texts
         from agent.gate.duplicates import same_program
 
-        same = same_program(self.problem.space)
+        same, places = same_program(self.problem.space), self._pools()
         checks = [*([same] if same is not None else []), *self.checks]
+        if places:
+            checks = [Check("examples", lambda candidate, context: pools.chooses(places, candidate)), *checks]
         held = [example for example in self.problem.data if example.split != "train" and example.answer is not None]
         if not held or not any(True for _ in texts(self.problem.space, self.problem.initial())):
             return checks, Context()

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from agent import ConfigError, Demos, Text, load_result, optimize
-from agent.data import load
+from agent.journal import read_all
 from agent.pools import overlap
 from agent.result import Result
 from tests.cli_helpers import call
@@ -22,8 +22,9 @@ SPLITS = {"train": rows(40), "val": rows(30, 200), "test": rows(20, 400)}
 
 def run(runs: Path, **given: Any) -> Result:
     more = {"space": SPACE, "data": SPLITS, "budget": 300, "model": {"task": Task()}, **given}
-    options = {"proposer": "tests.prompt_support:Careful", "workers": 8}
-    return optimize(TEMPLATE, runs=runs, options=options, **more)
+    options = {"proposer": "tests.prompt_support:Careful", "workers": 8, **more.pop("options", {})}
+    template = TEMPLATE + "{demos}" * ("demos" in more["space"])
+    return optimize(template, runs=runs, options=options, **more)
 
 
 def spread(outputs: Sequence[str | None], rows: Sequence[Any]) -> float:
@@ -82,16 +83,21 @@ def test_copies_and_near_copies_of_rows_are_found_in_a_pool() -> None:
     assert overlap(rows(20), held) == [] and overlap([], held) == [] and overlap(held, []) == []
 
 
-def test_a_pool_with_rows_of_the_exam_is_refused_before_anything_is_paid(tmp_path: Path) -> None:
+def test_a_candidate_never_shows_a_row_that_is_held_out(tmp_path: Path) -> None:
     everything = rows(150)
     space = {**SPACE, "demos": Demos(everything, k=2)}
-    task = Task()
-    given = {"space": space, "data": everything, "metric": "exact_match", "model": {"task": task}, "budget": 400}
-    with pytest.raises(ConfigError, match="of 150 examples of the pool") as found:
-        optimize(TEMPLATE + "{demos}", runs=tmp_path, options={"proposer": "tests.prompt_support:Careful"}, **given)
-    assert "divide()" in found.value.hint and not task.requests
-    # As the hint says.
-    divided = load(everything).divide()
-    train = [example.row for example in divided.examples if example.split == "train"]
-    assert 0 < len(train) < 150
-    assert run(tmp_path, **{**given, "space": SPACE, "data": divided}).status != "open"
+    given = {"space": space, "data": everything, "metric": "exact_match", "model": {"task": Task()}, "budget": 400}
+    result = run(tmp_path, **given, starts=[{"demos": [place]} for place in range(0, 150, 15)])
+    begun = [trial for trial in result.trials if trial.source == "start"]
+    assert 1 < len(begun) < 9, "about half of the rows are held out"
+    refused = [entry.event for entry in read_all(result.folder) if entry.event.type == "candidate.rejected"]
+    assert sum("held-out rows, which no prompt may show" in event.reason for event in refused) == 10 - len(begun)
+
+
+def test_a_pool_of_held_out_rows_alone_is_refused_before_anything_is_paid(tmp_path: Path) -> None:
+    train, val, task = rows(40), rows(100, 200), Task()
+    for pool, default, hint in ((val, (), "add rows of train"), (train + val, (60,), "begin with no examples")):
+        space = {**SPACE, "demos": Demos(pool, k=2, default=default)}
+        with pytest.raises(ConfigError, match="held out") as found:
+            run(tmp_path, space=space, data={"train": train, "val": val}, metric="exact_match", model={"task": task})
+        assert hint in found.value.hint and not task.requests

@@ -136,17 +136,17 @@ class Rendering:
             yield "system", self._filled(self.prompt.system, values, row)
         name = self.prompt.demos
         if name and f"{{{name}}}" not in self.template + self.prompt.system:
-            for example in self._demos(values):
+            for example in self._demos(name, values):
                 if self.answer not in example:
                     raise ValueError(f"an example of {name} has no {self.answer!r}, which the assistant would say")
                 yield "user", self._filled(self.template, values, example)
                 yield "assistant", as_text(example[self.answer])
         yield "user", self._filled(self.template, values, row)
 
-    def _demos(self, values: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-        item = self.space[self.prompt.demos]
+    def _demos(self, name: str, values: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+        item = self.space[name]
         assert isinstance(item, Demos)
-        found = item.chosen(values[self.prompt.demos])
+        found = item.chosen(values[name])
         return [example if isinstance(example, Mapping) else {"row": example} for example in found]
 
     def _filled(self, template: str, values: Mapping[str, Any], row: Mapping[str, Any] | None) -> str:
@@ -166,7 +166,7 @@ class Rendering:
     def _parameter(self, name: str, values: Mapping[str, Any], row: Mapping[str, Any] | None) -> str:
         item = self.space[name]
         if isinstance(item, Demos):
-            return "\n\n".join(map(self._shown, self._demos({**values, self.prompt.demos: values[name]})))
+            return "\n\n".join(map(self._shown, self._demos(name, values)))
         if not isinstance(item, Text) or row is None:
             return as_text(values[name])
         # Only what the parameter declares; where its text is the whole template, any field of the row.

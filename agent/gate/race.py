@@ -54,7 +54,7 @@ class Race:
     promote: float = PROMOTE
     drop: float = DROP
     shortest: int = 5
-    tied: int = 40
+    tied: int = 20
     prior: float = 0.2
     weight: float = 5.0
 

@@ -136,7 +136,7 @@ def _search(problem: Problem, options: Options) -> Proposer:
             hint="declare such a parameter, or choose another proposer",
         )
     search = load(options.search)
-    if search.needs_model or getattr(search, "texts", False):
+    if search.needs_model or (getattr(search, "texts", False) and search.name != "portfolio"):
         raise wrong("search", options.search, "a proposer for numbers and choices that needs no model")
     return search
 
