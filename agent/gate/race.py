@@ -49,8 +49,8 @@ class Race:
         prior: Mean size of a difference that is assumed before any pair was seen, and
         weight: for how many pairs that counts.
 
-    The defaults give up early: in simulated searches on prompts (`benchmarks/metric_calls.py`) a proposal then cost a third
-    less than with -0.7, 5 and 40, and the first true gain came sooner in each of nine worlds.
+    The defaults give up early: in simulated searches on prompts a proposal then cost a quarter less than with -0.7, 5
+    and 20, and the first true gain came sooner in each of seven worlds.
     """
 
     gain: float = 0.08
