@@ -114,7 +114,7 @@ def _verify(schema: Mapping[str, Any]) -> None:
                 near = difflib.get_close_matches(str(kind), TYPES, n=1)
                 raise ConfigError(
                     f"schema: found the type {kind!r}, allowed is {', '.join(TYPES)}",
-                    hint=f"did you mean {near[0]}?" if near else None,
+                    hint=f"did you mean {near[0]}?" if near else "leave the type out where every value fits",
                 )
         inner = [part.get("items"), part.get("additionalProperties"), *part.get("anyOf", ())]
         inner += [item for name in ("properties", "$defs") for item in part.get(name, {}).values()]

@@ -56,6 +56,7 @@ def test_f1_and_jaccard_of_sets() -> None:
 def test_items_and_labels_keep_articles_signs_and_points() -> None:
     assert score("B", ["A", "B"]) == pytest.approx(2 / 3)
     assert score("", ["A"]) == score("1.5", ["15"]) == score("the who", ["who"]) == score("+", ["-"]) == 0.0
+    assert score("5!", ["5"]) == 0.0 and score("5!.", ["5!"]) == score("Yes!", ["yes"]) == 1.0
     assert score('["a","b"]', ["a", "c"], score="jaccard") == pytest.approx(1 / 3)
     assert load("micro_f1", {"positive": ["A"]}).values("B", {"answer": ["A"]})[0]["fn"] == 1.0
     classes = load("macro_f1", {"labels": ["A", "B"]})
