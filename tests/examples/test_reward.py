@@ -160,13 +160,9 @@ async def test_a_program_may_stand_in_for_the_person(
     example: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(os.environ, "REWARD_UNSAFE", "1")
-    row, long, short = {"id": "p", "seed": 1}, "|\n" * 20 + "it stands all 500 steps", "|\nit falls after 9 steps"
-    judge = {
-        "requirements": "The pole stays up for long.",
-        "judge": "person:longer",
-        "planted": [{"row": row, "good": long, "bad": short}],
-    }
-    overrides = {"evaluator.metric_options": judge, "budget.evaluations": 30}
+    swapped = "evaluator.metric_options.judge=person:longer"
+    assert f"examples/reward/person.toml --model openai:MODEL --set {swapped}\n" in (FOLDER / "README.md").read_text()
+    overrides = {**dict([swapped.split("=")]), "budget.evaluations": 30}
     try:
         result = await session("person.toml", example[1].Writer(), **overrides).run(tmp_path / "run")
     finally:
