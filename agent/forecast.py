@@ -21,6 +21,7 @@ from agent.settings import BATCHED
 from agent.warm import sentence
 
 if TYPE_CHECKING:
+    from agent.goals import Objective
     from agent.ledger import Budget
     from agent.problem import Split
     from agent.session import Session
@@ -328,12 +329,26 @@ def _proof(session: Session, known: dict[str, Any], noise: Noise | None, total: 
     if noise is None:  # without a measurement nothing is said about repeats
         noise, problem = Noise(0, 0.0, 0.0, None), replace(problem, deterministic=True)
     text = noise.sentence(problem, settings, paid, _level(session, known)) if paid or not units else NOT_PAID
+    if paid and problem.of_set:
+        text = _of_set(problem.objective, paid, _level(session, known), text)
     if paid < units:
         text += (
             f" (there are {units}, but at most {RESERVE:.0%} of the budget is held back for the exam;"
             f" {math.ceil(2 * len(gate) / RESERVE)} evaluations would pay for all)"
         )
     return text
+
+
+def _of_set(goal: Objective, units: int, level: float, text: str) -> str:
+    """What an exam of so many rows could prove of a number of the whole set; `text` is of a score of single rows."""
+    from agent.gate import ofset
+
+    if goal.most is None:
+        return f"nothing can be proven of {goal.name}: {ofset.undeclared(goal)}"
+    few = ofset.too_few(goal, level, units)
+    if few:
+        return f"nothing can be proven of {goal.name} with {units} gate examples: {few}"
+    return f"{text} ({goal.name} is a number of all rows together: it takes more of them than the score of a row would)"
 
 
 def _notes(session: Session, found: Forecast, known: dict[str, Any], noise: Noise | None) -> Iterable[str]:

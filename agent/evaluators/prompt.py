@@ -223,6 +223,7 @@ def objective(metric: Metric) -> Objective:
         high=metric.high,
         numerator=metric.numerator,
         denominator=metric.denominator,
+        most=metric.most,
     )
 
 
