@@ -15,7 +15,7 @@ from agent.history import Trial
 from agent.journal import Entry, read, read_all
 from agent.pareto import LIMIT, Front, front
 from agent.problem import Problem
-from agent.resultfiles import document, markdown, put, write_best
+from agent.resultfiles import document, markdown, put, unified, write_best
 from agent.rowchanges import RowChanges, compare
 from agent.space import Candidate
 from agent.standings import Tally, standings
@@ -168,8 +168,19 @@ class Result:
             return f"{goal}: the run is open; nothing is claimed before it ends."
         if self.reason == "evaluator":
             return f"The initial candidate cannot be scored: {self.detail}."
-        said = [f"{goal}: no gain was shown; no candidate was better than the initial one."]
+        said = [f"{goal}: no gain was shown; {self._nothing}."]
         return " ".join([*said, *([whole_sentence(self.whole)] if self.whole is not None else [])])
+
+    @property
+    def _nothing(self) -> str:
+        """Why nothing was gained: no candidate was better, or there was none."""
+        history = self._state.history
+        count = sum(history.rejected.values())
+        if len(self.trials) > 1 or not count:
+            return "no candidate was better than the initial one"
+        last = " ".join(str(history.rejections[-1].get("reason", "")).split())
+        every = "the only proposal was" if count == 1 else f"all {count} proposals were"
+        return f"no candidate was made: {every} refused (last: {last if len(last) <= 200 else last[:199] + '…'})"
 
     @cached_property
     def whole(self) -> dict[str, Any] | None:
@@ -207,6 +218,11 @@ class Result:
         """
         return compare(self.folder, self.problem, self.initial, self.best, self._state.ended is not None)
 
+    @property
+    def diff(self) -> str:
+        """What the best candidate changes of the initial one, as a unified diff; "" where nothing differs."""
+        return unified(self)
+
     def to_openai_messages(self, row: Any = None) -> list[dict[str, str]]:
         """The best prompt as OpenAI's list of messages, as the task model got it.
 
@@ -217,8 +233,8 @@ class Result:
             ConfigError: The run's evaluator is no prompt.
             ValueError: The row lacks a field, or the prompt gets too long.
         """
-        spec = self.problem.evaluator.spec or {}
-        if spec.get("kind") != "prompt":
+        spec = self._prompt
+        if not spec:
             raise ConfigError(
                 f"{self.problem.name} was not measured with a prompt, so there are no messages",
                 hint="result.best has the candidate's values",
@@ -227,6 +243,12 @@ class Result:
 
         rendering = Rendering(Prompt(**spec["prompt"]), self.problem.space, spec["answer"])
         return [{"role": role, "content": text} for role, text in rendering.turns(self.best, row)]
+
+    @property
+    def _prompt(self) -> dict[str, Any]:
+        """The spec of the run's prompt, also of one whose outputs are compared; {} where there is none."""
+        spec = dict(self.problem.evaluator.spec or {})
+        return spec if spec.get("kind") == "prompt" else dict(self._state.origin.get("prompt") or {})
 
     def to_dspy(self) -> dict[str, Any]:
         """The best DSPy program's state, for its `load_state`; a ConfigError where the evaluator is none."""
@@ -243,10 +265,8 @@ class Result:
     def line(self) -> str:
         """A line of code that loads what was found."""
         path = json.dumps(str(self.folder.resolve()))
-        prompt = (self.problem.evaluator.spec or {}).get("kind") == "prompt"
-        return f"from agent import load_result; load_result({path})" + (
-            ".to_openai_messages(row)" if prompt else ".best"
-        )
+        what = ".to_openai_messages(row)" if self._prompt else ".best"
+        return f"from agent import load_result; load_result({path}){what}"
 
     def to_json(self) -> dict[str, Any]:
         several = {"front": self.front.to_json()} if self.front is not None else {}

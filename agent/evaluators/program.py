@@ -107,6 +107,8 @@ class ProgramEvaluator(FunctionEvaluator):
         return await super().produce(request, partial, heard)
 
     async def _judged(self, result: Any, request: Request, ask: Ask | None) -> Output:
+        if result is None:
+            return Output.failed("invalid", "the program returned None: return the answer's text, or a score")
         if not isinstance(result, str):
             return await super()._judged(result, request, ask)
         try:

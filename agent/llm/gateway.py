@@ -30,6 +30,9 @@ from agent.space import digest
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
+ROLES = ("propose", "task", "judge", "critic", "embed")
+"""As in `agent.settings`, which stands above this module."""
+
 
 class Llm:
     """The models of one run.
@@ -111,9 +114,8 @@ class Llm:
         try:
             return self._models[role]
         except KeyError:
-            raise ConfigError(
-                f"no model is set for the role {role}", hint=f'set models.{role} = "provider:model"'
-            ) from None
+            known = f'set models.{role} = "provider:model"' if role in ROLES else f"the roles are {', '.join(ROLES)}"
+            raise ConfigError(f"no model is set for the role {role}", hint=known) from None
 
     def check(self) -> None:
         """Find out before a run what would stop it: connect to every model, without sending anything.
