@@ -144,7 +144,7 @@ the pattern, and what takes its place."""
 _LOWER = bytes(range(256)).lower()
 _DROPPED = bytes(code for code in range(256) if chr(code).lower() not in "-_=:/kyzxjpwvghfc")
 _LOOSE = bytes(code for code in range(256) if not 32 < code < 127 or chr(code) in "\"'\\")
-_SAME = {0x130: "i", 0x131: "i", 0x17F: "s"}
+_SAME = {0x130: "i", 0x131: "i", 0x17F: "s", 0x212A: "k"}
 """Letters that a pattern takes for these, where it does not regard case."""
 _SHORT = 64
 _SEVERAL = 4096
@@ -156,6 +156,8 @@ def _bones(text: str) -> bytes:
 
     If a text has a word, then its bones have the word's bones; so most texts are done with here.
     """
+    if "\u212a" in text:  # of the letters in `_SAME` the only one whose like is kept
+        text = text.replace("\u212a", "k")
     return text.encode("utf-8", "surrogatepass").translate(_LOWER, _DROPPED)
 
 

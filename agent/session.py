@@ -31,7 +31,7 @@ from agent.ledger import Budget
 from agent.lock import problem_lock
 from agent.loop import Observer, Run
 from agent.paying import Measuring, measuring
-from agent.problem import Problem
+from agent.problem import Example, Problem
 from agent.proposers.base import TABLE, load, talks
 from agent.redact import redact
 from agent.result import Result, load_result, load_state
@@ -93,6 +93,7 @@ class Session:
     notes: list[str] = field(default_factory=list, init=False)
     """What the user should know about the data, one sentence each."""
     _held: tuple[Problem, dict[str, frozenset[int]]] | None = field(default=None, init=False, repr=False)
+    _removed: tuple[Any, ...] = field(default=(), init=False, repr=False)
     custody: Custody | None = field(default=None, init=False)
     sandbox: Mapping[str, Any] = field(default_factory=dict, init=False)
     """What the evaluator's sandbox is here (see `Evaluator`); {} where candidates are no programs."""
@@ -138,7 +139,7 @@ class Session:
                 hint="give train rows too, or rows without splits to have them divided",
             )
         if folder is None:
-            self.problem = replace(problem, data=splitter(problem.data))
+            self._place(splitter(problem.data))
             return
         from agent.gate.accounts import Accounts
         from agent.gate.custody import Custody
@@ -146,9 +147,15 @@ class Session:
         accounts = Accounts(folder.parent, problem.labels)
         found = accounts.assign(problem.data, folder.name, splitter=splitter)
         self.notes = list(found.notes)
-        self.problem = replace(problem, data=found.examples)
+        self._place(found.examples)
         unique = f"{folder.name}#{os.urandom(4).hex()}"  # a folder may be deleted and its name used again
         self.custody = Custody(accounts, unique, self.problem, self.settings.level, found.searched)
+
+    def _place(self, examples: Sequence[Example]) -> None:
+        """Take the divided rows, and keep what a stricter split took out of them: no prompt may show that either."""
+        left = {example.id for example in examples}
+        self._removed += tuple(example.row for example in self.problem.data if example.id not in left)
+        self.problem = replace(self.problem, data=tuple(examples))
 
     def __post_init__(self) -> None:
         self.starts = starting_points(self.problem.space, self.starts)
@@ -274,7 +281,7 @@ class Session:
     def _pools(self) -> dict[str, frozenset[int]]:
         """The examples that no candidate may choose; looked for once for the same rows."""
         if self._held is None or self._held[0] is not self.problem:
-            self._held = (self.problem, pools.held_out(self.problem))
+            self._held = (self.problem, pools.held_out(self.problem, self._removed))
         return self._held[1]
 
     def _checks(self) -> tuple[list[Check], Any]:

@@ -402,3 +402,8 @@ async def test_what_a_model_writes_can_always_be_stored(folder: Path) -> None:
     await store.flush()
     store.close()
     assert [entry.event for entry in read(folder)] == [event(1), odd]
+
+
+def test_a_group_of_nothing_is_no_statement() -> None:
+    with closing(sqlite3.connect(":memory:")) as db:
+        module._insert(db, [], "INSERT INTO nothing VALUES (?)")

@@ -284,6 +284,7 @@ PIECES = [
     *SHAPES,
     *("max_output_tokens", "AKIA", "AIza", "eyJ", ".eyJ", "://", "@", "https://u:", "Bearer ", "Basic ", "Cookie: a="),
     *('"api_key"', "'Pa\u017fsword'", "author\u0131zation", '\\"client_secret\\"', "X-Api-Key", "refresh-token", ': "'),
+    *('"api_\u212aey": "', "&\u212aey="),
     *("-----BEGIN RSA PRIVATE KEY-----", "-----END RSA PRIVATE KEY-----", "\\n", "\n", " ", "\u00a0", '"', "'", "\\"),
     *(":", "=", "?", "&", "{", "<", ",", KEY, KEY.lower(), "A" * 20, "\ud800", "é", MASK),
 ]
@@ -330,3 +331,7 @@ def test_what_is_remembered_of_clean_texts_is_bounded():
     redact("x" * (module._SHORT + 1))
     known = module._mask(())._clean
     assert 0 < len(known) <= module._SEVERAL and max(map(len, known)) <= module._SHORT
+
+
+def test_a_key_name_with_a_kelvin_sign_is_a_key_name() -> None:
+    assert "hunter2secret99" not in redact('"api_\u212aey": "hunter2secret99"')
