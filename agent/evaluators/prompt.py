@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -106,8 +107,10 @@ class Rendering:
         unused = [name for name, item in space.items() if isinstance(item, (Text, Demos)) and name not in written]
         unused = [name for name in unused if name != prompt.demos]
         if unused:
+            near = get_close_matches(unused[0], self.fields, 1)
+            meant = f"; the template has {{{near[0]}}}: did you mean {{{unused[0]}}}?" if near else ""
             raise ConfigError(
-                f"prompt: nothing shows the parameter {unused[0]}, so changing it would change nothing",
+                f"prompt: nothing shows the parameter {unused[0]}, so changing it would change nothing{meant}",
                 hint=f"write {{{unused[0]}}} into the template or the system prompt",
             )
 
@@ -214,6 +217,12 @@ def _only_text(space: Space) -> str:
     return texts[0]
 
 
+def behind(evaluator: Any) -> dict[str, Any]:
+    """What `RunStarted.origin` keeps of a prompt whose outputs another evaluator compares; {} where there is none."""
+    spec = getattr(getattr(evaluator, "program", None), "spec", None) or {}
+    return {"prompt": {name: spec[name] for name in ("prompt", "answer")}} if spec.get("kind") == "prompt" else {}
+
+
 def objective(metric: Metric) -> Objective:
     """What a run compares when nothing else is said: the metric's first number."""
     return Objective(
@@ -304,7 +313,9 @@ class PromptEvaluator:
         """
         rows = [example.row for example in problem.data[:SAMPLE]]
         if not rows:
-            raise ConfigError("a prompt needs rows of data to fill its placeholders", hint="give data")
+            raise ConfigError(
+                "data is empty, and a prompt needs rows to fill its placeholders", hint="give at least two rows"
+            )
         values = problem.initial()
         shown, wrong = set(), ""
         for row in rows:
