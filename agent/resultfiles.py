@@ -59,10 +59,10 @@ def unified(result: Result) -> str:
     """What the best candidate changes of the initial one, as a unified diff; a value that is no text as JSON."""
     space, lines = result.problem.space, []
     for change in space.diff(result.initial, result.best):
-        pair = (change.before, change.after)
+        old, new = change.before, change.after
         if not isinstance(space[change.name], (Text, Code)):
-            pair = tuple(json.dumps(value, ensure_ascii=False) for value in pair)
-        for _, found in line_diffs(change.name, *pair):
+            old, new = json.dumps(old, ensure_ascii=False), json.dumps(new, ensure_ascii=False)
+        for _, found in line_diffs(change.name, old, new):
             lines += found
     return "\n".join(lines)
 
