@@ -18,7 +18,6 @@ from typing import Any
 from agent.errors import ConfigError
 from agent.parameters import Value
 from agent.problem import Problem
-from agent.proposers.demosets import rows_of
 from agent.similar import leaves, prefix, shingles, similar
 from agent.splits import contents
 from agent.texts import Demos
@@ -188,8 +187,8 @@ def held_out(problem: Problem, removed: Sequence[Any] = ()) -> dict[str, frozens
     return {name: places for name, places in out.items() if places}
 
 
-def note(problem: Problem, held: dict[str, frozenset[int]]) -> list[str]:
-    """What a user is told of that, and of pools that have nothing to do with the rows of train."""
+def note(problem: Problem, held: dict[str, frozenset[int]], strange: Iterable[str] = ()) -> list[str]:
+    """What a user is told of that, and of the parameters (`strange`) whose pools hold no row of train."""
     out = [
         f"{name}: {len(places)} of the pool's {len(getattr(problem.space[name], 'pool', ()))} examples are held-out"
         " rows, and are never shown"
@@ -201,8 +200,7 @@ def note(problem: Problem, held: dict[str, frozenset[int]]) -> list[str]:
         f"{name}: no example of the pool is a row of train, so all are drawn from"
         + (" but the held-out ones" if name in held else "")
         + "; see that none says in other words what a held-out row asks"
-        for name, item in problem.space.items()
-        if isinstance(item, Demos) and not rows_of(problem, item)
+        for name in strange
     ]
 
 

@@ -32,6 +32,7 @@ from agent.lock import problem_lock
 from agent.loop import Observer, Run
 from agent.paying import Measuring, measuring
 from agent.problem import Example, Problem
+from agent.proposers import demosets
 from agent.proposers.base import TABLE, load, talks
 from agent.redact import redact
 from agent.result import Result, load_result, load_state
@@ -211,7 +212,9 @@ class Session:
                     + f", and one new candidate {more}",
                     hint=f"allow at least {need} evaluations" + (", or lower gate.exam_pairs" if held else ""),
                 )
-        told = pools.note(self.problem, self._pools())
+        choosing = demosets.demos_of(self.problem.space).items()
+        strange = [name for name, item in choosing if not demosets.rows_of(self.problem, item)]
+        told = pools.note(self.problem, self._pools(), strange)
         self.notes = [*(line for line in self.notes if line not in told), *told]
         for number, values in enumerate([self.problem.initial().values_json, *map(dict, self.starts)]):
             if redact(values) != values:

@@ -93,3 +93,14 @@ def test_only_the_chosen_examples_are_looked_at(monkeypatch: pytest.MonkeyPatch)
     asked: list[Any] = []
     monkeypatch.setattr(demosets, "row_id", lambda item: asked.append(item) or "r1")
     assert demosets.shown(problem, {"demos": [1]}) == ("r1",) and len(asked) == 1
+
+
+def test_a_pool_without_a_row_of_train_is_pointed_out() -> None:
+    from agent.pools import note
+    from tests.proposers.test_bootstrap import known
+
+    problem = known().problem
+    problem = replace(problem, data=tuple(replace(row, split="train") for row in problem.data))
+    held = replace(problem, data=(*problem.data[:-1], replace(problem.data[-1], split="val")))
+    assert note(problem, {}, ["demos"]) == [], "nothing is held out"
+    assert "demos: no example of the pool is a row of train" in note(held, {}, ["demos"])[0]
