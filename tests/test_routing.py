@@ -14,6 +14,7 @@ from agent.errors import ConfigError
 from agent.evaluation import Ask
 from agent.evaluators.human import FILE, HumanJudge, Labels
 from agent.evaluators.voting import SEARCH, Judged, ModelJudge, Occasion
+from agent.gate.audit import audit
 from agent.routing import HybridJudge, Router, kind
 from agent.space import Candidate
 
@@ -141,7 +142,7 @@ def test_the_chances_that_are_kept_take_the_models_bias_out(tmp_path: Path) -> N
     assert mixed > 0, "the mixture of both has the model's bias"
     labels = Labels(tmp_path)
     labels.load()
-    found = labels.audit(NEW, "better")
+    found = audit(labels, NEW, "better")
     assert found.preference == pytest.approx(-0.5, abs=0.15)
     assert found.pairs == 600 and 150 < found.labels == made.human.labels.human < 350
 
@@ -158,16 +159,16 @@ def test_an_estimate_is_of_one_candidate_by_one_judge(tmp_path: Path) -> None:
     run(again, [*pairs[:10], ("y" * 30, "short")], of(NEXT))  # ten pairs with the same outputs
     labels = Labels(tmp_path)
     labels.load()
-    assert labels.audit(NEW, "better").pairs == 40 and labels.audit(NEXT, "better").pairs == 11
-    assert labels.audit(NEW, "other", OLD).pairs == 40
+    assert audit(labels, NEW, "better").pairs == 40 and audit(labels, NEXT, "better").pairs == 11
+    assert audit(labels, NEW, "other", OLD).pairs == 40
     for candidate, requirements, initial in ((OLD, "better", None), (NEW, "worse", None), (NEW, "better", NEXT)):
         with pytest.raises(ConfigError, match="has no pair of this candidate"):
-            labels.audit(candidate, requirements, initial)
+            audit(labels, candidate, requirements, initial)
     run(again, [("z" * 30, "short")], Occasion(Candidate(NEW).id, Candidate(NEXT).id))
     labels.load()
     with pytest.raises(ConfigError, match="compared with several"):
-        labels.audit(NEW, "better")
-    assert labels.audit(NEW, "better", NEXT).pairs == 1
+        audit(labels, NEW, "better")
+    assert audit(labels, NEW, "better", NEXT).pairs == 1
 
 
 def test_what_a_person_says_of_held_out_rows_never_reaches_the_search(tmp_path: Path) -> None:

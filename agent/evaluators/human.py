@@ -13,7 +13,6 @@ import signal
 import sys
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -22,7 +21,7 @@ from agent.evaluation import Ask
 from agent.evaluators.voting import SEARCH, Judged, Occasion
 from agent.lines import Lines
 from agent.metrics.base import Row, as_text
-from agent.space import Candidate, digest
+from agent.space import digest
 from agent.untrusted import cleaned
 
 FILE, HELD_OUT = "labels.jsonl", "held-out.jsonl"
@@ -34,22 +33,6 @@ TRIES, PAUSE = 100, 0.05
 LEAVING = 1.0
 """Seconds in which a run that is told to stop may end this comparison, before it goes on as undecided."""
 ANSWERS = {"a": 1.0, "b": 0.0, "t": 0.5, "tie": 0.5, "=": 0.5}
-
-
-@dataclass(frozen=True, slots=True)
-class Audit:
-    """What a person would say of a candidate's outputs, estimated without the model's bias.
-
-    Args:
-        preference: The person's mean preference for the candidate's outputs where they differ from the initial ones.
-            From few labels it may lie outside of [-1, 1].
-        pairs: From so many pairs,
-        labels: and so many of them a person judged.
-    """
-
-    preference: float
-    pairs: int
-    labels: int
 
 
 class Labels:
@@ -104,6 +87,16 @@ class Labels:
                 self.load()  # another process wrote before us
         self._take(dict(record))
 
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return self._lines.path
+
+    @property
+    def records(self) -> list[dict[str, Any]]:
+        """All that was kept, also of pairs that several candidates share."""
+        return list(self._records.values())
+
     def _take(self, record: dict[str, Any]) -> None:
         self.known[record["key"]] = record
         self._records[record["key"], record.get("candidate"), record.get("initial")] = record
@@ -111,44 +104,6 @@ class Labels:
     def has(self, key: str, occasion: Occasion) -> bool:
         """Whether the pair is there as one of this candidate beside this initial one."""
         return (key, occasion.candidate, occasion.initial) in self._records
-
-    def audit(self, candidate: Mapping[str, Any], requirements: str, initial: Mapping[str, Any] | None = None) -> Audit:
-        """What a person would say of a candidate's outputs, from what `judge = "hybrid"` kept; see `audited`.
-
-        Pairs that were not drawn with a known chance are left out, such as those of `judge = "human"`.
-
-        Args:
-            candidate: Its values, such as `result.best`.
-            requirements: Those by which it was judged.
-            initial: Values of the one that it was compared with; needed where there are several.
-
-        Raises:
-            ConfigError: There is no such pair, or it was compared with several initial candidates.
-        """
-        from agent.gate.preferences import audited
-
-        wanted, mark = Candidate(candidate).id, requirements_mark(requirements)
-        kept = [
-            record
-            for record in self._records.values()
-            if record.get("candidate") == wanted and record.get("requirements") == mark and "chance" in record
-        ]
-        if initial is not None:
-            kept = [record for record in kept if record["initial"] == Candidate(initial).id]
-        if not kept:
-            raise ConfigError(
-                f"{self._lines.path} has no pair of this candidate by these requirements that was drawn by chance",
-                hint='load() the labels of a run with judge = "hybrid", and give its candidate and requirements',
-            )
-        if len({record["initial"] for record in kept}) > 1:
-            raise ConfigError("this candidate was compared with several others", hint="name one of them as `initial`")
-        x, factor = audited(
-            [record["sign"] * record["model"] for record in kept],
-            [record["sign"] * (record["human"] or 0.0) for record in kept],
-            [record["chance"] for record in kept],
-            [record["human"] is not None for record in kept],
-        )
-        return Audit(float(x.mean()) / factor, len(kept), sum(record["human"] is not None for record in kept))
 
 
 def requirements_mark(requirements: str) -> str:
