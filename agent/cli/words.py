@@ -31,7 +31,7 @@ from agent.events import (
 from agent.history import AGAIN, SUSPICIOUS
 from agent.ledger import plural
 from agent.proposers.base import load, talks
-from agent.texts import Code
+from agent.texts import Code, Text
 from agent.warm import sentence
 
 if TYPE_CHECKING:
@@ -162,6 +162,11 @@ def one_line(space: Space, change: Change, width: int = 20) -> str:
     """A changed parameter in one line."""
     if isinstance(space[change.name], Code):
         return counted_lines(change.name, change.before, change.after)
+    if isinstance(space[change.name], Text):  # of long texts, the words in which they differ
+        from agent.resultfiles import differing
+
+        before, after = differing(change.before, change.after, width)
+        return f"{change.name}: {brief(before, width)} → {brief(after, 2 * width)}"
     return f"{change.name}: {brief(change.before, width)} → {brief(change.after, width)}"
 
 
