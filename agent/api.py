@@ -9,37 +9,38 @@ print(result.best["a"], result.sentence)
 
 from __future__ import annotations
 
-import asyncio
 import inspect
+import logging
 import re
-import threading
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from agent.data import Dataset, load, load_splits
 from agent.errors import ConfigError
 from agent.evaluating import uses
 from agent.evaluation import Evaluator, Limits
+from agent.events import Event, HoldoutFixed
 from agent.folders import find, new_run, runs_folder
 from agent.gate.checks import user_check
 from agent.goals import Constraint, Goals, Objective
 from agent.halving import Fidelity
+from agent.inthread import in_thread
 from agent.ledger import Budget
 from agent.loop import Observer
 from agent.parameters import Parameter
 from agent.problem import Problem
 from agent.program_setup import Programs, fenced, own_source, task
 from agent.result import Result
+from agent.resultfiles import exhausted
 from agent.session import Session
 from agent.settings import ROLES, Settings
 from agent.space import Space
+from agent.state import State
 from agent.warm import Earlier
 
 if TYPE_CHECKING:
     from agent.trace import Param
-
-T = TypeVar("T")
 
 EVALUATIONS = 100
 TARGET = re.compile(r"[\w.]+:[\w.]+|[\w./]+\.py(:\w*)?")
@@ -77,6 +78,7 @@ def make_session(
 ) -> Session:
     """The session that `optimize` runs; the arguments are explained there."""
     from agent.evaluators.preference import compared
+    from agent.evaluators.prompt import behind
 
     where = Path(folder) if folder is not None else _folder_of(evaluate)
     if metric is not None:
@@ -152,15 +154,24 @@ def make_session(
         budget=budget if isinstance(budget, Budget) else Budget(evaluations=EVALUATIONS if budget is None else budget),
         seed=seed,
         model=scripted,
-        observers=tuple(observers),
+        observers=(_warned, *observers),
         checks=tuple(user_check(check) for check in checks),
         starts=starts,
         warm_from=warm_from,
+        origin=behind(problem.evaluator),
     )
+
+
+def _warned(event: Event, state: State) -> None:
+    """Say at the start that nothing can be shown, while nothing is spent."""
+    if isinstance(event, HoldoutFixed) and (why := exhausted(state)):
+        logging.getLogger(__name__).warning("%s: %s", state.run, why)
 
 
 def _dataset(data: Any) -> Dataset | None:
     """The rows: a `Dataset`, a path, a list or an iterator, or {"train": …, "val": …, "test": …}."""
+    if isinstance(data, list) and not data:
+        raise ConfigError("data is empty", hint="give at least two rows, or leave data out where there are none")
     if isinstance(data, Sequence) and not isinstance(data, str) and not data:
         return None
     if not isinstance(data, (str, Path, Mapping, Iterable, Dataset)) or isinstance(data, bytes):
@@ -169,6 +180,15 @@ def _dataset(data: Any) -> Dataset | None:
         )
     if isinstance(data, Dataset):
         return data
+    try:
+        return _read(data)
+    except ConfigError as error:  # the hint names the key of a problem file
+        call = f"agent.data.load{'_splits' if isinstance(data, Mapping) else ''}"
+        hint = error.hint.replace("with skip_bad = True", f"with data={call}(…, skip_bad=True)")
+        raise ConfigError(error.message, hint=hint) from None
+
+
+def _read(data: Any) -> Dataset:
     if not isinstance(data, Mapping):
         return load(data)
     unknown = [name for name in data if name not in ("train", "val", "test")]
@@ -370,40 +390,3 @@ def optimize(
             **more,
         )
     )
-
-
-def in_thread(work: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine to its end in an event loop of its own thread; Ctrl-C stops it there and is raised here."""
-    box: dict[str, Any] = {}
-    loops: list[asyncio.AbstractEventLoop] = []
-    tasks: list[asyncio.Task[T]] = []
-    ready = threading.Event()
-
-    async def main() -> T:
-        loops.append(asyncio.get_running_loop())
-        tasks.append(asyncio.create_task(work))
-        ready.set()
-        return await tasks[0]
-
-    def target() -> None:
-        try:
-            box["value"] = asyncio.run(main())
-        except BaseException as error:
-            box["error"] = error
-        finally:
-            ready.set()
-
-    thread = threading.Thread(target=target, name="truegain")
-    thread.start()
-    try:
-        thread.join()
-    except KeyboardInterrupt:
-        ready.wait()
-        if loops and tasks:
-            loops[0].call_soon_threadsafe(tasks[0].cancel)
-        thread.join()
-        raise
-    if "error" in box:
-        raise box["error"]
-    value: T = box["value"]
-    return value

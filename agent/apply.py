@@ -22,7 +22,8 @@ from agent.errors import ConfigError, GateError, StoreError
 from agent.journal import FILE
 from agent.ledger import plural
 from agent.parameters import Value
-from agent.result import Result, load_result, spent_line
+from agent.result import Result, load_result
+from agent.resultfiles import spent_line
 from agent.space import Candidate, Space
 from agent.space import Change as Diff
 from agent.texts import Code, Text

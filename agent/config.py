@@ -122,6 +122,7 @@ class ObjectiveConfig(_Strict):
     weight: float = Field(default=1.0, gt=0)
     numerator: dict[str, float] | None = None
     denominator: dict[str, float] | None = None
+    most: float | None = None
 
 
 class ConstraintConfig(_Strict):

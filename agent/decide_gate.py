@@ -125,6 +125,7 @@ def _planned(state: State, last: bool) -> planning.Plan | None:
             noise=settings.noise,
             margin=margin,
             of_set=problem.of_set,
+            most=problem.objective.most,
             clustered=len(_clusters(state)) < len(state.gate.val),
         ),
         scale=arena.scale,

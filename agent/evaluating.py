@@ -8,26 +8,30 @@ from typing import TYPE_CHECKING, Any
 
 from agent import watching
 from agent.decide_gate import reserve
-from agent.errors import BudgetExceeded, ConfigError, PrerequisiteError, ProviderError
+from agent.errors import BudgetExceeded
 from agent.evaluation import Failure, Output, Request
 from agent.events import (
     CallEnded,
     CallRefused,
     CallRetried,
     CallStarted,
+    CheckStarted,
     EvaluationEnded,
     EvaluationStarted,
     Event,
+    ExamPlanned,
+    ReportPlanned,
     StopRequested,
+    VerdictReached,
 )
 from agent.gate.quarantine import CONFIRM, refuse_impossible
 from agent.history import AGAIN
 from agent.looking import LOOK
+from agent.paying import Asker
 from agent.state import MARGIN, SCOPE
 
 if TYPE_CHECKING:
     from agent.gate.checks import Refusal
-    from agent.llm.types import Completion, ModelRequest
     from agent.loop import Run
     from agent.space import Candidate
     from agent.state import State
@@ -76,12 +80,19 @@ async def evaluate(run: Run, started: EvaluationStarted) -> None:
     run.record(EvaluationEnded(started.id, started.purpose, output.to_json(), score))
 
 
+def starts_work(event: Event) -> bool:
+    """Whether an event asks for work beside a proposal: a measurement, a check, or a word of the rows' account."""
+    if isinstance(event, VerdictReached):
+        return bool(event.verdict["kind"] == "rows")
+    return isinstance(event, (EvaluationStarted, ExamPlanned, ReportPlanned, CheckStarted))
+
+
 def uses(evaluator: Any) -> tuple[str, ...]:
     """Roles of the models that an evaluator asks."""
     return tuple(getattr(evaluator, "uses", ()))
 
 
-class Asking:
+class Asking(Asker):
     """The models of one evaluation: its calls are recorded under its number, and paid by the run.
 
     Args:
@@ -90,33 +101,8 @@ class Asking:
     """
 
     def __init__(self, run: Run, started: EvaluationStarted) -> None:
+        super().__init__(run.llm, f"{SCOPE}{started.id}")
         self._run, self._started = run, started
-        self.loop = asyncio.get_running_loop()
-        """Where it may be called; threads come here."""
-        self.over: BudgetExceeded | ProviderError | PrerequisiteError | None = None
-        """Why no model can be asked any more, whatever the evaluator made of that."""
-
-    async def __call__(self, request: ModelRequest, role: str) -> Completion:
-        """A model's reply; see `agent.evaluation.Ask`.
-
-        Raises:
-            BudgetExceeded, ProviderError, PrerequisiteError, ConfigError, OutputInvalid: As the gateway does.
-        """
-        llm = self._run.llm
-        if llm is None:
-            raise ConfigError("this run has no model to ask", hint=f'set models.{role} = "provider:model"')
-        scope = f"{SCOPE}{self._started.id}"
-        try:
-            if request.schema is None:
-                return await llm.complete(request, role=role, scope=scope)
-            return await llm.structured(request, role=role, scope=scope, schema=request.schema)
-        except (BudgetExceeded, PrerequisiteError) as error:
-            self.over = error
-            raise
-        except ProviderError as error:
-            if error.fatal:
-                self.over = error
-            raise
 
     async def rests(self) -> bool:
         """Stop the search, or the run, for what is over; whether this evaluation waits for a resume."""

@@ -6,6 +6,7 @@ the output, so a judgement can be made again without paying again.
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -222,6 +223,9 @@ def measurement(value: Any, names: Sequence[str]) -> dict[str, Any]:
         ValueError: Anything else, a missing name, or a number that is not finite.
     """
     feedback = ""
+    if inspect.isawaitable(value):
+        getattr(value, "close", lambda: None)()  # else Python warns of it too, somewhere else
+        raise ValueError("what was returned is still to be awaited: ask was not awaited; write await in front of it")
     if isinstance(value, Score):
         value, feedback = value.values, value.feedback
     elif isinstance(value, (tuple, list)) and len(value) == 2 and isinstance(value[1], str):

@@ -8,11 +8,9 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from agent.asks import COMPARED, REPEATED
+from agent.beforehand import against_itself
 from agent.curves import COMPLETE
-from agent.errors import ConfigError, EvaluatorError
 from agent.evaluating import uses
-from agent.evaluation import Request
 from agent.gate import levels, standing
 from agent.gate.noise import Noise, smallest_gain
 from agent.gate.outlook import clusters
@@ -20,12 +18,12 @@ from agent.gate.planning import RESERVE
 from agent.gate.preview import copied
 from agent.proposers.base import load, talks
 from agent.settings import BATCHED
-from agent.space import digest
 from agent.warm import sentence
 
 if TYPE_CHECKING:
+    from agent.goals import Objective
     from agent.ledger import Budget
-    from agent.problem import Example, Problem, Split
+    from agent.problem import Split
     from agent.session import Session
 
 WORTHWHILE = 0.2
@@ -78,6 +76,7 @@ class Forecast:
         usd_batched: The same through the provider's Batch API; None where there is none, or a price is unknown.
         batched: Whether the calls go through it.
         asked: What the evaluations ask of models, by role.
+        paid: What measuring just now took of models, in words; "" when none was asked.
         seconds_each: Seconds of one evaluation, when it was measured.
         seconds: Of the whole run without the model's time, when that can be told.
         notes: Sentences on the data and the budget.
@@ -101,6 +100,7 @@ class Forecast:
     usd_batched: float | None = None
     batched: bool = False
     asked: list[Asked] = field(default_factory=list)
+    paid: str = ""
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -120,6 +120,7 @@ class Forecast:
             "proof": self.proof,
             "noise": self.noise,
             "evaluator_asks": [asdict(item) for item in self.asked],
+            "paid": self.paid,
         }
 
     def rows(self) -> list[tuple[str, str, str]]:
@@ -146,7 +147,8 @@ class Forecast:
             )
         out += [item.words for item in self.asked]
         if self.seconds_each is not None:
-            out.append(("one evaluation", f"{self.seconds_each:.2g} s", "measured just now"))
+            paid = f", for {self.paid}" if self.paid else ""
+            out.append(("one evaluation", f"{self.seconds_each:.2g} s", f"measured just now{paid}"))
         if self.seconds is not None:
             out.append(("measuring", f"{self.seconds:.0f} s", "without the time the model takes"))
         return out
@@ -192,7 +194,8 @@ async def forecast(session: Session, measure: bool, runs: Path | None = None) ->
     session.check()
     problem, settings, budget = session.problem, session.settings, session.budget
     held, initial, rows = session.floor(budget.evaluations or math.inf)
-    each, noise = await against_itself(session) if measure else (None, None)
+    before = await against_itself(session) if measure else None
+    each, noise = (before.seconds, before.noise) if before is not None else (None, None)
     workers = 1 if problem.evaluator.exclusive else settings.workers
     total: float | None = budget.evaluations
     if each and budget.seconds is not None:
@@ -230,6 +233,7 @@ async def forecast(session: Session, measure: bool, runs: Path | None = None) ->
         out.data = {name: len(problem.split(name)) for name in SPLITS}
     out.proof = _proof(session, known, noise, total or math.inf)
     out.notes = [*binding, *_notes(session, out, known, noise)]
+    out.paid = before.paid if before is not None else ""
     if noise is not None:
         out.noise = {"sd": noise.sd, "discordance": noise.discordance, "pairs": noise.pairs}
     return out
@@ -325,12 +329,26 @@ def _proof(session: Session, known: dict[str, Any], noise: Noise | None, total: 
     if noise is None:  # without a measurement nothing is said about repeats
         noise, problem = Noise(0, 0.0, 0.0, None), replace(problem, deterministic=True)
     text = noise.sentence(problem, settings, paid, _level(session, known)) if paid or not units else NOT_PAID
+    if paid and problem.of_set:
+        text = _of_set(problem.objective, paid, _level(session, known), text)
     if paid < units:
         text += (
             f" (there are {units}, but at most {RESERVE:.0%} of the budget is held back for the exam;"
             f" {math.ceil(2 * len(gate) / RESERVE)} evaluations would pay for all)"
         )
     return text
+
+
+def _of_set(goal: Objective, units: int, level: float, text: str) -> str:
+    """What an exam of so many rows could prove of a number of the whole set; `text` is of a score of single rows."""
+    from agent.gate import ofset
+
+    if goal.most is None:
+        return f"nothing can be proven of {goal.name}: {ofset.undeclared(goal)}"
+    few = ofset.too_few(goal, level, units)
+    if few:
+        return f"nothing can be proven of {goal.name} with {units} gate examples: {few}"
+    return f"{text} ({goal.name} is a number of all rows together: it takes more of them than the score of a row would)"
 
 
 def _notes(session: Session, found: Forecast, known: dict[str, Any], noise: Noise | None) -> Iterable[str]:
@@ -362,79 +380,3 @@ def _notes(session: Session, found: Forecast, known: dict[str, Any], noise: Nois
         yield standing.exhausted_sentence(units, _level(session, known))
     if known.get("opened"):
         yield "the gate's rows were opened for reading, so what it accepts is unproven; truegain gate new makes another"
-
-
-async def measured(session: Session) -> float:
-    """Seconds of one evaluation of the initial candidate, in a worker that has been started.
-
-    Raises:
-        EvaluatorError: It cannot be scored.
-    """
-    return (await _repeated(session, 1, 2))[0]
-
-
-async def against_itself(session: Session) -> tuple[float, Noise]:
-    """The seconds of one evaluation, and the initial candidate against itself on a few rows or replicates.
-
-    Raises:
-        EvaluatorError: It cannot be scored.
-    """
-    problem = session.problem
-    repeats = 2 if problem.deterministic or problem.data else max(2, session.settings.baseline)
-    return await _repeated(session, REPEATED if problem.deterministic else COMPARED, repeats)
-
-
-async def _repeated(session: Session, most: int, repeats: int) -> tuple[float, Noise]:
-    problem = session.problem
-    if uses(problem.evaluator):
-        raise ConfigError(
-            "measuring beforehand would ask models that only a run pays for",
-            hint="leave --measure out; a run with a small budget tells the time and the noise",
-        )
-    executor = session.make_executor(session.settings)
-    rows: list[Example | None] = [*problem.split("train")[:most]] or [None]
-    groups: list[list[float | None]] = []
-    seconds: list[float] = []
-    failure = ""
-    try:
-        for row in rows:
-            groups.append([])
-            for replicate in range(repeats):
-                request = _request(problem, row, replicate, session.seed)
-                output = await executor.submit(request)
-                seconds.append(output.seconds)
-                value = None
-                if output.failure is not None:
-                    failure = f"{output.failure.kind}: {output.failure.message}"
-                else:
-                    try:
-                        value = problem.compared(problem.evaluator.score(output).values)
-                    except (ValueError, TypeError, KeyError) as error:
-                        failure = f"invalid: {error}"
-                if value is None and (not problem.by_rows or problem.failure is None):
-                    break
-                groups[-1].append(value)
-    finally:
-        await executor.close()
-    if failure and (not problem.by_rows or all(value is None for group in groups for value in group)):
-        raise EvaluatorError(
-            f"the initial candidate cannot be scored: {failure}",
-            hint="mend the evaluator: it must score the defaults of the space",
-        )
-    found = Noise.of(groups, problem, 1.0)
-    if not problem.by_rows and problem.data:  # a measurement is the mean over the rows
-        found = replace(found, sd=found.sd / math.sqrt(len(problem.data)))
-    warm = seconds[1:] or seconds  # the first one starts the worker
-    return max(math.fsum(warm) / len(warm), 1e-6), found
-
-
-def _request(problem: Problem, row: Example | None, replicate: int, seed: int) -> Request:
-    name = row.id if row is not None else None
-    return Request(
-        problem.initial(),
-        example=name,
-        row=row.row if row is not None else None,
-        seed=int(digest([seed, name, f"replicate {replicate}"], 8), 16),
-        replicate=replicate,
-        limits=problem.limits,
-    )

@@ -39,6 +39,8 @@ class Objective:
             row. The claim is then about the quotient of the two weighted sums; the search goes by the
             objective's own value on each row.
         denominator: The weights below the line.
+        most: The largest sum that the parts of one row can have, none of which is below 0. Without it nothing can be
+            proven of a quotient: a single row that the sample lacks could turn it round.
     """
 
     name: str
@@ -52,6 +54,7 @@ class Objective:
     weight: float = 1.0
     numerator: Mapping[str, float] | None = None
     denominator: Mapping[str, float] | None = None
+    most: float | None = None
 
     def __post_init__(self) -> None:
         if self.direction not in ("minimize", "maximize"):
@@ -73,6 +76,12 @@ class Objective:
         for part in (self.numerator or {}, self.denominator or {}):
             if not all(isinstance(name, str) and _number(value) for name, value in part.items()):
                 raise ConfigError(f"objective {self.name}: found {dict(part)!r}, allowed are names with weights")
+        if self.most is not None:
+            parts = [*(self.numerator or {}).values(), *(self.denominator or {}).values()]
+            if not parts or min(parts) < 0:
+                raise ConfigError(f"objective {self.name}: most needs a numerator and a denominator, no weight below 0")
+            if not (_number(self.most) and self.most > 0):
+                raise ConfigError(f"objective {self.name}: most: found {self.most!r}, allowed is a number above 0")
         if not (_number(self.weight) and self.weight > 0):
             raise ConfigError(f"weight: found {self.weight!r}, allowed is a number above 0")
 

@@ -18,6 +18,7 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -101,9 +102,15 @@ def explain(error: Exception, folder: Path) -> StoreError:
     )
 
 
+STATEMENTS = 8
+"""Compiled statements kept: each size of a group is one of its own, of up to half a megabyte."""
+
+
 def connect(path: Path, read_only: bool) -> sqlite3.Connection:
     uri = f"{path.resolve().as_uri()}?mode={'ro' if read_only else 'rwc'}"
-    db = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=10, check_same_thread=False)
+    db = sqlite3.connect(
+        uri, uri=True, isolation_level=None, timeout=10, check_same_thread=False, cached_statements=STATEMENTS
+    )
     try:
         if not read_only:
             db.execute("PRAGMA journal_mode=WAL")
@@ -311,15 +318,35 @@ def _make_gate(path: Path, folder: Path) -> None:
         os.close(descriptor)
 
 
+ROWS = 1000
+"""Events that one statement takes; SQLite allows 32,766 values in it."""
+
+
 def _insert(db: sqlite3.Connection, rows: list[tuple[Any, ...]], query: str) -> None:
+    """Append a group, whole or not at all.
+
+    All of it in one statement as far as possible: after each one, and each row of `executemany`, this thread has to
+    wait for the interpreter, 5 ms and more while the event loop computes.
+    """
+    if not rows:
+        return
+    if len(rows) <= ROWS:
+        _append(db, rows, query)  # a transaction by itself
+        return
     try:
         db.execute("BEGIN IMMEDIATE")
-        db.executemany(query, rows)
+        for start in range(0, len(rows), ROWS):
+            _append(db, rows[start : start + ROWS], query)
         db.execute("COMMIT")
     except sqlite3.Error:
         with contextlib.suppress(sqlite3.Error):
             db.execute("ROLLBACK")
         raise
+
+
+def _append(db: sqlite3.Connection, rows: list[tuple[Any, ...]], query: str) -> None:
+    head, _, row = query.partition(" VALUES ")
+    db.execute(f"{head} VALUES {', '.join([row] * len(rows))}", list(chain.from_iterable(rows)))
 
 
 def merge(public: Iterable[Entry], held: Iterable[Entry]) -> Iterator[Entry]:

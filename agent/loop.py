@@ -14,10 +14,9 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from agent.decide import decide
-from agent.decide_gate import reserve
 from agent.effects import alone, calling
 from agent.errors import AgentError
-from agent.evaluating import confided, evaluate, refusal, uses, withheld
+from agent.evaluating import confided, evaluate, refusal, starts_work, uses, withheld
 from agent.evaluation import Executor
 from agent.events import (
     CallEnded,
@@ -26,13 +25,10 @@ from agent.events import (
     EvaluationEnded,
     EvaluationStarted,
     Event,
-    ExamPlanned,
     ProposalStarted,
-    ReportPlanned,
     RunResumed,
     RunStarted,
     StopRequested,
-    VerdictReached,
 )
 from agent.journal import Journal, read
 from agent.ledger import Ledger
@@ -43,7 +39,7 @@ from agent.proposing import propose
 from agent.rehearsal import rehearse
 from agent.space import Candidate
 from agent.state import State
-from agent.waits import Waits
+from agent.waits import Waits, until_deadline
 
 if TYPE_CHECKING:
     from agent.gate.checks import Check
@@ -193,10 +189,8 @@ class Run:
             observer(event, self.state)
 
     @staticmethod
-    def _starts_work(event: Event) -> bool:
-        if isinstance(event, VerdictReached):
-            return bool(event.verdict["kind"] == "rows")
-        return isinstance(event, (EvaluationStarted, ExamPlanned, ReportPlanned, CheckStarted))
+    def _starts_work(event: Event) -> bool:  # a replay says otherwise
+        return starts_work(event)
 
     # Beginning, going on, ending.
 
@@ -367,15 +361,7 @@ class Run:
                 task.cancel()
 
     def _until_deadline(self) -> float | None:
-        """Seconds until the search must end so that the exam still fits; None without such a limit."""
-        state = self.state
-        limit = state.ledger.budget.seconds
-        if limit is None or state.stop is not None or state.ended is not None or state.resting:
-            return None
-        each = state.unit_seconds / state.units if state.units else 0.0
-        held = reserve(state) / len(state.rows) * each / state.workers
-        gone = state.ledger.seconds + max(0.0, self.clock() - state.last)
-        return max(0.0, limit - held - gone)
+        return until_deadline(self.state, self.clock())
 
     async def _abandon(self) -> None:
         for task in self._tasks:

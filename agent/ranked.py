@@ -23,12 +23,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from agent.api import in_thread
 from agent.errors import ConfigError, StoreError
 from agent.events import CandidateAdmitted, CandidateRejected, RaceDecided
 from agent.gate.evidence import pairs_needed
 from agent.gate.exam import LEVEL, PAIRS
 from agent.history import History
+from agent.inthread import in_thread
 from agent.lines import Lines
 from agent.measuring import Unit
 from agent.orders import Order, checked

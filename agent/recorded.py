@@ -3,10 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 from typing import Any
 
 from agent.evaluation import Output, Request
 from agent.events import CallEnded, Event
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """Where a replay left the recorded path.
+
+    Args:
+        seq: Place in the journal.
+        recorded: The event that is there, or None when the replay went on longer.
+        replayed: The event that came instead, or None when the replay stopped short.
+    """
+
+    seq: int
+    recorded: dict[str, Any] | None
+    replayed: dict[str, Any] | None
 
 
 class Memory:

@@ -143,6 +143,12 @@ the pattern, and what takes its place."""
 
 _LOWER = bytes(range(256)).lower()
 _DROPPED = bytes(code for code in range(256) if chr(code).lower() not in "-_=:/kyzxjpwvghfc")
+_LOOSE = bytes(code for code in range(256) if not 32 < code < 127 or chr(code) in "\"'\\")
+_SAME = {0x130: "i", 0x131: "i", 0x17F: "s", 0x212A: "k"}
+"""Letters that a pattern takes for these, where it does not regard case."""
+_SHORT = 64
+_SEVERAL = 4096
+_PLAIN = frozenset({int, float, bool, type(None)})
 
 
 def _bones(text: str) -> bytes:
@@ -150,13 +156,27 @@ def _bones(text: str) -> bytes:
 
     If a text has a word, then its bones have the word's bones; so most texts are done with here.
     """
+    if "\u212a" in text:  # of the letters in `_SAME` the only one whose like is kept
+        text = text.replace("\u212a", "k")
     return text.encode("utf-8", "surrogatepass").translate(_LOWER, _DROPPED)
 
 
+def _flesh(text: str) -> bytes:
+    """A text without what may stand between a field's name and its colon; for the few that have the bones of a word."""
+    text = text if text.isascii() else text.translate(_SAME)
+    return text.encode("utf-8", "surrogatepass").translate(_LOWER, _LOOSE)
+
+
 _PREPARED = tuple(
-    (marks, tuple((tuple({_bones(word) for word in words}), pattern, mask) for words, pattern, mask in rules))
+    (
+        marks,
+        tuple(
+            (tuple({(_bones(word), _flesh(word)) for word in words}), pattern, mask) for words, pattern, mask in rules
+        ),
+    )
     for marks, rules in RULES.items()
 )
+_compiled = cache(re.compile)  # at its first use: programs that only read have none
 _FIELD = re.compile(rf"(?i)(?:{_FIELDS}|{_HEADERS})\Z")
 
 
@@ -170,7 +190,7 @@ def redact(value: Any, extra_secrets: Iterable[str] = ()) -> Any:
         value: A text or a JSON value.
         extra_secrets: Texts that must not appear, besides those of the environment; at least 8 characters each.
     """
-    return _redact(value, _secrets(tuple(extra_secrets)))
+    return _mask(tuple(extra_secrets)).value(value)
 
 
 def fragments(text: str) -> str:
@@ -178,7 +198,7 @@ def fragments(text: str) -> str:
 
     Pieces of 24 characters or more are always found, shorter ones sometimes. `redact` finds whole ones.
     """
-    for secret in _secrets(()):
+    for secret in _mask(()).secrets:
         for start in range(0, max(0, len(secret) - PIECE + 1), PIECE // 2):
             at = text.find(secret[start : start + PIECE])
             while at >= 0:
@@ -195,59 +215,87 @@ def fragments(text: str) -> str:
 
 def refresh() -> None:
     """Read the environment again; it is read once per process."""
-    _secrets.cache_clear()
+    _mask.cache_clear()
 
 
-def _redact(value: Any, secrets: tuple[str, ...], depth: int = 0) -> Any:
-    if isinstance(value, str):
-        return _text(value, secrets)
-    if not isinstance(value, (Mapping, list, tuple)):
-        return value
-    if depth > DEEPEST:
-        return MASK
-    if isinstance(value, Mapping):
-        return {_redact(name, secrets): _item(name, item, secrets, depth + 1) for name, item in value.items()}
-    inside = [_redact(item, secrets, depth + 1) for item in value]
-    return inside if isinstance(value, list) else tuple(inside)
+class _Mask:
+    """Masks one set of secrets, and whatever looks like a credential.
 
+    Args:
+        secrets: The texts to look for, in this order.
+    """
 
-def _item(name: Any, item: Any, secrets: tuple[str, ...], depth: int) -> Any:
-    """A field's value; that of a field such as `api_key` is masked whole."""
-    if isinstance(item, str) and len(item) >= SHORTEST and isinstance(name, str) and _FIELD.match(name):
-        if re.match(f"(?i){_SCHEME}", item):
-            return _text(f"authorization: {item}", secrets).removeprefix("authorization: ")
-        if re.match(_REAL, item) and (not re.search(r"\s", item) or re.match(f"(?i)(?:{_HEADERS})", name)):
+    def __init__(self, secrets: tuple[str, ...]) -> None:
+        self.secrets = secrets
+        self._clean: set[str] = set()
+        """Short texts with nothing to mask, such as the names of fields, which come again and again."""
+
+    def value(self, value: Any, depth: int = 0) -> Any:
+        """A value with all of its texts."""
+        if isinstance(value, str):
+            return value if value in self._clean else self.text(value)
+        kind = type(value)
+        if kind in _PLAIN or not isinstance(value, (dict, list, tuple, Mapping)):
+            return value
+        if depth > DEEPEST:
             return MASK
-    return _redact(item, secrets, depth)
+        if not isinstance(value, (list, tuple)):
+            return {self.value(name, depth): self._item(name, item, depth + 1) for name, item in value.items()}
+        inside = [self.value(item, depth + 1) for item in value]
+        return inside if isinstance(value, list) else tuple(inside)
+
+    def _item(self, name: Any, item: Any, depth: int) -> Any:
+        """A field's value; that of a field such as `api_key` is masked whole."""
+        if isinstance(item, str) and len(item) >= SHORTEST and isinstance(name, str) and _FIELD.match(name):
+            if re.match(f"(?i){_SCHEME}", item):
+                return self.text(f"authorization: {item}").removeprefix("authorization: ")
+            if re.match(_REAL, item) and (not re.search(r"\s", item) or re.match(f"(?i)(?:{_HEADERS})", name)):
+                return MASK
+        return self.value(item, depth)
+
+    def text(self, text: str) -> str:
+        """A text; one that comes out as it went in is remembered if it is short."""
+        given = text
+        for _ in range(PASSES):
+            before = text
+            for secret in self.secrets:
+                if secret in text:
+                    text = text.replace(secret, MASK)
+            text = _ruled(text)
+            if text == before:
+                break
+        if text == given and len(text) <= _SHORT:
+            if len(self._clean) >= _SEVERAL:
+                self._clean.clear()
+            self._clean.add(text)
+        return text
 
 
-def _text(text: str, secrets: tuple[str, ...]) -> str:
-    for _ in range(PASSES):
-        before = text
-        for secret in secrets:
-            if secret in text:
-                text = text.replace(secret, MASK)
-        bones = _bones(text)
-        for marks, rules in _PREPARED:
-            for mark in marks:
-                if mark not in text:
-                    break
-            else:
-                for words, pattern, mask in rules:
-                    for word in words or (b"",):
-                        if word in bones:
-                            text = re.sub(pattern, mask, text)
+def _ruled(text: str) -> str:
+    """A text with what looks like a credential masked, once."""
+    bones, flesh = _bones(text), b""
+    for marks, rules in _PREPARED:
+        for mark in marks:
+            if mark not in text:
+                break
+        else:
+            for words, pattern, mask in rules:
+                for bone, word in words or ((b"", b""),):
+                    if bone in bones:
+                        flesh = flesh or _flesh(text)
+                        if word in flesh:  # as it is now, so that nothing is missed that the pattern would find
+                            masked = _compiled(pattern).sub(mask, text)
+                            if masked != text:
+                                text, flesh = masked, b""
                             break
-        if text == before:
-            return text
     return text
 
 
 @cache
-def _secrets(extra: tuple[str, ...]) -> tuple[str, ...]:
-    """The texts to look for, longest first, each also as it appears inside of JSON and URLs."""
+def _mask(extra: tuple[str, ...]) -> _Mask:
+    """With the secrets longest first, each also as it appears inside of JSON and URLs."""
     found = {value for name, value in os.environ.items() if name.upper().endswith(NAMES)} | set(extra)
     plain = {secret for secret in found if len(secret) >= SHORTEST and secret not in MASK}
     spelled = {json.dumps(secret, ensure_ascii=ascii)[1:-1] for secret in plain for ascii in (True, False)}
     quoted = {urllib.parse.quote(secret, safe="") for secret in plain}
-    return tuple(sorted(plain | spelled | quoted, key=lambda secret: (-len(secret), secret)))
+    return _Mask(tuple(sorted(plain | spelled | quoted, key=lambda secret: (-len(secret), secret))))

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from agent.errors import ConfigError
+from agent.paying import Asker
 from agent.state import SCOPE
 
 if TYPE_CHECKING:
-    from agent.llm.types import Completion, ModelRequest
     from agent.loop import Run
 
 NUMBER = 0
@@ -27,16 +26,8 @@ async def rehearse(run: Run) -> None:
         return
     run.settle()  # first, as in a replay, where nothing is tested
 
-    async def ask(request: ModelRequest, role: str) -> Completion:
-        if run.llm is None:
-            raise ConfigError("this run has no model to ask", hint=f'set models.{role} = "provider:model"')
-        scope = f"{SCOPE}{NUMBER}"
-        if request.schema is None:
-            return await run.llm.complete(request, role=role, scope=scope)
-        return await run.llm.structured(request, role=role, scope=scope, schema=request.schema)
-
     try:
-        await test(ask)
+        await test(Asker(run.llm, f"{SCOPE}{NUMBER}"))
     except BaseException:
         await run.flush()  # whoever made the folder may remove it now
         await run.close()

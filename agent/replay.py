@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +52,7 @@ from agent.loop import Run
 from agent.moments import Moment, fold, lean, replies
 from agent.problem import Problem
 from agent.proposers.base import load, talks
-from agent.recorded import Memory, Nowhere, RecordedModel
+from agent.recorded import Difference, Memory, Nowhere, RecordedModel
 from agent.space import Candidate
 from agent.state import SCOPE
 from agent.wall import ROWS, ended, opened
@@ -61,21 +61,6 @@ DELIVERED = (CallRetried, BatchStarted, BatchSubmitted, BatchEnded, RunPaused, R
 """Events that no decision leads to, and no task of a replay."""
 OUTSIDE = (*RESUMABLE, "seconds", "calls", "tokens", "usd")
 """Reasons to stop that come from outside; the others are decided."""
-
-
-@dataclass(frozen=True, slots=True)
-class Difference:
-    """Where a replay left the recorded path.
-
-    Args:
-        seq: Place in the journal.
-        recorded: The event that is there, or None when the replay went on longer.
-        replayed: The event that came instead, or None when the replay stopped short.
-    """
-
-    seq: int
-    recorded: dict[str, Any] | None
-    replayed: dict[str, Any] | None
 
 
 class _Stray(Exception):

@@ -9,20 +9,21 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from agent.changes import counted_lines
 from agent.errors import ConfigError, StoreError
 from agent.events import RunStarted
 from agent.history import Trial
 from agent.journal import Entry, read, read_all
-from agent.ledger import at_provider, plural
 from agent.pareto import LIMIT, Front, front
 from agent.problem import Problem
+from agent.resultfiles import document, markdown, put, unified, write_best
 from agent.rowchanges import RowChanges, compare
-from agent.space import Candidate, Change
+from agent.space import Candidate
 from agent.standings import Tally, standings
 from agent.state import State
-from agent.texts import Code, Text
 from agent.wall import ended
+from agent.wholeset import FILE as WHOLE
+from agent.wholeset import load as load_whole
+from agent.wholeset import sentence as whole_sentence
 
 SUMMARY = "summary.json"
 
@@ -159,13 +160,35 @@ class Result:
                 said.insert(0, f"Released before: {gate.proof['sentence']}")
             if gate.report is not None:
                 said.append(self._reported(gate.report))
+            if self.whole is not None:
+                said.append(whole_sentence(self.whole))
             return " ".join(said)
         goal = self.problem.spoken.name
         if self.status == "open":
             return f"{goal}: the run is open; nothing is claimed before it ends."
         if self.reason == "evaluator":
             return f"The initial candidate cannot be scored: {self.detail}."
-        return f"{goal}: no gain was shown; no candidate was better than the initial one."
+        said = [f"{goal}: no gain was shown; {self._nothing}."]
+        return " ".join([*said, *([whole_sentence(self.whole)] if self.whole is not None else [])])
+
+    @property
+    def _nothing(self) -> str:
+        """Why nothing was gained: no candidate was better, or there was none."""
+        history = self._state.history
+        count = sum(history.rejected.values())
+        if len(self.trials) > 1 or not count:
+            return "no candidate was better than the initial one"
+        last = " ".join(str(history.rejections[-1].get("reason", "")).split())
+        every = "the only proposal was" if count == 1 else f"all {count} proposals were"
+        return f"no candidate was made: {every} refused (last: {last if len(last) <= 200 else last[:199] + '…'})"
+
+    @cached_property
+    def whole(self) -> dict[str, Any] | None:
+        """The number of the whole set of outputs that the gate does not examine, once the run has ended.
+
+        By split "train" and "test": rows, initial, best; and name and note. None where the metric has none.
+        """
+        return load_whole(self.folder) if self._state.ended is not None else None
 
     def _reported(self, report: dict[str, Any]) -> str:
         """What the test rows say of the best candidate, beside the initial one."""
@@ -195,6 +218,11 @@ class Result:
         """
         return compare(self.folder, self.problem, self.initial, self.best, self._state.ended is not None)
 
+    @property
+    def diff(self) -> str:
+        """What the best candidate changes of the initial one, as a unified diff; "" where nothing differs."""
+        return unified(self)
+
     def to_openai_messages(self, row: Any = None) -> list[dict[str, str]]:
         """The best prompt as OpenAI's list of messages, as the task model got it.
 
@@ -205,8 +233,8 @@ class Result:
             ConfigError: The run's evaluator is no prompt.
             ValueError: The row lacks a field, or the prompt gets too long.
         """
-        spec = self.problem.evaluator.spec or {}
-        if spec.get("kind") != "prompt":
+        spec = self._prompt
+        if not spec:
             raise ConfigError(
                 f"{self.problem.name} was not measured with a prompt, so there are no messages",
                 hint="result.best has the candidate's values",
@@ -215,6 +243,12 @@ class Result:
 
         rendering = Rendering(Prompt(**spec["prompt"]), self.problem.space, spec["answer"])
         return [{"role": role, "content": text} for role, text in rendering.turns(self.best, row)]
+
+    @property
+    def _prompt(self) -> dict[str, Any]:
+        """The spec of the run's prompt, also of one whose outputs are compared; {} where there is none."""
+        spec = dict(self.problem.evaluator.spec or {})
+        return spec if spec.get("kind") == "prompt" else dict(self._state.origin.get("prompt") or {})
 
     def to_dspy(self) -> dict[str, Any]:
         """The best DSPy program's state, for its `load_state`; a ConfigError where the evaluator is none."""
@@ -231,10 +265,8 @@ class Result:
     def line(self) -> str:
         """A line of code that loads what was found."""
         path = json.dumps(str(self.folder.resolve()))
-        prompt = (self.problem.evaluator.spec or {}).get("kind") == "prompt"
-        return f"from agent import load_result; load_result({path})" + (
-            ".to_openai_messages(row)" if prompt else ".best"
-        )
+        what = ".to_openai_messages(row)" if self._prompt else ".best"
+        return f"from agent import load_result; load_result({path}){what}"
 
     def to_json(self) -> dict[str, Any]:
         several = {"front": self.front.to_json()} if self.front is not None else {}
@@ -257,9 +289,22 @@ class Result:
             "model_share": self.model_share,
             "starts": self.starts,
             **several,
+            **({"whole": self.whole} if self.whole is not None else {}),
             "spent": self.spent,
             "exit_code": self.exit_code,
         }
+
+    def keep_whole(self, found: dict[str, Any]) -> None:
+        """Write the number of the whole set beside the journal; see `agent.wholeset`.
+
+        Raises:
+            StoreError: It cannot be written.
+        """
+        self.__dict__.pop("whole", None)
+        try:
+            put(self.folder / WHOLE, document(found))
+        except OSError as error:
+            raise StoreError(f"cannot write {WHOLE} of {self.folder.name}: {error}") from None
 
     def save(self) -> None:
         """Write `best/`, `summary.json` and `summary.md` into the run folder.
@@ -269,8 +314,8 @@ class Result:
         """
         try:
             write_best(self.folder / "best", self)
-            _put(self.folder / "summary.md", self.markdown())
-            _put(self.folder / SUMMARY, self._summary())  # last: see `saved`
+            put(self.folder / "summary.md", self.markdown())
+            put(self.folder / SUMMARY, self._summary())  # last: see `saved`
         except OSError as error:
             raise StoreError(
                 f"cannot write the summary of {self.folder.name}: {error}",
@@ -286,101 +331,11 @@ class Result:
             return False
 
     def _summary(self) -> str:
-        return _document(self.to_json())
-
-    def _cells(self, change: Change) -> tuple[str, str]:
-        """A parameter before and after; of a program how many lines of which files differ."""
-        if isinstance(self.problem.space[change.name], Code):
-            return "", _cell(counted_lines(change.name, change.before, change.after))
-        return _cell(change.before), _cell(change.after)
+        return document(self.to_json())
 
     def markdown(self) -> str:
         """The summary for people."""
-        changes = self.problem.space.diff(self.initial, self.best)
-        lines = [f"# {self.problem.name}: {self.status}", "", self.sentence, ""]
-        if changes:
-            lines += ["| parameter | initial | best |", "|---|---|---|"]
-            lines += [f"| {c.name} | {' | '.join(self._cells(c))} |" for c in changes]
-            lines.append("")
-        lines += [f"Spent: {spent_line(self.spent)}.", ""]
-        lines += [f"- {words}" for words in role_lines(self.spent)]
-        lines += ["", "Load:", "", f"    {self.line}", "", f"Run: `{self.run}`", ""]
-        return "\n".join(lines)
-
-
-def _put(path: Path, text: str) -> None:
-    """Write a file at once, so that nobody reads half of it."""
-    young = path.with_name(f".{path.name}.new")
-    young.write_text(text, encoding="utf-8", errors="replace")
-    young.replace(path)
-
-
-def _document(value: Any) -> str:
-    """JSON for a file. Half of a surrogate pair, as a model may write it, can only be stored escaped."""
-    text = json.dumps(value, indent=1, ensure_ascii=False)
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        text = json.dumps(value, indent=1)
-    return text + "\n"
-
-
-def _cell(value: Any) -> str:
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    text = text.replace("|", "\\|").replace("\n", " ⏎ ")
-    return text if len(text) <= 80 else text[:77] + "…"
-
-
-def spent_line(spent: dict[str, Any]) -> str:
-    """A ledger in words."""
-    tokens = spent["tokens"]
-    parts = [plural(spent["evaluations"], "evaluation")]
-    if spent["calls"]:
-        parts.append(
-            f"{plural(spent['calls'], 'model call')} ({tokens['input']:,} tokens in, {tokens['output']:,} out)"
-        )
-    parts.append("price unknown" if spent["usd"] is None else f"${spent['usd']:.4f}" if spent["usd"] else "$0")
-    parts.append(f"{spent['seconds']:.0f} s")
-    possibly = spent["possibly_spent"]
-    waiting = at_provider(spent)
-    if waiting:
-        parts.append(f"{waiting} calls wait in a batch at the provider")
-    if possibly["calls"] > waiting:
-        parts.append(f"possibly {possibly['calls'] - waiting} more calls (cut off without an answer)")
-    return ", ".join(parts)
-
-
-def role_lines(spent: dict[str, Any]) -> list[str]:
-    """What each role's model took, in words; empty where one role or none asked."""
-    out = []
-    for role, account in spent["by_role"].items() if len(spent["by_role"]) > 1 else ():
-        usd = account["usd"]
-        price = "price unknown" if usd is None else f"${usd:.4f}" if usd else "$0"
-        out.append(
-            f"{role}: {account['calls']} calls, {account['input']:,} tokens in, {account['output']:,} out, {price}"
-        )
-    return out
-
-
-def write_best(folder: Path, result: Result) -> list[Path]:
-    """Write a candidate as files: `candidate.json`, and each text or program in a file of its own, byte for byte."""
-    folder.mkdir(parents=True, exist_ok=True)
-    status = {"status": result.status, "candidate": result.best.values_json, "run": result.run}
-    written = [folder / "candidate.json"]
-    written[0].write_text(_document(status), encoding="utf-8")
-    for name, parameter in result.problem.space.items():
-        if isinstance(parameter, Code) and parameter.tree:
-            for place, text in parameter.texts(result.best[name]).items():
-                path = folder / name / place
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_bytes(text.encode("utf-8", "surrogatepass"))
-                written.append(path)
-        elif isinstance(parameter, (Text, Code)):
-            suffix = ".py" if isinstance(parameter, Code) and parameter.language == "python" else ".txt"
-            path = folder / (name + suffix)
-            path.write_bytes(str(result.best[name]).encode("utf-8", "surrogatepass"))
-            written.append(path)
-    return written
+        return markdown(self)
 
 
 def load_state(folder: Path, entries: Iterable[Entry] | None = None, everything: bool = False) -> State:

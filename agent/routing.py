@@ -20,7 +20,7 @@ from typing import Any
 from agent.errors import ConfigError
 from agent.evaluation import Ask
 from agent.evaluators.human import HumanJudge, oriented, pair_key
-from agent.evaluators.voting import Judged, ModelJudge
+from agent.evaluators.voting import SEARCH, Judged, ModelJudge, Occasion
 from agent.metrics.base import Row
 
 EXPECTED = {"clear": 0.4, "undecided": 0.8, "unreadable": 1.0}
@@ -86,6 +86,8 @@ class Router:
 class HybridJudge:
     """A model compares every pair, and a person some of them. What it kept of each pair is in the person's labels.
 
+    The chances are learned from the search's pairs alone: a person's word on a held-out row must not move the search.
+
     Args:
         model: Compares all.
         human: Compares what is routed to it, as long as it has labels left.
@@ -117,10 +119,14 @@ class HybridJudge:
         """The model's."""
         await self.model.self_test(ask)
 
-    async def compare(self, row: Row, new: str, old: str, ask: Ask | None) -> Judged:
-        """As `agent.evaluators.pairwise.Judge`."""
-        key = pair_key(self.human.requirements, row, new, old)
-        known = self.human.labels.known.get(key)  # of this run before a restart, or of an earlier one
+    async def compare(self, row: Row, new: str, old: str, ask: Ask | None, occasion: Occasion = SEARCH) -> Judged:
+        """As `agent.evaluators.voting.Judge`."""
+        key, labels = pair_key(self.human.requirements, row, new, old), self.human.place(occasion)
+        known = self.human.known(key, occasion)  # of this run before a restart, or of an earlier one
+        mine = labels.known.get(key, {})
+        if "chance" in mine and not labels.has(key, occasion):
+            again = {**self.human.record(key, occasion), "sign": oriented(1.0, new, old)}
+            await labels.add({**mine, **again})  # another candidate's pair as well, with the draw that it had
         if known is not None and known.get("human") is not None:
             return Judged(oriented(float(known["human"]), new, old), "a person compared them", by="human")
         judged = await self.model.compare(row, new, old, ask)
@@ -131,15 +137,19 @@ class HybridJudge:
         sign = oriented(1.0, new, old)  # verdicts in a record are for the output that sorts first
         record = {"kind": sort, "model": sign * judged.difference, "chance": chance, "sign": sign}
         if random.Random(f"{self._seed}:{key}").random() < chance:
-            found = await self.human.label(row, new, old, **record)
+            found = await self.human.label(row, new, old, occasion, **record)
             if found is not None:
-                self.router.learn([{**record, "human": oriented(found, new, old)}])
+                self._learn({**record, "human": oriented(found, new, old)}, occasion)
                 return self._human(judged, found)
             words = f"{judged.words}; it was a person's turn, and no label is left".removeprefix("; ")
             return Judged(judged.difference, words, judged.unreadable)
-        self.router.learn([record])
-        await self.human.labels.add({"key": key, **record, "human": None})
+        self._learn(record, occasion)
+        await labels.add({**self.human.record(key, occasion), **record, "human": None})
         return judged
+
+    def _learn(self, record: Mapping[str, Any], occasion: Occasion) -> None:
+        if not occasion.held_out:
+            self.router.learn([record])
 
     @staticmethod
     def _human(judged: Judged, said: float) -> Judged:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,14 @@ class RowChanges:
     rows: int
     fixed: tuple[RowChange, ...]
     broken: tuple[RowChange, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain JSON."""
+        return {
+            "rows": self.rows,
+            "fixed": [asdict(change) for change in self.fixed],
+            "broken": [asdict(change) for change in self.broken],
+        }
 
 
 def compare(folder: Path, problem: Problem, initial: Candidate, best: Candidate, over: bool) -> dict[str, RowChanges]:
@@ -128,10 +136,3 @@ def _changes(
 def _mean(values: list[float | None]) -> float | None:
     known = [value for value in values if value is not None]
     return math.fsum(known) / len(known) if known else None
-
-
-def to_json(changes: dict[str, RowChanges]) -> dict[str, Any]:
-    """The changes as plain JSON."""
-    from dataclasses import asdict
-
-    return {split: asdict(found) for split, found in changes.items()}

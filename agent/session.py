@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import math
 import os
@@ -14,6 +15,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from agent import pools, wholeset
 from agent.asks import COMPARED, REPEATED
 from agent.control.server import Steering, obeying, serving
 from agent.errors import AgentError, ConfigError, RunChanged
@@ -28,10 +30,10 @@ from agent.journal import Journal, explain
 from agent.ledger import Budget
 from agent.lock import problem_lock
 from agent.loop import Observer, Run
-from agent.problem import Problem
+from agent.paying import Measuring, measuring
+from agent.problem import Example, Problem
+from agent.proposers import demosets
 from agent.proposers.base import TABLE, load, talks
-from agent.proposers.portfolio import Portfolio
-from agent.proposers.tune import holed
 from agent.redact import redact
 from agent.result import Result, load_result, load_state
 from agent.settings import DEFAULT_MODEL, Settings
@@ -41,7 +43,7 @@ if TYPE_CHECKING:
     from agent.gate.checks import Check
     from agent.gate.custody import Custody
     from agent.llm.gateway import Llm
-    from agent.llm.types import Adapter
+    from agent.llm.types import Adapter, Recorder
     from agent.setup import Setup
 
 SHOWN_VERSIONS = ("truegain", "openai", "anthropic", "xllamacpp", "numpy")
@@ -91,6 +93,8 @@ class Session:
     """What was taken from the earlier run."""
     notes: list[str] = field(default_factory=list, init=False)
     """What the user should know about the data, one sentence each."""
+    _held: tuple[Problem, dict[str, frozenset[int]]] | None = field(default=None, init=False, repr=False)
+    _removed: tuple[Any, ...] = field(default=(), init=False, repr=False)
     custody: Custody | None = field(default=None, init=False)
     sandbox: Mapping[str, Any] = field(default_factory=dict, init=False)
     """What the evaluator's sandbox is here (see `Evaluator`); {} where candidates are no programs."""
@@ -136,7 +140,7 @@ class Session:
                 hint="give train rows too, or rows without splits to have them divided",
             )
         if folder is None:
-            self.problem = replace(problem, data=splitter(problem.data))
+            self._place(splitter(problem.data))
             return
         from agent.gate.accounts import Accounts
         from agent.gate.custody import Custody
@@ -144,9 +148,15 @@ class Session:
         accounts = Accounts(folder.parent, problem.labels)
         found = accounts.assign(problem.data, folder.name, splitter=splitter)
         self.notes = list(found.notes)
-        self.problem = replace(problem, data=found.examples)
+        self._place(found.examples)
         unique = f"{folder.name}#{os.urandom(4).hex()}"  # a folder may be deleted and its name used again
         self.custody = Custody(accounts, unique, self.problem, self.settings.level, found.searched)
+
+    def _place(self, examples: Sequence[Example]) -> None:
+        """Take the divided rows, and keep what a stricter split took out of them: no prompt may show that either."""
+        left = {example.id for example in examples}
+        self._removed += tuple(example.row for example in self.problem.data if example.id not in left)
+        self.problem = replace(self.problem, data=tuple(examples))
 
     def __post_init__(self) -> None:
         self.starts = starting_points(self.problem.space, self.starts)
@@ -202,6 +212,10 @@ class Session:
                     + f", and one new candidate {more}",
                     hint=f"allow at least {need} evaluations" + (", or lower gate.exam_pairs" if held else ""),
                 )
+        choosing = demosets.demos_of(self.problem.space).items()
+        strange = [name for name, item in choosing if not demosets.rows_of(self.problem, item)]
+        told = pools.note(self.problem, self._pools(), strange)
+        self.notes = [*(line for line in self.notes if line not in told), *told]
         for number, values in enumerate([self.problem.initial().values_json, *map(dict, self.starts)]):
             if redact(values) != values:
                 raise ConfigError(
@@ -215,9 +229,10 @@ class Session:
                 f"the proposer {self.settings.proposer!r} asks a model, and there is none",
                 hint="name one as provider:model, such as local:smollm2-135m, or use the default proposer",
             )
-        texts = getattr(proposer, "texts", False) or (
-            isinstance(proposer, Portfolio) and holed(self.problem.space, self.problem.initial())
-        )
+        able = getattr(proposer, "check", None)
+        if able is not None:
+            able(self.problem, self.settings.options, "propose" in self.settings.models)
+        texts = getattr(proposer, "texts", False)
         if self.settings.proposer in TABLE and not self.problem.space.numeric and not texts:
             raise ConfigError(
                 f"the proposer {self.settings.proposer!r} changes numbers and choices, and the space has none",
@@ -245,6 +260,9 @@ class Session:
         refuse_nested_search()
         guard = getattr(self.problem.evaluator, "guard", None)
         self.sandbox = guard() if guard is not None else {}
+        metric = wholeset.metric_of(self.problem)
+        if metric is not None and metric.note not in self.notes:
+            self.notes = [*self.notes, metric.note]
         if lacking := self.sandbox.get("not_stopped"):
             note = f"nothing here keeps candidate code from {', or '.join(lacking)}; it runs all the same (unsafe)"
             self.notes = [*(known for known in self.notes if known != note), note]
@@ -263,13 +281,21 @@ class Session:
         baseline = rows + min(rows, REPEATED) if problem.deterministic else rows * self.settings.baseline
         return exam.reserve(problem, self.settings.exam_pairs), baseline, rows
 
+    def _pools(self) -> dict[str, frozenset[int]]:
+        """The examples that no candidate may choose; looked for once for the same rows."""
+        if self._held is None or self._held[0] is not self.problem:
+            self._held = (self.problem, pools.held_out(self.problem, self._removed))
+        return self._held[1]
+
     def _checks(self) -> tuple[list[Check], Any]:
         """The checks that need more than the space, and what they know."""
-        from agent.gate.checks import Context, Leak, standard, texts
+        from agent.gate.checks import Check, Context, Leak, standard, texts
         from agent.gate.duplicates import same_program
 
-        same = same_program(self.problem.space)
+        same, places = same_program(self.problem.space), self._pools()
         checks = [*([same] if same is not None else []), *self.checks]
+        if places:
+            checks = [Check("examples", lambda candidate, context: pools.chooses(places, candidate)), *checks]
         held = [example for example in self.problem.data if example.split != "train" and example.answer is not None]
         if not held or not any(True for _ in texts(self.problem.space, self.problem.initial())):
             return checks, Context()
@@ -290,7 +316,11 @@ class Session:
             checks=[check.name for check in self._checks()[0]],
             starts=self.begins,
             warm=self.warm,
-            origin={**self.origin, **({"sandbox": dict(self.sandbox)} if self.sandbox else {})},
+            origin={
+                **self.origin,
+                **({"sandbox": dict(self.sandbox)} if self.sandbox else {}),
+                **({"notes": [metric.note]} if (metric := wholeset.metric_of(self.problem)) is not None else {}),
+            },
         )
 
     @contextlib.contextmanager
@@ -391,8 +421,7 @@ class Session:
         if before.ended is not None and not changed and not changes.get("budget"):
             result = Result.of(before, folder)
             if not result.saved:  # it was cut off between its last event and its summary
-                result.save()
-                return result
+                return await self._kept(result)
             raise ConfigError(
                 f"the run has ended ({before.ended.reason})",
                 hint=f"truegain show {folder.name} shows what it found; more budget continues it: --evaluations N",
@@ -416,7 +445,7 @@ class Session:
         executor = self.make_executor(settings)
         spoken = talks(proposer) and "propose" in settings.models
         asked = uses(self.problem.evaluator)
-        use = self._llm(settings, self.seed if seed is None else seed, spoken) if spoken or asked else None
+        use = self.models(settings, self.seed if seed is None else seed, spoken) if spoken or asked else None
         checks, context = self._checks()
         return Run(
             journal,
@@ -445,8 +474,14 @@ class Session:
             env=self.env,
         )
 
-    def _llm(self, settings: Settings, seed: int, spoken: bool = True) -> Callable[[Run], Llm]:
-        # Where only evaluations ask, the proposer's model is neither connected to nor loaded.
+    def models(self, settings: Settings, seed: int, spoken: bool = True) -> Callable[[Recorder], Llm]:
+        """Makes the door to the models, for a run or another recorder.
+
+        Args:
+            settings: Which models.
+            seed: Of the run.
+            spoken: Whether the proposer asks; else its model is neither connected to nor loaded.
+        """
         models = {role: name for role, name in settings.models.items() if spoken or role != "propose"}
 
         def connect(name: str) -> Adapter:
@@ -461,7 +496,7 @@ class Session:
             mine = settings.base_url is not None and name.startswith("openai")
             return by_name(name, options={"base_url": settings.base_url} if mine else {})
 
-        def make(run: Run) -> Llm:
+        def make(run: Recorder) -> Llm:
             from agent.llm.gateway import Llm
 
             return Llm(
@@ -475,6 +510,10 @@ class Session:
             )
 
         return make
+
+    def measuring(self, usd: float | None = None) -> contextlib.AbstractAsyncContextManager[Measuring]:
+        """Where evaluations outside of a run are made, and what models they ask is paid; see `agent.paying`."""
+        return measuring(self, usd)
 
     def _told(self, words: str) -> None:
         if self.progress is not None:
@@ -492,6 +531,14 @@ class Session:
                     await run.close()
         # What an open run has spent on an exam is nobody's business: it is told what the search may know.
         result = Result.of(run.state, folder) if run.state.ended is not None else load_result(folder)
+        return await self._kept(result)
+
+    async def _kept(self, result: Result) -> Result:
+        """A result with its files written."""
+        if result.status != "open":
+            found = await asyncio.to_thread(wholeset.compute, result.folder, self.problem, result.initial, result.best)
+            if found is not None:
+                result.keep_whole(found)
         result.save()
         return result
 

@@ -21,9 +21,12 @@ EDGE = 0.01
 """Share of a scale that counts as its end."""
 
 
+_encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode
+
+
 def canonical(value: Any) -> str:
     """JSON with one spelling for each value: sorted keys, no spaces, shortest float repr, no NaN."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return _encode(value)
 
 
 def digest(value: Any, length: int = 16) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+from agent.decide_gate import reserve
 from agent.state import State
 
 
@@ -55,3 +56,19 @@ class Waits:
 
 def _leaves(state: State) -> bool:
     return state.halt is not None or state.stop is not None or state.ended is not None
+
+
+def until_deadline(state: State, now: float) -> float | None:
+    """Seconds until the search must end so that the exam still fits; None without such a limit.
+
+    Args:
+        state: Of the run.
+        now: Its clock.
+    """
+    limit = state.ledger.budget.seconds
+    if limit is None or state.stop is not None or state.ended is not None or state.resting:
+        return None
+    each = state.unit_seconds / state.units if state.units else 0.0
+    held = reserve(state) / len(state.rows) * each / state.workers
+    gone = state.ledger.seconds + max(0.0, now - state.last)
+    return max(0.0, limit - held - gone)

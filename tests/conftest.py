@@ -22,6 +22,12 @@ KEYS = (
 _skipped: list[tuple[str, str]] = []
 
 
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """One worker per processor for all tests; none for a few of them, where starting workers takes longer than they."""
+    few = any(Path(name.split("::")[0]).is_file() for name in config.args)
+    return 0 if few or config.option.usepdb else min(8, os.cpu_count() or 1)
+
+
 @pytest.fixture(autouse=True)
 def _no_keys(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in KEYS:

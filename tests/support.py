@@ -127,6 +127,6 @@ def bare(folder: Path, chosen: Session) -> tuple[Run, Journal]:
     """A run whose clock counts, for tests that compare journals."""
     journal = Journal(folder)
     ticks = itertools.count(1000)
-    make = chosen._llm(chosen.settings, chosen.seed)
+    make = chosen.models(chosen.settings, chosen.seed)
     run = Run(journal, chosen.problem, chosen.executor, load(chosen.settings.proposer), make, clock=lambda: next(ticks))  # type: ignore[arg-type]
     return run, journal

@@ -93,6 +93,7 @@ def found(place: Path, values: dict[str, Any] | None = None, status: str = "prov
         origin=more.pop("origin", setup.origin),
         settings=setup.settings,
         fingerprints=setup.problem.fingerprints,
+        ended=None,
         gate=SimpleNamespace(proof=proof, verdict=verdict, report=None),
     )
     parts: dict[str, Any] = {

@@ -355,6 +355,22 @@ def test_estimate_tells_copies_and_clusters(problem: Path) -> None:
     assert any(note.startswith("the rows count as 161 independent examples") for note in found)
 
 
+def test_an_exhausted_gate_is_told_before_anything_is_spent(problem: Path) -> None:
+    write(problem, rows(81))
+    first = call("run", "quiz", cwd=problem.parent)
+    assert "exhausted" not in first.err.partition("initial candidate")[0]
+    assert call("estimate", "quiz", cwd=problem.parent).out.splitlines()[-1] == "Next: truegain gate new quiz"
+    second = call("run", "quiz", cwd=problem.parent)
+    assert "  ! the gate is exhausted" in second.err.partition("ended (")[0].partition("kept #")[0]
+
+
+def test_rows_that_are_left_out_are_named_when_a_run_begins(problem: Path) -> None:
+    with (problem / "rows.jsonl").open("a") as file:
+        file.write("broken\n")
+    done = call("run", "quiz", "--set", "data.skip_bad=true", cwd=problem.parent)
+    assert done.code == 0 and "Note: Left out: 1 not JSON (rows.jsonl, line 161)." in done.err
+
+
 def test_an_exhausted_gate_asks_for_as_many_rows_as_a_new_one_needs(problem: Path) -> None:
     write(problem, rows(81))
     ran(problem)

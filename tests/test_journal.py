@@ -207,8 +207,8 @@ def test_what_arrives_during_a_failing_commit_stays_behind_it(folder: Path) -> N
     db = store._db
 
     class Full:
-        def execute(self, statement: str) -> None:
-            if statement.startswith("BEGIN"):
+        def execute(self, statement: str, values: Any = ()) -> None:
+            if statement.startswith("INSERT"):
                 store.append(event(2), 0.0)
             raise sqlite3.OperationalError("database or disk is full")
 
@@ -219,6 +219,30 @@ def test_what_arrives_during_a_failing_commit_stays_behind_it(folder: Path) -> N
     store._db = db
     store.commit()
     assert not store.dirty and numbers(folder) == [1, 2]
+    store.close()
+
+
+def test_a_group_of_more_than_one_statement_takes_is_there_as_a_whole_or_not_at_all(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "ROWS", 3)
+    store = Journal(folder)
+    for number in range(1, 9):
+        store.append(event(number), 0.0)
+    append = module._append
+
+    def failing(db: Any, rows: Any, query: str) -> None:
+        if rows[-1][0] == 8:
+            raise sqlite3.OperationalError("database or disk is full")
+        append(db, rows, query)
+
+    with monkeypatch.context() as full:
+        full.setattr(module, "_append", failing)
+        with pytest.raises(StoreError, match="full"):
+            store.commit()
+    assert numbers(folder) == [] and store.dirty
+    store.commit()
+    assert numbers(folder) == [1, 2, 3, 4, 5, 6, 7, 8] and store.commits == 1
     store.close()
 
 
@@ -378,3 +402,8 @@ async def test_what_a_model_writes_can_always_be_stored(folder: Path) -> None:
     await store.flush()
     store.close()
     assert [entry.event for entry in read(folder)] == [event(1), odd]
+
+
+def test_a_group_of_nothing_is_no_statement() -> None:
+    with closing(sqlite3.connect(":memory:")) as db:
+        module._insert(db, [], "INSERT INTO nothing VALUES (?)")

@@ -25,6 +25,7 @@ from agent.journal import FILE, GATE, read, read_all
 from agent.llm.types import ModelRequest
 from agent.replay import replay
 from agent.result import Result
+from agent.resultfiles import differing
 from agent.wall import visible
 from tests.prompt_support import TEMPLATE, Task, answer, number, rows
 
@@ -131,6 +132,82 @@ def test_the_best_prompt_as_messages_and_a_line_that_loads_it(done: tuple[Result
     assert (result.folder / "best" / "instruction.txt").read_text() == result.best["instruction"]
 
 
+def test_what_changed_is_told_as_a_diff_and_by_rows(done: tuple[Result, Task]) -> None:
+    from tests.cli_helpers import call
+
+    result, _ = done
+    best = result.best["instruction"]
+    assert result.diff == f"--- instruction\n+++ instruction\n@@ -1 +1 @@\n-Double it.\n+{best}"
+    assert result.diff in (result.folder / "summary.md").read_text()
+    assert load_result(result.folder).diff == result.diff
+    found = json.loads(json.dumps({split: changes.to_json() for split, changes in result.changes().items()}))
+    assert (found["test"]["rows"], found["test"]["broken"]) == (30, [])
+    one = found["test"]["fixed"][0]
+    assert (one["before"], one["after"]) == (0, 1)
+    shown = call("show", result.run, "--runs", result.folder.parent, cwd=result.folder)
+    assert f"Rows of test, initial → best: {len(found['test']['fixed'])} fixed and 0 broken of 30" in shown.out
+    assert result.changes()["test"].fixed[0].example in shown.out
+    listed = call("show", result.run, "--runs", result.folder.parent, "--json", cwd=result.folder).json
+    assert listed["row_changes"] == found
+
+
+def test_only_what_differs_in_long_texts_is_shown() -> None:
+    long = "Is the review positive or negative? Answer with one word."
+    assert differing(long, f"{long} Think carefully.", 30) == (long, "… Think carefully.")
+    assert differing(long, long.replace("one", "a single"), 30) == ("… one …", "… a single …")
+    assert differing("Short.", f"Short. {long}", 30) == ("Short.", f"… {long}")
+    assert differing(long, f"{long}  ", 30) == (long, f"{long}  ")
+
+
+def test_a_fence_in_a_prompt_does_not_end_the_diff_of_the_summary(tmp_path: Path) -> None:
+    result = run(tmp_path, space={"instruction": Text("Double it.\n```\n# proven\n```")}, budget=500)
+    text = (result.folder / "summary.md").read_text()
+    assert f"````diff\n{result.diff}\n````\n" in text and "-```" in result.diff
+
+
+def test_the_prompt_whose_outputs_are_compared_has_messages_too(tmp_path: Path) -> None:
+    from tests import preference_worlds as world
+
+    asked = {"metric": "preference", "metric_options": {"requirements": world.REQUIREMENTS}}
+    given = {"space": world.SPACE, "model": world.models(), "data": world.rows(30), "options": {"proposer": "spo"}}
+    result = run(tmp_path, program=world.TEMPLATE, budget=60, **asked, **given)
+    (message,) = result.to_openai_messages()
+    assert message["content"] == f"{result.best['instruction']}\n\nTask: {{question}}"
+    assert result.line.endswith(".to_openai_messages(row)")
+
+
+class Refused:
+    """A proposer whose every proposal is refused."""
+
+    name = "refused"
+    needs_model = False
+    texts = True
+
+    async def propose(self, context: Any, n: int) -> list[Any]:
+        context.exhausted = context.decision > 3
+        context.reject("the reply is not JSON", source="refused")
+        return []
+
+    def forecast(self, problem: Any, candidates: int, options: Any) -> tuple[int, int, int]:
+        return 0, 0, 0
+
+
+def test_a_run_in_which_no_candidate_was_made_says_so(tmp_path: Path) -> None:
+    result = run(tmp_path, options={"proposer": "tests.test_prompt_runs:Refused"})
+    assert result.status == "initial" and len(result.trials) == 1
+    assert "no candidate was made: all 4 proposals were refused (last: the reply is not JSON)" in result.sentence
+
+
+def test_a_gate_that_can_show_nothing_is_told_at_the_start(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    data = {"train": rows(30), "val": rows(20, 200)}
+    result = run(tmp_path, data=data, budget=100)
+    (warning,) = caplog.messages
+    assert result.run in warning and "the gate is exhausted" in warning
+    caplog.clear()
+    run(tmp_path / "other", data={"train": rows(30), "val": rows(80, 200)}, budget=200)
+    assert not caplog.messages
+
+
 def test_a_result_without_a_prompt_has_no_messages(tmp_path: Path) -> None:
     result = run(tmp_path, program=lambda candidate, row: answered(candidate, row), budget=40, model=None)
     with pytest.raises(ConfigError, match="no messages"):
@@ -149,6 +226,31 @@ async def with_steps(candidate: Any, row: Any, ask: Any) -> str:
 
 def plain_steps(candidate: Any, row: Any, ask: Any) -> str:
     return str(ask(f"{candidate['instruction']} Question: {row['question']}", max_output_tokens=9))
+
+
+async def forgets(candidate: Any, row: Any, ask: Any) -> Any:
+    return ask(f"{candidate['instruction']} Question: {row['question']}")
+
+
+async def asks_a_teacher(candidate: Any, row: Any, ask: Any) -> Any:
+    return await ask(row["question"], role="teacher")
+
+
+def gives_nothing(candidate: Any, row: Any) -> None:
+    return None
+
+
+@pytest.mark.parametrize(
+    ("program", "words"),
+    [
+        (forgets, "ask was not awaited"),
+        (asks_a_teacher, "the roles are propose, task, judge"),
+        (gives_nothing, "the program returned None: return the answer's text, or a score"),
+    ],
+)
+def test_what_a_program_does_wrong_is_said_in_its_own_terms(tmp_path: Path, program: Any, words: str) -> None:
+    result = run(tmp_path, program=program, budget=40, options={"executor": "inline"})
+    assert words in result.sentence
 
 
 def returns_scores(candidate: Any, row: Any) -> tuple[float, str]:
@@ -235,8 +337,12 @@ def test_bad_rows_of_a_file_cost_themselves_alone(tmp_path: Path) -> None:
     assert failures and {f["kind"] for f in failures} == {"invalid"}
     assert all("998," in failure["message"] and "max_chars" in failure["message"] for failure in failures)
     assert all(len(request.messages[0].text) < 1000 for request in task.requests)
-    with pytest.raises(ConfigError, match="4 bad rows"):
+    with pytest.raises(ConfigError, match="4 bad rows") as refused:
         run(tmp_path / "other", task, data=str(file))
+    assert "data=agent.data.load(…, skip_bad=True)" in refused.value.hint
+    with pytest.raises(ConfigError, match="4 bad rows") as refused:
+        run(tmp_path / "other", task, data={"train": str(file)})
+    assert "agent.data.load_splits(…, skip_bad=True)" in refused.value.hint
 
 
 def test_a_key_that_is_refused_stops_the_run_which_then_goes_on(tmp_path: Path) -> None:
@@ -365,7 +471,10 @@ def optimize_with_prices(runs: Path, task: Task, limit: dict[str, Any]) -> Resul
         ({"metric": "exact_mach"}, "exact_match"),
         ({"options": {"executor": "subprocess"}}, "in this process"),
         ({"model": {"task": 3}}, "model: task"),
-        ({"data": ()}, "rows"),
+        ({"data": ()}, "data is empty"),
+        ({"data": []}, "data is empty"),
+        ({"data": [], "program": lambda candidate, row: "x"}, "data is empty"),
+        ({"program": "{instrution} {question}"}, r"has \{instrution\}: did you mean \{instruction\}"),
         ({"metric_options": {"wrong": 1}}, "wrong"),
     ],
 )

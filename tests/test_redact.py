@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 import timeit
 from pathlib import Path
 
@@ -274,5 +275,63 @@ def test_text_without_any_trigger_is_quick():
         {"id": 12, "output": {"value": 0.12345, "trace": [{"op": "fit", "notes": ["rose", "fell"]}] * 22}}
     )
     line = line[:1000]
-    seconds = min(timeit.repeat(lambda: redact(line), number=500, repeat=7)) / 500
+    seconds = min(timeit.repeat(lambda: redact(line), number=20, repeat=150)) / 20
     assert seconds < 50e-6, f"{seconds * 1e6:.1f} µs; 5 on an idle machine"
+
+
+PIECES = [
+    *(word for rules in module.RULES.values() for words, _, _ in rules for word in words),
+    *SHAPES,
+    *("max_output_tokens", "AKIA", "AIza", "eyJ", ".eyJ", "://", "@", "https://u:", "Bearer ", "Basic ", "Cookie: a="),
+    *('"api_key"', "'Pa\u017fsword'", "author\u0131zation", '\\"client_secret\\"', "X-Api-Key", "refresh-token", ': "'),
+    *('"api_\u212aey": "', "&\u212aey="),
+    *("-----BEGIN RSA PRIVATE KEY-----", "-----END RSA PRIVATE KEY-----", "\\n", "\n", " ", "\u00a0", '"', "'", "\\"),
+    *(":", "=", "?", "&", "{", "<", ",", KEY, KEY.lower(), "A" * 20, "\ud800", "é", MASK),
+]
+
+
+def plainly(text: str) -> str:
+    """Every rule on every text, without a look at whether it could have anything to find."""
+    for _ in range(module.PASSES):
+        before = text
+        for rules in module.RULES.values():
+            for _, pattern, mask in rules:
+                text = re.sub(pattern, mask, text)
+        if text == before:
+            return text
+    return text
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.lists(st.sampled_from(PIECES) | st.text(max_size=6), max_size=10).map("".join))
+def test_nothing_is_missed_by_passing_over_rules_that_cannot_apply(text):
+    masked = plainly(text)
+    assert redact(text) == masked
+    assert redact({"note": [text, text]}) == {"note": [masked, masked]}
+    assert redact(text) == masked  # once more, when short texts are known
+
+
+def test_texts_that_are_known_to_be_clean_are_looked_at_again_when_the_secrets_change(monkeypatch):
+    text = "correct horse battery"
+    monkeypatch.delenv("LLM_PASSWORD", raising=False)
+    refresh()
+    assert redact([text, text]) == [text, text]
+    assert redact(text, extra_secrets=["horse battery"]) == f"correct {MASK}"
+    monkeypatch.setenv("LLM_PASSWORD", "horse battery")
+    refresh()
+    assert redact(text) == f"correct {MASK}"
+    monkeypatch.undo()
+    refresh()
+
+
+def test_what_is_remembered_of_clean_texts_is_bounded():
+    refresh()
+    for number in range(3 * module._SEVERAL):
+        redact(f"row {number}")
+    redact("x" * (module._SHORT + 1))
+    known = module._mask(())._clean
+    assert 0 < len(known) <= module._SEVERAL and max(map(len, known)) <= module._SHORT
+
+
+def test_a_key_name_with_a_kelvin_sign_is_a_key_name() -> None:
+    assert "hunter2secret99" not in redact('"api_\u212aey": "hunter2secret99"')

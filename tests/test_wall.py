@@ -6,12 +6,14 @@ import ast
 import asyncio
 import contextlib
 import json
+import random
 import socket
 import sqlite3
 import sys
 import types
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +28,15 @@ from agent.config import load
 from agent.gate.accountfile import FILE as ACCOUNTS
 from agent.journal import FILE, GATE, read, read_all
 from agent.llm.types import Completion
+from agent.looking import Look, LookRow
 from agent.loop import Run
 from agent.problem import Example
-from agent.proposers.base import TABLE, Context
+from agent.proposers.base import TABLE, Context, talks
 from agent.proposers.base import load as load_proposer
 from agent.replay import replay
 from agent.result import load_result, load_state
+from agent.space import Candidate
+from agent.testing_proposers import instance
 from tests.cli_helpers import call
 from tests.row_support import problem as row_problem
 from tests.support import Direct
@@ -51,6 +56,12 @@ def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 def last(tmp_path_factory: pytest.TempPathFactory) -> World:
     """A run that was cut off in its last exam, with an interim exam behind it."""
     return asyncio.run(cut_off(tmp_path_factory.mktemp("again"), "last"))
+
+
+@pytest.fixture(scope="module")
+def texts(tmp_path_factory: pytest.TempPathFactory) -> World:
+    """A run on prompts that was cut off in its first exam."""
+    return asyncio.run(cut_off(tmp_path_factory.mktemp("texts"), "interim", texts=True))
 
 
 @pytest.fixture(autouse=True)
@@ -154,23 +165,53 @@ async def test_a_proposer_that_asks_for_held_out_rows_gets_none(last: World) -> 
     assert context.reads == []
 
 
-@pytest.mark.parametrize("name", [name for name in TABLE if load_proposer(name).needs_model])
-async def test_no_prompt_holds_a_secret(last: World, name: str) -> None:
-    secrets, asked = Secrets.of(last.folder), []
+@pytest.mark.parametrize("name", [name for name in TABLE if talks(load_proposer(name))])
+async def test_no_prompt_holds_a_secret(texts: World, name: str) -> None:
+    """Nor does one to a model that is asked for vectors, and whatever it replies."""
+    secrets, asked = Secrets.of(texts.folder), []
 
     async def ask(request: Any) -> Completion:
         asked.append(json.dumps(request.to_json(), ensure_ascii=False, default=repr))
-        return Completion(text="[1]", model="scripted:test")
+        replies = {} if request.schema is None else instance(request.schema, random.Random(len(asked)))
+        return Completion(text=json.dumps(replies), parsed=replies, model="scripted:test")
 
-    context = last.contexts[-1]
-    given = Context(**{**vars(context), "ask": ask, "options": {}, "memory": None, "rejections": [], "decision": 9})
-    await _attempt(load_proposer(name).propose(given, 2))
+    async def consult(request: Any, role: str, key: str) -> Completion:
+        return await ask(request)
+
+    async def look(candidate: Candidate, rows: list[str], key: str, most: float) -> Look:
+        score = {"accuracy": random.Random(candidate.id).random()}
+        return Look(candidate.id, candidate.values_json, tuple(LookRow(row, score) for row in rows), score)
+
+    async def read(row: str) -> Any:
+        return next(json.loads(line) for line in _lines(texts, "train") if json.loads(line)["id"] == row)
+
+    context = texts.contexts[-1]
+    effects = replace(context.effects, consult=consult, look=look)
+    memory = None
+    for decision in range(9, 29):  # some first measure, or ask only now and then
+        given = Context(
+            **{
+                **vars(context),
+                "ask": ask,
+                "effects": effects,
+                "reader": read,
+                "options": {},
+                "memory": memory,
+                "rejections": [],
+                "decision": decision,
+            }
+        )
+        await _attempt(load_proposer(name).propose(given, 2))
+        memory = given.memory
+        if len(asked) >= 4:
+            break
     assert asked and not any(secrets.inside(text) for text in asked)
 
 
 async def _attempt(work: Any) -> None:
-    with contextlib.suppress(Exception):  # the reply makes no sense to it; what it asks is what counts
-        await work
+    # The reply makes no sense to it, or a measurement never comes; what it asks is what counts.
+    with contextlib.suppress(Exception):
+        await asyncio.wait_for(work, 1.0)
 
 
 FORBIDDEN = ("sqlite3", "agent.wall", "agent.journal", "agent.result", "agent.state", "agent.session", "agent.loop")

@@ -61,6 +61,18 @@ name = "tests.row_support:Steps"
 options = { candidates = [{ kind = "b" }, { kind = "c" }] }
 """
 
+TEXTS = """
+[space.prompt]
+type = "text"
+default = "Read the question slowly.\\nAnswer step by step. The weather is nice.\\nCheck the units of every number."
+
+[space.shots]
+type = "demos"
+k = 2
+pool = [{ question = "one of the user's own", answer = "first" }, { question = "another one", answer = "second" }]
+"""
+"""What a problem has beside, for proposers that change texts."""
+
 EVALUATE = """
 from agent import note, op
 
@@ -79,10 +91,14 @@ def measure(candidate, row):
 """
 
 
-def write_problem(folder: Path) -> Path:
-    """A problem whose val and test rows are marked."""
+def write_problem(folder: Path, texts: bool = False) -> Path:
+    """A problem whose val and test rows are marked; with texts, its candidates are prompts too."""
     folder.mkdir(parents=True)
-    (folder / "problem.toml").write_text(TOML)
+    toml = TOML + TEXTS if texts else TOML
+    if texts:
+        toml = toml.replace('{ kind = "b" }', '{ kind = "b", prompt = "Answer.\\nCheck the units.", shots = [1] }')
+        toml = toml.replace('{ kind = "c" }', '{ kind = "c", prompt = "Reverse it. Go slowly.", shots = [] }')
+    (folder / "problem.toml").write_text(toml)
     (folder / "evaluate.py").write_text(EVALUATE)
     number = 0
     for split, count in (("train", 60), ("val", 60), ("test", 30)):
@@ -174,9 +190,9 @@ def forget() -> None:
     sys.path[:] = [place for place in sys.path if not isinstance(place, ProblemFolder)]
 
 
-async def cut_off(home: Path, where: str) -> World:
+async def cut_off(home: Path, where: str, texts: bool = False) -> World:
     """Begin a run and cut it off at the tenth measurement of an exam ("interim", "last") or of the "report"."""
-    problem, folder = write_problem(home / "problem"), home / "runs" / NAME
+    problem, folder = write_problem(home / "problem", texts), home / "runs" / NAME
     chosen = session_of(load(problem, {}))
     stopping = Stopping(chosen.problem, folder, where)
     chosen.executor = stopping

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from agent.batch.measured import Measured, Measurements, Spent
-from agent.errors import AgentError, ConfigError
+from agent.errors import AgentError, BudgetExceeded, ConfigError
 from agent.evaluation import Output, Request
 from agent.problem import Example, Problem, Split
 from agent.session import Session
@@ -135,7 +135,6 @@ async def measure(
         allowance: What may be spent.
     """
     problem = session.problem
-    executor = session.make_executor(session.settings)
     slots = asyncio.Semaphore(1 if problem.evaluator.exclusive else max(1, session.settings.workers))
 
     async def one(unit: Unit) -> None:
@@ -159,6 +158,8 @@ async def measure(
             allowance.flying += 1
             try:
                 output = await executor.submit(request)
+            except BudgetExceeded:  # its calls may cost more than is left; the row is told as not reached
+                return
             finally:
                 allowance.flying -= 1
             if output.failure is not None and output.failure.kind == "cancelled":
@@ -169,15 +170,13 @@ async def measure(
 
     alone = 1 if allowance.blind else 0  # the first one tells what the others will take
     try:
-        for part in (missing[:alone], missing[alone:]):
-            async with asyncio.TaskGroup() as group:
-                for unit in part:
-                    group.create_task(one(unit))
+        async with session.measuring(allowance.usd) as executor:
+            for part in (missing[:alone], missing[alone:]):
+                async with asyncio.TaskGroup() as group:
+                    for unit in part:
+                        group.create_task(one(unit))
     except BaseExceptionGroup as errors:
         raise errors.exceptions[0] from None
-    finally:
-        if session.executor is None:
-            await executor.close()
 
 
 def _judged(problem: Problem, unit: Unit, output: Output) -> Measured:

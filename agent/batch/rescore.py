@@ -131,6 +131,11 @@ async def rescore(
             f"drift.split: found {split!r}, allowed is train or test{why}",
             hint="take train; or test, if it may be read every night",
         )
+    if hasattr(setup.problem.evaluator, "begins"):
+        raise ConfigError(
+            "drift: outputs that are only compared with the initial candidate's have no score that could drift",
+            hint='set split = "off" under [drift] of the batch file, and keep such problems in a batch of their own',
+        )
     if rows < 1:
         raise ConfigError(f"drift.rows: found {rows}, allowed is at least 1", hint='or leave it out: split = "off"')
     say = observe or (lambda _: None)

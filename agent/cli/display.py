@@ -13,7 +13,7 @@ import click
 
 from agent.cli.common import amount, plain
 from agent.cli.words import Words
-from agent.events import Event
+from agent.events import Event, HoldoutFixed
 from agent.ledger import counted
 
 if TYPE_CHECKING:
@@ -92,6 +92,11 @@ class Display:
             self.line(f"{what}{part}")
 
     def __call__(self, event: Event, state: State) -> None:
+        if isinstance(event, HoldoutFixed):
+            from agent.resultfiles import exhausted
+
+            if why := exhausted(state):
+                self.line(f"  ! {why}", "yellow")
         said = self._words(event, state)
         if said.text:
             self.line(said.text, said.style)

@@ -145,9 +145,9 @@ def problem(load: Callable[[], Setup], name: str = "") -> Iterator[Row]:
     """
     import asyncio
 
+    from agent.beforehand import measured
     from agent.cli.run import session_of
     from agent.errors import AgentError
-    from agent.forecast import measured
     from agent.ledger import plural
 
     mark = f" {name}" if name else ""
@@ -160,7 +160,8 @@ def problem(load: Callable[[], Setup], name: str = "") -> Iterator[Row]:
             found = f"does not keep candidate code from {', or '.join(lacking)}" if lacking else "strong enough"
             layers = ", ".join(session.sandbox["layers"])
             yield Row(f"sandbox{mark}", not lacking, f"{found}: {layers}", "truegain doctor --sandbox", needed=False)
-        seconds = asyncio.run(measured(session))
-        yield Row(f"evaluator{mark}", True, f"scores the initial candidate in {seconds:.2g} s")
+        before = asyncio.run(measured(session))
+        paid = f" ({before.paid})" if before.paid else ""
+        yield Row(f"evaluator{mark}", True, f"scores the initial candidate in {before.seconds:.2g} s{paid}")
     except AgentError as error:
         yield Row(f"problem{mark}", False, error.message, error.hint)

@@ -65,4 +65,5 @@ def command(problem: Path, measure: bool, runs: str | None, as_json: bool, **giv
     click.echo(plain(f"\nProof: {found.proof}."))
     for note in found.notes:
         click.echo(plain(f"\nNote: {note}"))
-    click.echo(f"\nNext: truegain run {problem}")
+    gone = any(note.startswith("the gate is exhausted") for note in found.notes)
+    click.echo(f"\nNext: truegain {'gate new' if gone else 'run'} {problem}")

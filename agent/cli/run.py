@@ -181,8 +181,12 @@ def guarded(setup: Setup) -> None:
 
 def session_of(setup: Setup, display: Display | JsonLines | None = None, service: bool = False) -> Session:
     """The session of a problem file, watched by a display; `service` as in `Session`."""
+    from dataclasses import replace
+
+    from agent.evaluators.prompt import behind
     from agent.session import Session
 
+    setup = replace(setup, origin={**setup.origin, **behind(setup.problem.evaluator)})
     watched_by: dict[str, Any] = {}
     if display is not None:
         watched_by = {"observers": (display,), "progress": display.progress}
@@ -232,15 +236,14 @@ def watched(make: Make, as_json: bool) -> Result:
 def report(result: Result, as_json: bool) -> None:
     """The last lines: what was gained with its interval, what it cost, and the next command."""
     from agent.cli.show import differences
-    from agent.result import spent_line
+    from agent.resultfiles import spent_line
 
     if as_json:
         emit(result.to_json())
         return
     changes = result.problem.space.diff(result.initial, result.best)
     click.echo("")
-    if changes:
-        differences(result)
+    whole = differences(result) if changes else True
     for line in result.edges:
         click.echo(line)
     if changes or result.edges:
@@ -256,7 +259,8 @@ def report(result: Result, as_json: bool) -> None:
         click.echo("Next: mend the evaluator so that it can score the initial candidate, then run again")
     else:
         click.echo(f"Best and summary: {result.folder}")
-        click.echo(f"Next: truegain show {name}   truegain report {name} --open   truegain apply {name}")
+        diff = "" if whole else f"truegain diff {name}   "
+        click.echo(f"Next: {diff}truegain show {name}   truegain report {name} --open   truegain apply {name}")
 
 
 @click.command("run", help="Optimize the problem in a folder with a problem.toml.")
@@ -281,6 +285,9 @@ def command(ctx: click.Context, /, problem: Path, runs: str | None, detach: bool
     setup = begun(load(problem, overrides(given)), {**given, "runs": runs})
     guarded(setup)
     setup = replace(setup, origin={**setup.origin, "command": list(ctx.obj or ())})
+    for note in setup.notes:
+        if note.startswith("Left out"):
+            click.echo(plain(f"Note: {note}"), err=True)
     folder = new_run(runs_folder(setup.problem.folder, runs), setup.problem.name)
 
     def go(display: Any, hold: Any) -> Any:

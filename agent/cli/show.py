@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,12 @@ from agent.cli.common import amount, brief, emit, json_option, locate, plain, ru
 if TYPE_CHECKING:
     from agent.history import Trial
     from agent.result import Result
+    from agent.rowchanges import RowChanges
+
+BEFORE, AFTER = 30, 60
+"""Most characters of an initial value and of the best one in a table."""
+ROWS = 5
+"""Rows that are shown of those that were fixed, and of those that were broken."""
 
 
 @click.command(
@@ -86,6 +93,7 @@ def command(
         emit(
             {
                 **result.to_json(),
+                "row_changes": {split: found.to_json() for split, found in _changed(result).items()},
                 "trials": [_json(trial) for trial in result.trials] if everything else len(result.trials),
             }
         )
@@ -163,9 +171,33 @@ def _json(trial: Trial) -> dict[str, Any]:
     }
 
 
+def _changed(result: Result) -> dict[str, RowChanges]:
+    """What got better and worse row by row, by split; empty where there are no rows or nothing was found."""
+    if result.best == result.initial or not result.problem.by_rows:
+        return {}
+    return {split: found for split, found in result.changes().items() if found.rows}
+
+
+def _rows(result: Result) -> None:
+    """The rows that the best candidate fixed and broke, a few of each."""
+    for split, found in _changed(result).items():
+        fixed, broken = len(found.fixed), len(found.broken)
+        click.echo(f"\nRows of {split}, initial → best: {fixed} fixed and {broken} broken of {found.rows}")
+        kinds = (("fixed", found.fixed), ("broken", found.broken))
+        lines = [
+            (kind, brief(row.example, 24), amount(row.before), amount(row.after), brief(row.output, 60))
+            for kind, rows in kinds
+            for row in rows[:ROWS]
+        ]
+        if lines:
+            table(lines, ("", "ROW", "INITIAL", "BEST", "OUTPUT OF THE BEST"))
+        if max(len(rows) for _, rows in kinds) > ROWS:
+            click.echo(f"The first {ROWS} of each; truegain show {result.run} --json has all.")
+
+
 def _run(result: Result, everything: bool) -> None:
     from agent.cli.words import since_parent
-    from agent.result import spent_line
+    from agent.resultfiles import spent_line
 
     goal = result.problem.objective
     click.echo(f"{result.run}: {result.status}" + (f" ({result.reason})" if result.reason else ""))
@@ -203,29 +235,45 @@ def _run(result: Result, everything: bool) -> None:
     early = _early(result)
     if early:
         click.echo(f"Stopped early: {early}.")
+    whole = True
     if result.best != result.initial:
         click.echo("\nBest against initial:")
-        differences(result)
+        whole = differences(result)
     for line in result.edges:
         click.echo(line)
+    _rows(result)
+    diff = "" if whole else f"truegain diff {result.run}   "
     click.echo(
-        f"\nNext: truegain show {result.run} --gate   truegain report {result.run}   truegain export {result.run}"
+        f"\nNext: {diff}truegain show {result.run} --gate   truegain report {result.run}   truegain export {result.run}"
     )
 
 
-def differences(result: Result) -> None:
-    """What the best candidate changes of the initial one, as a table; of programs how many lines of which files."""
+def differences(result: Result) -> bool:
+    """What the best candidate changes of the initial one, as a table; of programs how many lines of which files.
+
+    Returns:
+        Whether every value could be shown whole.
+    """
     from agent.cli.words import one_line
+    from agent.resultfiles import differing
     from agent.texts import Code
 
     space = result.problem.space
     changes = space.diff(result.initial, result.best)
     code = [change for change in changes if isinstance(space[change.name], Code)]
-    rest = [(c.name, brief(c.before, 30), brief(c.after, 60)) for c in changes if c not in code]
+    rest, whole = [], True
+    for change in changes:
+        if change not in code:
+            old, new = (brief(value, sys.maxsize) for value in (change.before, change.after))
+            if len(old) > BEFORE or len(new) > AFTER:
+                whole = False
+                old, new = differing(old, new, BEFORE)
+            rest.append((change.name, brief(old, BEFORE), brief(new, AFTER)))
     if rest:
         table(rest, ("PARAMETER", "INITIAL", "BEST"))
     for change in code:
         click.echo(f"{change.name}: {one_line(space, change)}   (truegain diff {result.run} shows them)")
+    return whole
 
 
 def _by_model(result: Result) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from agent.changes import counted_lines
 from agent.cli.common import amount, brief
@@ -30,7 +31,7 @@ from agent.events import (
 from agent.history import AGAIN, SUSPICIOUS
 from agent.ledger import plural
 from agent.proposers.base import load, talks
-from agent.texts import Code
+from agent.texts import Code, Text
 from agent.warm import sentence
 
 if TYPE_CHECKING:
@@ -78,13 +79,14 @@ class Words:
         if isinstance(event, RunStarted):
             who = state.settings.proposer
             if not self._elsewhere and talks(load(who, state.problem.folder)):
-                who += " with " + (", ".join(state.settings.models.values()) or "no model")
+                who += " with " + (", ".join(dict.fromkeys(state.settings.models.values())) or "no model")
             text = (
                 f"run {event.run}: {plural(len(state.problem.space), 'parameter')}, proposer {who}, seed {event.seed}"
             )
             begins = sentence(event.starts, event.warm)
-            notes = [f"  ! {note}" for note in event.warm.get("notes", ())]
-            return "\n".join([text, *([begins] if begins else []), *notes]), "bold"
+            notes = [f"  ! {note}" for note in (*event.warm.get("notes", ()), *event.origin.get("notes", ()))]
+            rows = [rows_line(event.problem)] if state.problem.by_rows else []
+            return "\n".join([text, *rows, *([begins] if begins else []), *notes]), "bold"
         if isinstance(event, RunResumed):
             done = plural(state.ledger.evaluations, "evaluation")
             return f"resumed at {done}, {plural(state.ledger.total.calls, 'model call')}", "bold"
@@ -160,6 +162,11 @@ def one_line(space: Space, change: Change, width: int = 20) -> str:
     """A changed parameter in one line."""
     if isinstance(space[change.name], Code):
         return counted_lines(change.name, change.before, change.after)
+    if isinstance(space[change.name], Text):  # of long texts, the words in which they differ
+        from agent.resultfiles import differing
+
+        before, after = differing(change.before, change.after, width)
+        return f"{change.name}: {brief(before, width)} → {brief(after, 2 * width)}"
     return f"{change.name}: {brief(change.before, width)} → {brief(change.after, width)}"
 
 
@@ -168,3 +175,12 @@ def since_parent(space: Space, history: History, trial: Trial) -> str:
     origin = trial.parents[0] if trial.parents and trial.parents[0] in history else history.initial
     changes = space.diff(history[origin].candidate, trial.candidate)
     return ", ".join(one_line(space, change) for change in changes)
+
+
+def rows_line(problem: Mapping[str, Any]) -> str:
+    """How many rows are for what, from the journal's description of a problem."""
+    held = problem["held_out"]
+    return (
+        f"data: {len(problem['examples'])} rows to search on (train), {held['val']} held back for the exam (val),"
+        f" {held['test']} for the final report (test)"
+    )

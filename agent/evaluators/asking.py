@@ -77,6 +77,29 @@ def across(ask: Ask) -> Ask:
     return asking
 
 
+class Heard:
+    """An `ask` that remembers what was said with it, for a judge that is to see the prompt.
+
+    Args:
+        ask: The run's.
+    """
+
+    def __init__(self, ask: Ask) -> None:
+        self._ask = ask
+        self.loop = getattr(ask, "loop", None)
+        self.said: list[str] = []
+
+    async def __call__(self, request: ModelRequest, role: str) -> Completion:
+        self.said.append(shown(request))
+        reply: Completion = await self._ask(request, role)
+        return reply
+
+
+def shown(request: ModelRequest) -> str:
+    """A request as a judge reads it: the system prompt, then the turns."""
+    return "\n\n".join([*([request.system] if request.system else []), *(turn.text for turn in request.messages)])
+
+
 def _there(ask: Ask, asked: Any, role: str) -> Future[Any]:
     async def one() -> Any:
         return await ask(asked, role)

@@ -98,16 +98,17 @@ class Judge(Metric):
             ValueError: The row lacks a field that is shown, or the prompt is to be shown and was not given.
         """
         if self.show_prompt and not prompt:
-            raise ValueError("judge: show_prompt is set, and the evaluator gave no prompt")
-        reference = "; or: ".join(self.answers(row)) if self.reference else ""
+            raise ValueError("judge: show_prompt is set, and no model was asked, so there is no prompt to show")
+        reference = ("; or: ".join(self.answers(row)) if self.reference else "")[:SHOWN]
+        task = task_text(self, row, self.fields)
         low, high = self.scale
         said, led = cleaned(output, SHOWN), cleaned(prompt, SHOWN) if self.show_prompt else ""
         user = render(
             "judge.txt",
-            mark=_mark(self.rubric, said, led),
+            mark=_mark(self.rubric, said, led, task, reference),
             rubric=self.rubric,
-            task=task_text(self, row, self.fields),
-            reference=reference[:SHOWN],
+            task=task,
+            reference=reference,
             output=said,
             prompt=led,
             low=low,
@@ -230,11 +231,12 @@ class PairJudge:
     def request(self, row: Row, first: str, second: str) -> ModelRequest:
         """What the judge is asked, in one order."""
         one, two = cleaned(first, SHOWN), cleaned(second, SHOWN)
+        task = task_text(self._row, row, self.fields)
         user = render(
             "judge_pair.txt",
-            mark=_mark(self.rubric, one, two),
+            mark=_mark(self.rubric, one, two, task),
             rubric=self.rubric,
-            task=task_text(self._row, row, self.fields),
+            task=task,
             first=one,
             second=two,
             ties=self.ties,

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from agent.errors import ConfigError
 from agent.evaluation import Ask, Evaluator, Output, Request, Score, measurement
-from agent.evaluators.voting import Judge, Judged
+from agent.evaluators.voting import Judge, Judged, Occasion
 from agent.executors.inline import InlineExecutor
 from agent.metrics.base import quoted
 from agent.space import Candidate, digest
@@ -140,8 +140,10 @@ class PairwiseEvaluator:
             return self._told(output, text, Judged(0.0, "the initial candidate failed here", by="nobody"))
         if text == old.value["text"]:
             return self._told(output, text, Judged(0.0, "the same output as the initial candidate's", by="nobody"))
+        occasion = Occasion(request.candidate.id, self.initial.id, held_out=request.purpose != "search")
         try:
-            return self._told(output, text, await self.judge.compare(request.row, text, old.value["text"], ask))
+            judged = await self.judge.compare(request.row, text, old.value["text"], ask, occasion)
+            return self._told(output, text, judged)
         except ValueError as error:
             return Output.failed("invalid", f"the outputs cannot be compared: {error}")
 

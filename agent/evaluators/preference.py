@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ from agent.space import Space
 if TYPE_CHECKING:
     from agent.evaluators.human import HumanJudge
 
+log = logging.getLogger(__name__)
 LABELS = "human-labels"
 """Folder of people's labels, in the problem's folder."""
 
@@ -32,7 +34,8 @@ class Preference(Metric):
         fields: Fields of the row that the judge sees; all but the answer by default.
         temperature: Of the model.
         max_output_tokens: Of one vote of the model.
-        human_labels: Labels of people at most; human and hybrid need it.
+        human_labels: Labels of people at most in the search, and as many again on held-out rows; human and hybrid need
+            it. Another judge asks nobody, which keeps the limit too.
         share: Of the pairs that goes to people, with hybrid.
         minimum: Smallest chance of a pair to go to people, with hybrid.
         answer: A field of the row that neither the judge nor a prompt sees, where there is one.
@@ -70,12 +73,13 @@ class Preference(Metric):
         if people and human_labels is None:
             raise ConfigError("human_labels: missing", hint="say how many pairs a person may be asked, such as 40")
         for option, value, fits in (
-            ("human_labels", human_labels, people),
             ("share", share, judge == "hybrid"),
             ("minimum", minimum, judge == "hybrid"),
         ):
             if value is not None and not fits:
                 raise ConfigError(f"{option}: the judge {judge!r} asks no person for it", hint="leave it out")
+        if human_labels is not None and not people:
+            log.warning("metric_options.human_labels: the judge %r asks no person, so no label is used", judge)
         self.requirements, self.judge = requirements, judge
         self._votes, self._planted, self._fields = votes, planted, fields
         self._heat, self._tokens = temperature, max_output_tokens

@@ -6,14 +6,18 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from agent.errors import ConfigError
 from agent.evaluation import Ask, Output, Request, Score, measurement
 from agent.evaluators import asking
 from agent.evaluators.function import FunctionEvaluator, in_loop
 from agent.evaluators.source import import_path
 from agent.metrics.base import Metric, load
 from agent.space import digest
+
+if TYPE_CHECKING:
+    from agent.problem import Problem
 
 
 class ProgramEvaluator(FunctionEvaluator):
@@ -73,7 +77,38 @@ class ProgramEvaluator(FunctionEvaluator):
         """Roles of the models that the program and the metric ask."""
         return tuple(dict.fromkeys((*super().uses, *self.metric.uses)))
 
+    def guard(self) -> Mapping[str, Any]:
+        """The metric's: what its sandbox is, where it runs code.
+
+        Raises:
+            PrerequisiteError: It is too weak.
+        """
+        return self.metric.guard()
+
+    def ready(self, problem: Problem) -> None:
+        """Refuse a judge that is to see prompts which nobody here knows.
+
+        Raises:
+            ConfigError: The program does not ask the run's models, and `show_prompt` is set.
+        """
+        if self._shows and "task" not in super().uses:
+            raise ConfigError(
+                "judge: show_prompt is set, and the program asks no model of the run, so its prompts are not known",
+                hint="let the function take `ask` and call the model with it, or leave show_prompt out",
+            )
+
+    @property
+    def _shows(self) -> bool:
+        return bool(getattr(self.metric, "show_prompt", False))
+
+    async def produce(self, request: Request, partial: Callable[[Any], None], ask: Ask | None = None) -> Output:
+        """As `FunctionEvaluator.produce`, with the metric's numbers and the answer under "text"."""
+        heard = asking.Heard(ask) if ask is not None and self._shows else ask
+        return await super().produce(request, partial, heard)
+
     async def _judged(self, result: Any, request: Request, ask: Ask | None) -> Output:
+        if result is None:
+            return Output.failed("invalid", "the program returned None: return the answer's text, or a score")
         if not isinstance(result, str):
             return await super()._judged(result, request, ask)
         try:
@@ -91,9 +126,10 @@ class ProgramEvaluator(FunctionEvaluator):
         return not getattr(self.metric, "is_async", False) and (not self.metric.blocking or not in_loop())
 
     async def _measured(self, text: str, row: Any, ask: Ask | None) -> Score:
+        prompt = "\n\n".join(ask.said) if isinstance(ask, asking.Heard) else ""
         if in_loop():
-            return await self.metric.measure(text, row, ask)
-        return asyncio.run(self.metric.measure(text, row, None if ask is None else asking.across(ask)))
+            return await self.metric.measure(text, row, ask, prompt)
+        return asyncio.run(self.metric.measure(text, row, None if ask is None else asking.across(ask), prompt))
 
     def score(self, output: Output) -> Score:
         """The numbers that `produce` kept."""

@@ -9,11 +9,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agent.errors import ConfigError
 from agent.evaluation import Ask, Output, Request, Score, measurement
+from agent.evaluators.asking import shown
 from agent.goals import Objective
 from agent.metrics.base import Metric, as_text, load
 from agent.space import Space, digest
@@ -105,8 +107,10 @@ class Rendering:
         unused = [name for name, item in space.items() if isinstance(item, (Text, Demos)) and name not in written]
         unused = [name for name in unused if name != prompt.demos]
         if unused:
+            near = get_close_matches(unused[0], self.fields, 1)
+            meant = f"; the template has {{{near[0]}}}: did you mean {{{unused[0]}}}?" if near else ""
             raise ConfigError(
-                f"prompt: nothing shows the parameter {unused[0]}, so changing it would change nothing",
+                f"prompt: nothing shows the parameter {unused[0]}, so changing it would change nothing{meant}",
                 hint=f"write {{{unused[0]}}} into the template or the system prompt",
             )
 
@@ -135,17 +139,17 @@ class Rendering:
             yield "system", self._filled(self.prompt.system, values, row)
         name = self.prompt.demos
         if name and f"{{{name}}}" not in self.template + self.prompt.system:
-            for example in self._demos(values):
+            for example in self._demos(name, values):
                 if self.answer not in example:
                     raise ValueError(f"an example of {name} has no {self.answer!r}, which the assistant would say")
                 yield "user", self._filled(self.template, values, example)
                 yield "assistant", as_text(example[self.answer])
         yield "user", self._filled(self.template, values, row)
 
-    def _demos(self, values: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-        item = self.space[self.prompt.demos]
+    def _demos(self, name: str, values: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+        item = self.space[name]
         assert isinstance(item, Demos)
-        found = item.chosen(values[self.prompt.demos])
+        found = item.chosen(values[name])
         return [example if isinstance(example, Mapping) else {"row": example} for example in found]
 
     def _filled(self, template: str, values: Mapping[str, Any], row: Mapping[str, Any] | None) -> str:
@@ -165,7 +169,7 @@ class Rendering:
     def _parameter(self, name: str, values: Mapping[str, Any], row: Mapping[str, Any] | None) -> str:
         item = self.space[name]
         if isinstance(item, Demos):
-            return "\n\n".join(map(self._shown, self._demos({**values, self.prompt.demos: values[name]})))
+            return "\n\n".join(map(self._shown, self._demos(name, values)))
         if not isinstance(item, Text) or row is None:
             return as_text(values[name])
         # Only what the parameter declares; where its text is the whole template, any field of the row.
@@ -213,6 +217,12 @@ def _only_text(space: Space) -> str:
     return texts[0]
 
 
+def behind(evaluator: Any) -> dict[str, Any]:
+    """What `RunStarted.origin` keeps of a prompt whose outputs another evaluator compares; {} where there is none."""
+    spec = getattr(getattr(evaluator, "program", None), "spec", None) or {}
+    return {"prompt": {name: spec[name] for name in ("prompt", "answer")}} if spec.get("kind") == "prompt" else {}
+
+
 def objective(metric: Metric) -> Objective:
     """What a run compares when nothing else is said: the metric's first number."""
     return Objective(
@@ -222,6 +232,7 @@ def objective(metric: Metric) -> Objective:
         high=metric.high,
         numerator=metric.numerator,
         denominator=metric.denominator,
+        most=metric.most,
     )
 
 
@@ -302,7 +313,9 @@ class PromptEvaluator:
         """
         rows = [example.row for example in problem.data[:SAMPLE]]
         if not rows:
-            raise ConfigError("a prompt needs rows of data to fill its placeholders", hint="give data")
+            raise ConfigError(
+                "data is empty, and a prompt needs rows to fill its placeholders", hint="give at least two rows"
+            )
         values = problem.initial()
         shown, wrong = set(), ""
         for row in rows:
@@ -338,6 +351,14 @@ class PromptEvaluator:
         others = {role: (1.0, judged, float(self.prompt.max_output_tokens)) for role in self.metric.uses}
         return {"task": (1.0, heard, float(self.prompt.max_output_tokens)), **others}
 
+    def guard(self) -> Mapping[str, Any]:
+        """The metric's: what its sandbox is, where it runs code.
+
+        Raises:
+            PrerequisiteError: It is too weak.
+        """
+        return self.metric.guard()
+
     async def produce(self, request: Request, partial: Callable[[Any], None], ask: Ask | None = None) -> Output:
         """Ask, and score the answer; what the metric cannot read is a failure of this row."""
         if ask is None:
@@ -348,7 +369,7 @@ class PromptEvaluator:
             return Output.failed("invalid", str(error))
         reply = await ask(asked, "task")
         try:
-            score = await self.metric.measure(reply.text, request.row, ask)
+            score = await self.metric.measure(reply.text, request.row, ask, prompt=shown(asked))
         except ValueError as error:
             return Output.failed("invalid", str(error))
         said = [score.feedback] if score.feedback else []

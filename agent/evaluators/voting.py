@@ -54,6 +54,24 @@ class Judged:
     by: str = "model"
 
 
+@dataclass(frozen=True, slots=True)
+class Occasion:
+    """What two outputs are compared for. Nobody who decides is shown it.
+
+    Args:
+        candidate: Id of the candidate that gave the new output.
+        initial: Id of the one that gave the old output.
+        held_out: Whether the row is one that the search must learn nothing of.
+    """
+
+    candidate: str = ""
+    initial: str = ""
+    held_out: bool = False
+
+
+SEARCH = Occasion()
+
+
 class Judge(Protocol):
     """Says which of two outputs is better.
 
@@ -68,7 +86,7 @@ class Judge(Protocol):
     @property
     def fingerprint(self) -> str: ...
 
-    async def compare(self, row: Row, new: str, old: str, ask: Ask | None) -> Judged:
+    async def compare(self, row: Row, new: str, old: str, ask: Ask | None, occasion: Occasion = SEARCH) -> Judged:
         """The preference for `new`; neither the prompts nor which of the two is new are known to who decides."""
         ...
 
@@ -180,7 +198,7 @@ class ModelJudge:
     def guard(self) -> None:
         """Whether there is a model, the session sees."""
 
-    async def compare(self, row: Row, new: str, old: str, ask: Ask | None) -> Judged:
+    async def compare(self, row: Row, new: str, old: str, ask: Ask | None, occasion: Occasion = SEARCH) -> Judged:
         """As `Judge`."""
         assert ask is not None, "a run asks"
         differences, reasons, lost = [], [], []
@@ -268,7 +286,9 @@ class ProgramJudge:
             raise ValueError(f"a preference is a number from 0 (the second is better) to 1, not {found!r}")
         return number
 
-    async def compare(self, row: Row, new: str, old: str, ask: Ask | None = None) -> Judged:
+    async def compare(
+        self, row: Row, new: str, old: str, ask: Ask | None = None, occasion: Occasion = SEARCH
+    ) -> Judged:
         """As `Judge`."""
         one, two = await self.vote(row, new, old), await self.vote(row, old, new)
         return Judged(one - two, by="program")

@@ -75,7 +75,7 @@ class InlineExecutor:
             finally:
                 self._running.discard(running)
                 kept = partials.end()
-            return replace(output, partials=kept)
+            return replace(output, partials=kept) if kept or output.partials else output
 
     async def close(self) -> None:
         """Cancel what runs; threads are abandoned. May be called twice."""

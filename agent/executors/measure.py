@@ -15,6 +15,7 @@ from agent.errors import AgentError
 from agent.evaluation import Ask, Evaluator, Failure, Output, Request, Suspicious
 
 T = TypeVar("T")
+_encode = json.JSONEncoder(allow_nan=False).encode
 OURS = (str(Path(__file__).parents[1]), importlib.__file__, "<frozen importlib")
 """Where the frames of a traceback come from that say nothing to the user."""
 MESSAGE_CHARS = 500
@@ -92,7 +93,7 @@ async def measure(
     except (Exception, SystemExit) as error:
         output = Output(failure=failure_of(error))
     try:
-        json.dumps(output.value, allow_nan=False)  # it is going to be stored
+        _encode(output.value)  # it is going to be stored
     except (TypeError, ValueError, RecursionError) as error:
         output = Output.failed("invalid", f"the output is not JSON: {error}", usd=output.usd)
     return replace(output, seconds=output.seconds or time.perf_counter() - started)

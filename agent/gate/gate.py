@@ -111,6 +111,7 @@ class Gate:
                 noise=self.noise,
                 margin=margin,
                 of_set=self.goals.of_set,
+                most=goal.most,
                 clustered=len(set(self._clusters)) < len(self._clusters),
             ),
             scale=self.scale,

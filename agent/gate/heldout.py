@@ -24,7 +24,8 @@ TESTS = {
     "betting": "betting on the mean of {n} rows",
     "exchangeable": "sign flips on {n} rows (null: the change did nothing)",
     "gaussian": "t test by betting on {n} rows (Gaussian noise was declared)",
-    "resampling": "paired resampling of {n} rows (approximate)",
+    "quotient": "betting on the parts of a quotient on {n} rows",
+    "resampling": "resampling of {n} rows (approximate, no test)",
     "wins": "exact sign test of the win rate on {n} rows (the range of a score is not declared)",
 }
 
@@ -109,7 +110,7 @@ def shown(units: Units, plan: Plan, level: float) -> tuple[bool, float]:
     """
     from agent.gate import wealth
 
-    if not units.gains or plan.test == "resampling":
+    if not units.gains or plan.test in ("quotient", "resampling"):
         return False, 1.0
     d = units.differences(plan.scale)
     if plan.test in ("sign", "wins"):
@@ -205,13 +206,16 @@ def examine(
         sequential: Whether the exam ends as soon as the gain is shown (`settled`). Its looks have used up the level,
             so that nothing else is a proof at the end.
     """
+    from agent.gate import ofset
     from agent.gate.guarding import findings
 
     units = Units.of(problem, new, old, clusters)
-    of_set = _of_set(problem, plan, new, old, clusters) if plan.test == "resampling" and new else None
+    whole = plan.test in ("quotient", "resampling") and bool(new)
+    of_set = ofset.compare(problem, plan, new, old, clusters) if whole else None
+    p: float | None
     if of_set is not None:
         # What a failed row would have added is unknown, so it must not be left out in the champion's favour.
-        better, p = of_set.p <= level and None not in new, of_set.p
+        better, p = of_set.p is not None and of_set.p <= level and None not in new, of_set.p
     elif sequential and plan.test == "sign":
         better = settled(units, plan, level)
         p = level if better else min(1.0, math.exp(-_signs(units, plan)))
@@ -221,6 +225,10 @@ def examine(
         better, p = _dominance(problem, plan, level, new, old, clusters)
     checks = findings(problem, level, new, old, clusters)
     barred = [found] if (found := (account or {}).get("barred", "")) else []
+    if of_set is not None and of_set.beyond:
+        barred.append(of_set.beyond)
+    if of_set is not None and None in new and problem.failure is not None:
+        barred.append(f"it failed on {list(new).count(None)} rows, and what they would have added is unknown")
     if problem.failure is None and None in new:
         barred.append(f"it failed on {list(new).count(None)} rows, and what a failure counts with is not declared")
     accepted = better and not barred and all(item["passed"] for item in checks)
@@ -236,7 +244,13 @@ def examine(
         before, after, effect = sign * of_set.old, sign * of_set.new, of_set.gain
         around = of_set.interval
     what = f"{n} held-out rows" if n == len(clusters) else f"{n} held-out clusters ({len(clusters)} rows)"
-    basis = f"better on {wins} and worse on {losses} of {what}, p = {p:.2g} at level {level:.2g}"
+    basis = f"better on {wins} and worse on {losses} of {what}, "
+    if p is None:
+        basis += f"and no test can be exact: {ofset.undeclared(problem.objective)}"
+    elif of_set is not None and (why := ofset.too_few(problem.objective, level, n)):
+        basis += why
+    else:
+        basis += f"p = {p:.2g} at level {level:.2g}"
     broken = [item["sentence"] for item in checks if not item["passed"]] + barred
     if broken:
         basis += "; " + "; ".join(broken)
@@ -248,7 +262,8 @@ def examine(
         effect, around = math.fsum(signs.gains) / max(1, n), interval(signs, 1.0)
         text += _net(effect, around)
     if of_set is not None:
-        text += " It is a number of the whole set, so the test and the interval are approximate."
+        text += " It is a number of the whole set, "
+        text += "and the test is of that number." if p is not None else "and the interval is approximate."
     if plan.test == "sign" and accepted and around is not None and around[0] <= 0:
         text += " (The interval assumes less than the test, and is wider.)"
     return Verdict(
@@ -273,19 +288,6 @@ def examine(
         planned=plan.pairs,
         checks=checks,
         account=dict(account or {}),
-    )
-
-
-def _of_set(
-    problem: Judging, plan: Plan, new: Sequence[Values | None], old: Sequence[Values | None], clusters: Sequence[str]
-) -> Any:
-    """The claim about a number of the whole set; larger is better in what comes back."""
-    from agent.gate import resampling
-
-    goal = problem.objective
-    metric = resampling.ratio(dict(goal.numerator or {}), dict(goal.denominator or {}))
-    return resampling.paired(
-        lambda rows: goal.sign * metric(rows), new, old, clusters, seed=len(new), margin=plan.margin * plan.scale
     )
 
 

@@ -97,8 +97,8 @@ def assign(
 def _known(db: sqlite3.Connection, examples: Sequence[Example], features: Sequence[Features]) -> list[_Known | None]:
     """What the file says of each example.
 
-    A copy of a row that the user put into val or test among these examples is not known by that: it is
-    left in train, from where `divide` takes it out, in the first run and in every later one alike.
+    A copy of a row that the user put into a stricter split among these examples is not known by that: it
+    stays where it is, from where `divide` takes it out, in the first run and in every later one alike.
     """
     numbers = stored(db, features)
     table = {
@@ -107,13 +107,21 @@ def _known(db: sqlite3.Connection, examples: Sequence[Example], features: Sequen
             db, "SELECT id, role, searched, run FROM rows WHERE id IN ({})", sorted({n for n in numbers if n})
         )
     }
-    chosen = {n for example, n in zip(examples, numbers, strict=True) if n and example.split != "train"}
+    chosen: dict[int, int] = {}
+    for example, number in zip(examples, numbers, strict=True):
+        if number is not None:
+            chosen[number] = max(chosen.get(number, 0), ROLES.index(example.split))
+
+    def copies(example: Example, stored: Sequence[int]) -> bool:
+        """Whether one of these stored rows is in a stricter split by the user's choice."""
+        return any(ROLES.index(example.split) < chosen.get(n, 0) for n in stored)
+
     twins = Twins(db)
     out: list[_Known | None] = []
     for example, own, number in zip(examples, features, numbers, strict=True):
         if number is not None:
-            copy = example.split == "train" and number in chosen
-            out.append(replace(table[number], role="train") if copy else table[number])
+            copy = copies(example, [number])
+            out.append(replace(table[number], role=example.split) if copy else table[number])
             continue
         near = twins.of(own.shingles)
         if not near:
@@ -121,8 +129,8 @@ def _known(db: sqlite3.Connection, examples: Sequence[Example], features: Sequen
             continue
         rows = select(db, "SELECT role, searched, run FROM rows WHERE id IN ({}) ORDER BY id", near)
         role = max((role for role, _, _ in rows), key=ROLES.index)
-        if example.split == "train" and chosen.intersection(near):
-            role = "train"
+        if copies(example, near):
+            role = example.split
         out.append(_Known(None, role, any(searched for _, searched, _ in rows), rows[0][2]))
     return out
 

@@ -14,7 +14,6 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from agent.errors import ConfigError, EvaluatorError
-from agent.evaluation import Request
 from agent.gate import exam
 from agent.gate.gate import Gate
 from agent.gate.levels import weight
@@ -22,10 +21,9 @@ from agent.gate.pairs import Pairs
 from agent.gate.selftest import Check, Say
 from agent.goals import Objective
 from agent.problem import Example, Problem
-from agent.space import digest
 
 if TYPE_CHECKING:
-    from agent.evaluation import Executor
+    from agent.paying import Measuring
     from agent.session import Session
 
 ROWS, FEWEST = 20, 10
@@ -79,11 +77,10 @@ async def own(session: Session, evaluations: int | None, say: Say, *, gate: type
     problem = session.problem
     plan = _plan(session, evaluations)
     say(f"{plan.evaluations} evaluations of the initial candidate will be made")
-    executor = session.make_executor(session.settings)
-    try:
-        old, new = await _measured(problem, plan, executor, session.seed, say)
-    finally:
-        await executor.close()
+    async with session.measuring() as executor:
+        old, new = await _measured(problem, plan, executor, say)
+        if executor.till.words:
+            say(f"paid: {executor.till.words}")
     goal = replace(problem.objective, min_effect_relative=0.0)
     return await _checks(problem, goal, _judge(session, gate), *_complete(problem, new, old))
 
@@ -111,7 +108,7 @@ def _plan(session: Session, evaluations: int | None) -> _Plan:
 
 
 async def _measured(
-    problem: Problem, plan: _Plan, executor: Executor, seed: int, say: Say
+    problem: Problem, plan: _Plan, executor: Measuring, say: Say
 ) -> tuple[list[float | None], list[float | None]]:
     """Two series of the initial candidate on new replicates; halves take turns in going first, as in an exam."""
     sides: tuple[list[float | None], list[float | None]] = [], []
@@ -121,16 +118,7 @@ async def _measured(
         for side in (0, 1) if number % 2 == 0 else (1, 0):
             replicate = side if problem.by_rows else 2 * number + side
             for row in unit:
-                name = row.id if row is not None else None
-                request = Request(
-                    problem.initial(),
-                    example=name,
-                    row=row.row if row is not None else None,
-                    seed=int(digest([seed, name, f"selftest {replicate}"], 8), 16),
-                    replicate=replicate,
-                    limits=problem.limits,
-                )
-                output = await executor.submit(request)
+                output = await executor.initial(row, replicate, "selftest")
                 done += 1
                 try:
                     if output.failure is not None:

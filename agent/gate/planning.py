@@ -13,10 +13,11 @@ from typing import Any, Literal
 
 from agent.gate.levels import exam_size, power
 
-Test = Literal["sign", "betting", "exchangeable", "gaussian", "wins", "resampling"]
+Test = Literal["sign", "betting", "exchangeable", "gaussian", "wins", "quotient", "resampling"]
 """sign: exact sign test for scores at the two ends of their range. betting: for graded scores with known bounds.
 exchangeable: sign flips, for the null "the change did nothing". gaussian: for declared Gaussian noise.
-wins: sign test of the win rate, where the scores' range is not known. resampling: for a number of the whole set."""
+wins: sign test of the win rate, where the scores' range is not known. quotient: for a quotient of sums whose
+parts have a largest sum per row. resampling: for one whose parts have none; an estimate that proves nothing."""
 
 RESERVE = 0.12
 """Share of the budget held back for the last exam, at most."""
@@ -119,7 +120,15 @@ class Seen:
 
 
 def choose(
-    seen: Seen, *, bounded: bool, null: str, noise: str, margin: float, of_set: bool = False, clustered: bool = False
+    seen: Seen,
+    *,
+    bounded: bool,
+    null: str,
+    noise: str,
+    margin: float,
+    of_set: bool = False,
+    clustered: bool = False,
+    most: float | None = None,
 ) -> Test:
     """The test that suits what the search saw; it is fixed before a row of the gate is read.
 
@@ -131,9 +140,10 @@ def choose(
         margin: The gain that is too small to count; the exact sign test knows none.
         of_set: Whether the claim is about a number of the whole set.
         clustered: Whether rows are averaged in clusters, so that even right-or-wrong scores become graded.
+        most: The largest sum of a quotient's parts on one row, where it is declared.
     """
     if of_set:
-        return "resampling"
+        return "resampling" if most is None else "quotient"
     if noise == "gaussian":
         return "gaussian"
     if null == "exchangeable":

@@ -24,6 +24,7 @@ from agent.api import optimize as run
 from agent.errors import AgentError, ConfigError, PrerequisiteError
 from agent.evaluators.dspy_state import LABEL, part, values
 from agent.goals import Objective
+from agent.integrations import gepa_arguments
 from agent.integrations.dspy_evaluator import PATIENCE, SCORE, DspyEvaluator, Line, Lost, Worker
 from agent.integrations.gepa_adapter import identifiers
 from agent.ledger import Budget
@@ -71,6 +72,8 @@ def optimize(
         ConfigError: The program cannot be loaded, or something in the call is wrong; nothing was spent.
         PrerequisiteError: `python` cannot be started, or has no DSPy.
     """
+    sets = {"train": trainset, "val": valset or (), "test": testset or ()}
+    _check(sets, inputs, more)
     where = Path(folder).resolve()
     command = [python, str(WORKER), program, metric, "--folder", str(where), "--threads", str(workers)]
     worker = Worker(command)
@@ -86,7 +89,6 @@ def optimize(
             ) from None
         if "error" in found:
             raise ConfigError(f"the program {program} cannot be described: {found['error']}")
-        sets = {"train": trainset, "val": valset or (), "test": testset or ()}
         given = {"name": program.replace(":", "-"), "folder": where, "workers": workers, **more}
         return _search(worker.line, found, sets, inputs, program=program, **given)
     finally:
@@ -118,12 +120,6 @@ def _search(
         for split, rows in sets.items()
         if rows
     }
-    if "train" not in data:
-        raise ConfigError("trainset has no rows", hint="give rows that the search may see")
-    if not inputs:
-        raise ConfigError("inputs: no field is named", hint='name those that the program gets, such as ["question"]')
-    if LABEL in inputs:
-        raise ConfigError(f"inputs: the field {LABEL} is our own name of a row", hint="rename the program's field")
     space, predictors = _space(found, data["train"], demos)
     low, high = score_range if score_range is not None else (None, None)
     return run(
@@ -146,6 +142,25 @@ def _search(
         runs=run_dir,
         **{"name": "dspy", **more},
     )
+
+
+def _check(sets: Mapping[str, Sequence[Mapping[str, Any]]], inputs: Sequence[str], settings: Mapping[str, Any]) -> None:
+    """Refuse what is wrong whatever the program is, before it is started."""
+    named = gepa_arguments.own(optimize, _search, without=("line", "found", "sets"))
+    gepa_arguments.check(settings, named, "DSPy")
+    if not sets.get("train"):
+        raise ConfigError("trainset has no rows", hint="give rows that the search may see")
+    if not inputs:
+        raise ConfigError("inputs: no field is named", hint='name those that the program gets, such as ["question"]')
+    if LABEL in inputs:
+        raise ConfigError(f"inputs: the field {LABEL} is our own name of a row", hint="rename the program's field")
+    fields = list(dict.fromkeys(name for rows in sets.values() for row in rows for name in row if name != LABEL))
+    for name in inputs:
+        if name not in fields:
+            raise ConfigError(
+                f"inputs: no row has the field {name}; they have {', '.join(map(str, fields))}",
+                hint="name the fields that the program gets, as a list",
+            )
 
 
 def _space(
@@ -186,6 +201,7 @@ def main() -> int:
     line = Line(source, write)
     try:
         settings = {"folder": Path.cwd(), **start["settings"]}
+        _check(start["rows"], start["inputs"], settings)
         result = _search(lambda: line, start["describe"], start["rows"], start["inputs"], **settings)
         spec: Any = result.problem.evaluator.spec
         best = values(result.best, result.problem.space, spec["predictors"])

@@ -13,13 +13,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from agent.api import optimize as run
 from agent.errors import ConfigError
 from agent.goals import Objective
-from agent.integrations import gepa_proposer
+from agent.integrations import gepa_arguments, gepa_proposer
 from agent.integrations.gepa_adapter import ONLY, SCORE, AdapterEvaluator, AnythingAdapter, as_json, identifiers
 from agent.integrations.gepa_gate import GateAcceptance
 from agent.integrations.gepa_result import GEPAResult, told
@@ -69,7 +70,8 @@ def optimize(
             the candidates.
         testset: Rows that are opened once, after the end.
         reflection_lm: `provider/model` or `provider:model`, a function from prompt to text, or a model object; None
-            for the embedded model.
+            for the embedded model. A function's prompt says what JSON it replies with; where there is one component,
+            its text in one ``` block is taken too, as GEPA takes it.
         custom_candidate_proposer: Makes the candidates instead of a model, as in GEPA:
             `(candidate, reflective_dataset, components_to_update)` gives texts by component.
         candidate_selection_strategy: "pareto" or "current_best".
@@ -92,6 +94,7 @@ def optimize(
     Raises:
         ConfigError: Something in the call is wrong; nothing was spent.
     """
+    gepa_arguments.check(more, gepa_arguments.own(optimize), "GEPA")
     if not isinstance(seed_candidate, Mapping) or not seed_candidate:
         raise ConfigError(
             f"seed_candidate: found {seed_candidate!r}, allowed is a mapping of components to texts",
@@ -129,6 +132,8 @@ def optimize(
             runs=run_dir,
             **{"description": objective, "name": "gepa", **more},
         )
+    except ConfigError as error:
+        raise gepa_arguments.affordable(error, more, suite=target == "suite", rows=bool(data)) from None
     finally:
         gepa_proposer.release(registered)
     return told(result, components, ONLY if getattr(adapter, "text", False) else None, seed)
@@ -163,6 +168,8 @@ def optimize_anything(
     Raises:
         ConfigError: Something in the call is wrong; nothing was spent.
     """
+    named = gepa_arguments.own(optimize_anything, optimize, without=("trainset", "adapter"))
+    gepa_arguments.check(more, named, "GEPA")
     text = isinstance(seed_candidate, str)
     texts: Any = {ONLY: seed_candidate} if text else seed_candidate
     adapter = AnythingAdapter(evaluator, batch_evaluator, text=text, rows=dataset is not None)
@@ -226,8 +233,30 @@ class _Called:
         if request.schema is not None:
             shape = json.dumps(request.schema, ensure_ascii=False)
             parts.append(f"Reply with nothing but JSON that fits this schema:\n{shape}")
-        text = await asyncio.to_thread(self._function, "\n\n".join(part for part in parts if part))
-        return Completion(text=str(text), model=getattr(self._function, "__name__", type(self._function).__name__))
+        text = str(await asyncio.to_thread(self._function, "\n\n".join(part for part in parts if part)))
+        return Completion(
+            text=_reply(text, request.schema or {}),
+            model=getattr(self._function, "__name__", type(self._function).__name__),
+        )
 
     async def close(self) -> None:
         """Nothing to free."""
+
+
+_BLOCK = re.compile(r"```[^`\n]*\n(.*?)```", re.DOTALL)
+
+
+def _reply(text: str, schema: Mapping[str, Any]) -> str:
+    """A reply as it was given; one with a single block of no JSON is the new text of a single component."""
+    fields = schema.get("properties", {})
+    changes = fields.get("changes", {}).get("properties", {})
+    blocks = _BLOCK.findall(text)
+    one = len(blocks) == len(changes) == 1 and set(schema.get("required", ())) <= {"reasoning", "changes"}
+    if not one or any(item.get("type") != "string" for item in changes.values()):
+        return text
+    try:
+        if isinstance(json.loads(blocks[0]), dict):
+            return text
+    except ValueError:
+        pass
+    return json.dumps({"reasoning": "", "changes": dict.fromkeys(changes, blocks[0].strip())}, ensure_ascii=False)

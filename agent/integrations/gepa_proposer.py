@@ -59,7 +59,7 @@ class Custom:
         wins = fronts.fronts(context)
         names = list(self._components)
         turn = int((context.memory or {}).get("turn", 0))
-        for parent in fronts.drawn(wins, context.rng, n):
+        for parent in fronts.drawn(context, wins, n):
             component = names[turn % len(names)]
             turn += 1
             view = fronts.standing_on(context, parent)

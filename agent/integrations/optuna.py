@@ -25,7 +25,6 @@ from optuna.samplers import BaseSampler, RandomSampler
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from agent.api import in_thread
 from agent.errors import ConfigError
 from agent.events import CandidateAdmitted, Event, ProposalEnded, RaceDecided
 from agent.goals import Objective
@@ -40,6 +39,7 @@ from agent.integrations.optuna_study import (
     single,
     space_of,
 )
+from agent.inthread import in_thread
 from agent.ledger import KINDS, Budget, Ledger
 from agent.measuring import Unit
 from agent.problem import Problem

@@ -20,7 +20,7 @@ from agent.llm.embedding import refused
 from agent.llm.failures import BatchWaits, error_from_json
 from agent.llm.limiter import Limiter
 from agent.llm.prices import Prices
-from agent.llm.profiles import split
+from agent.llm.profiles import Profile, split
 from agent.llm.retry import Patience
 from agent.llm.schema import Schema
 from agent.llm.structured import REPAIR, Shape
@@ -29,6 +29,9 @@ from agent.space import digest
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
+
+ROLES = ("propose", "task", "judge", "critic", "embed")
+"""As in `agent.settings`, which stands above this module."""
 
 
 class Llm:
@@ -79,6 +82,7 @@ class Llm:
         self._sleep = sleep
         self._adapters: dict[str, Adapter] = {}
         self._limiters: dict[str, Limiter] = {}
+        self._profiles: dict[str, Profile] = {}
         self._broken: dict[str, ProviderError] = {}
         self._count: Counter[tuple[str, str]] = Counter()
         self._rng = random.Random(digest([seed, "waits"]))
@@ -110,9 +114,8 @@ class Llm:
         try:
             return self._models[role]
         except KeyError:
-            raise ConfigError(
-                f"no model is set for the role {role}", hint=f'set models.{role} = "provider:model"'
-            ) from None
+            known = f'set models.{role} = "provider:model"' if role in ROLES else f"the roles are {', '.join(ROLES)}"
+            raise ConfigError(f"no model is set for the role {role}", hint=known) from None
 
     def check(self) -> None:
         """Find out before a run what would stop it: connect to every model, without sending anything.
@@ -276,15 +279,16 @@ class Llm:
         allowed()
         begun = self._begun(scope, key, ordinal)
         adapter = self._adapter(model)
-        profile = getattr(adapter, "profile", None) or facts(model)
+        profile = getattr(adapter, "profile", None) or self._profile(model)
         bulk = self._bulk(model) if role in self._batch else None
+        most = profile.output_limit(request.max_output_tokens)
         call = Call(
             self._recorder,
             adapter,
             self._limiter(getattr(adapter, "endpoint", model)),
             self._prices,
             Identity(scope, key, ordinal, role, model),
-            replace(request, max_output_tokens=profile.output_limit(request.max_output_tokens)),
+            request if most == request.max_output_tokens else replace(request, max_output_tokens=most),
             seed=wire_seed(self._seed, scope, key, ordinal),
             patience=self._limited() if bulk is None else Patience(attempts=AGAIN, seconds=math.inf),
             rng=self._rng,
@@ -304,6 +308,11 @@ class Llm:
         if model not in self._adapters:
             self._adapters[model] = self._connect(model)
         return self._adapters[model]
+
+    def _profile(self, model: str) -> Profile:
+        if model not in self._profiles:
+            self._profiles[model] = facts(model)
+        return self._profiles[model]
 
     def _begun(self, scope: str, key: str, ordinal: int) -> CallStarted | None:
         """A call of an earlier process that may be in a batch; every one of those goes on under its own number."""
@@ -349,8 +358,8 @@ class Llm:
 
     def _limited(self) -> Patience:
         """Never wait beyond the end of the search."""
-        left = self._recorder.ledger.left("seconds")
-        return replace(self._patience, seconds=min(self._patience.seconds, max(left, 1.0)))
+        left = max(self._recorder.ledger.left("seconds"), 1.0)
+        return self._patience if left >= self._patience.seconds else replace(self._patience, seconds=left)
 
 
 ABSENT = frozenset({400, 404, 405, 501})

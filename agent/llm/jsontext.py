@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 CONTAINERS = (Mapping, list, tuple)
+_PLAIN = frozenset({int, float, bool, type(None)})
 DEEPEST = 64
 """Containers inside of each other, beyond which a value is refused: reading, masking and writing it go as deep."""
 
@@ -66,13 +67,15 @@ def sound(value: Any, depth: int = 0) -> Any:
     if depth > 2 * DEEPEST:
         raise ValueError("it is nested too deeply")
     if isinstance(value, str):
+        if value.isascii():  # nearly all of them, and known without a look at the text
+            return value
         try:
             value.encode()
         except UnicodeEncodeError:
             return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
         return value
     if isinstance(value, dict):
-        return {sound(key): sound(item, depth + 1) for key, item in value.items()}
+        return {sound(key): item if type(item) in _PLAIN else sound(item, depth + 1) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [sound(item, depth + 1) for item in value]
     return value

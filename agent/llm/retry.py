@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -54,10 +55,34 @@ async def with_retries(
     Raises:
         ProviderError: The last attempt's error; fatal when the server asks for a wait beyond the cap.
     """
+    limits = patience or Patience()
+
+    async def within_cap() -> T:
+        try:
+            return await attempt()
+        except ProviderError as error:
+            if error.retryable and error.retry_after is not None and error.retry_after > limits.cap:
+                raise _too_long(error, limits.cap) from error
+            raise
+
+    began = time.monotonic()
+    try:  # nearly every call succeeds at once, and needs no more than this
+        return await within_cap()
+    except ProviderError as error:
+        if not error.retryable:
+            raise
+        broken = [error]
+
     from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt, stop_any
     from tenacity.stop import stop_before_delay
 
-    limits = patience or Patience()
+    async def next_attempt() -> T:
+        if broken:
+            raise broken.pop()  # the first one's, which counts
+        return await within_cap()
+
+    def since_the_first(state: RetryCallState) -> None:
+        state.start_time = began
 
     def failed(state: RetryCallState) -> ProviderError:
         error = state.outcome.exception() if state.outcome else None
@@ -71,23 +96,16 @@ async def with_retries(
         backoff = min(limits.longest, limits.base * 2.0 ** (state.attempt_number - 1))
         return backoff * rng.uniform(0.5, 1.0)
 
-    async def within_cap() -> T:
-        try:
-            return await attempt()
-        except ProviderError as error:
-            if error.retryable and error.retry_after is not None and error.retry_after > limits.cap:
-                raise _too_long(error, limits.cap) from error
-            raise
-
     retrying = AsyncRetrying(
         retry=retry_if_exception(lambda error: isinstance(error, ProviderError) and error.retryable),
         wait=wait,
         stop=stop_any(stop_after_attempt(limits.attempts), stop_before_delay(limits.seconds)),
+        before=since_the_first,
         before_sleep=lambda state: on_retry(state.attempt_number, failed(state), state.upcoming_sleep),
         sleep=sleep,
         reraise=True,
     )
-    return await retrying(within_cap)
+    return await retrying(next_attempt)
 
 
 def _too_long(error: ProviderError, cap: float) -> ProviderError:

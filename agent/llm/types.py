@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, field, fields, is_dataclass, replace
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from functools import cache
 from typing import Any, Literal, Protocol
 
 from agent.events import CallEnded, Event
@@ -17,23 +18,34 @@ Role = Literal["propose", "task", "judge", "critic", "embed"]
 Stop = Literal["end", "length", "tool", "refusal", "other"]
 
 
+_ATOMS = frozenset({str, int, float, bool, type(None)})
+
+
 def _plain(value: Any) -> Any:
     """A value as plain JSON. Optional fields of a dataclass that hold nothing are left out, so that a field
     which a later version adds does not change the hash of requests that do not use it."""
-    if is_dataclass(value):
+    kind = type(value)
+    if kind in _ATOMS:
+        return value
+    if is_dataclass(kind):
         out = {}
-        for item in fields(value):
-            found = getattr(value, item.name)
-            optional = item.default is not MISSING
+        for name, optional in _fields(kind):
+            found = getattr(value, name)
             if optional and (found is None or found is False or found == "" or found == ()):
                 continue
-            out[item.name] = _plain(found)
+            out[name] = found if type(found) in _ATOMS else _plain(found)
         return out
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
     return value
+
+
+@cache
+def _fields(kind: type) -> tuple[tuple[str, bool], ...]:
+    """The fields of a dataclass, and whether each has a default."""
+    return tuple((item.name, item.default is not MISSING) for item in fields(kind))
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +184,8 @@ class Completion:
 
     def to_json(self) -> dict[str, Any]:
         """The reply as plain JSON; `parsed` is left out, since it is made of `text` again."""
-        out: dict[str, Any] = _plain(replace(self, parsed=None))
+        out: dict[str, Any] = _plain(self)
+        out.pop("parsed", None)
         return out
 
     @classmethod

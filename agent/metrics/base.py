@@ -43,6 +43,12 @@ TABLE: Final[Mapping[str, str]] = {
     "preference": "agent.evaluators.preference:Preference",
 }
 """By name, where each metric is."""
+EXAMPLES: Final[Mapping[str, str]] = {
+    "schema": '{"type": "object", "required": ["name"]}',
+    "rubric": '"5: every claim is right. 3: one is wrong. 1: most are wrong."',
+    "requirements": '"The better answer is short and friendly."',
+}
+"""By option that a metric of the table cannot do without, a value that it may have."""
 
 LONGEST = 200_000
 """Characters of an output beyond which it is not read: it scores `low`."""
@@ -62,6 +68,7 @@ class Metric:
         low, high: The range of that number.
         numerator, denominator: Of a number of the whole set, as in `agent.goals.Objective`; None where it has none
             that is exact.
+        most: The largest sum of the quotient's parts on one row; without it nothing can be proven of the quotient.
         uses: Roles of the models that it asks; then only `measure` works.
         blocking: Whether it computes long enough to need a thread.
         note: What the gate's claim is about instead, where a number of the whole set has no exact quotient.
@@ -75,6 +82,7 @@ class Metric:
     high: float = 1.0
     numerator: Mapping[str, float] | None = None
     denominator: Mapping[str, float] | None = None
+    most: float | None = None
     uses: tuple[str, ...] = ()
     blocking: bool = False
     name: str = ""
@@ -204,7 +212,9 @@ class Metric:
         """
         if not isinstance(row, Mapping):
             raise ValueError(f"{self.name or 'the metric'} needs a row with fields, not {type(row).__name__}")
-        if row.get(name) is None:
+        if name in row and row[name] is None:
+            raise ValueError(f"the row's {name!r} is null; {self.name or 'the metric'} needs a value there")
+        if name not in row:
             have = ", ".join(map(str, list(row)[:20])) or "none"
             raise ValueError(f"the row has no {name!r}, which {self.name or 'the metric'} needs; its fields: {have}")
         return row[name]
@@ -310,6 +320,12 @@ def _made(kind: Callable[..., Metric], name: str, given: dict[str, Any], *first:
         if option not in allowed:
             raise ConfigError(
                 f"metric {name}: there is no option {option!r}", hint=f"its options: {', '.join(allowed) or 'none'}"
+            )
+    for p in parameters:
+        if p.kind is p.KEYWORD_ONLY and p.default is p.empty and p.name not in given:
+            such = f", such as {EXAMPLES[p.name]}" if name in TABLE else ""
+            raise ConfigError(
+                f"metric {name} needs the option {p.name}{such}", hint=f"metric_options = {{ {p.name} = … }}"
             )
     try:
         made = kind(*first, **given)

@@ -23,6 +23,7 @@ class FunctionMetric(Metric):
         high: The largest; a score beyond either is an error.
         numerator: For a number of the whole set, as in `agent.goals.Objective`; its parts must be reported.
         denominator: The same below the line.
+        most: The largest sum that these parts can have on one row; without it nothing can be proven of the quotient.
     """
 
     def __init__(
@@ -34,6 +35,7 @@ class FunctionMetric(Metric):
         high: float = 1.0,
         numerator: Mapping[str, float] | None = None,
         denominator: Mapping[str, float] | None = None,
+        most: float | None = None,
     ) -> None:
         super().__init__()
         if not names or isinstance(names, str):
@@ -47,7 +49,7 @@ class FunctionMetric(Metric):
         parts = [part for item in (numerator, denominator) for part in item or ()]
         self.names = tuple(dict.fromkeys([*names, *parts]))
         self.low, self.high = float(low), float(high)
-        self.numerator, self.denominator = numerator, denominator
+        self.numerator, self.denominator, self.most = numerator, denominator, most
         self.is_async = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
             getattr(type(function), "__call__", None)  # noqa: B004
         )

@@ -16,15 +16,16 @@ from typing import Any, Literal
 from agent.errors import ConfigError
 from agent.llm.jsontext import loads
 from agent.metrics.base import Metric, Row, as_text, quoted
-from agent.metrics.text import squad
+from agent.metrics.text import label
 
 _BULLET = re.compile(r"^\s*(?:[-*•]|[0-9]{1,4}[.)])\s+")
+_BRACKETS = re.compile(r"[\[({]([^\[\](){}]*)[\])}]")
 SHOWN = 5
 """Items that the words name."""
 
 
 def items_of(value: Any, separator: str = "") -> dict[str, str]:
-    """The items of a set, normalised → as they were written.
+    """The items of a set, each as `agent.metrics.text.label` has it → as it was written.
 
     Args:
         value: A list; or a text: a JSON list, else lines, else parts between commas or semicolons.
@@ -34,22 +35,24 @@ def items_of(value: Any, separator: str = "") -> dict[str, str]:
         parts = [as_text(item) for item in value]
     else:
         parts = _parts(as_text(value).strip(), separator)
-    named = {squad(part): part.strip() for part in parts}
+    named = {label(part): part.strip() for part in parts}
     named.pop("", None)
     return named
 
 
 def _parts(text: str, separator: str) -> list[str]:
-    if separator:
-        return text.split(separator)
-    if text.startswith("["):
+    if text.startswith("[") and not separator:
         try:
             found = loads(text)
         except ValueError:
             found = None
         if isinstance(found, list):
             return [as_text(item) for item in found]
-    lines = [_BULLET.sub("", line) for line in text.splitlines() if line.strip()]
+    inside = _BRACKETS.fullmatch(text)
+    text = inside[1] if inside else text
+    if separator:
+        return text.split(separator)
+    lines = [_BULLET.sub("", line) for line in text.splitlines() if line.strip() and not line.startswith("```")]
     return lines if len(lines) > 1 else re.split("[,;]", "".join(lines))
 
 
@@ -116,6 +119,8 @@ class MicroF1(SetMatch):
 
     Args:
         positive: Only these items count. With the one positive class of a yes/no question this is the binary F1.
+        most: Items that one row counts at most, right, wrong and missing together: wrong ones beyond it are not
+            counted, and a row with more right answers is an error. Without it, or `positive`, nothing can be proven.
         separator: As for `SetMatch`.
         answer: As for `SetMatch`; for a classification, the one label.
         reveal: As for `SetMatch`.
@@ -126,11 +131,20 @@ class MicroF1(SetMatch):
     names = ("micro_f1", "tp", "fp", "fn")
 
     def __init__(
-        self, *, positive: Sequence[str] = (), separator: str = "", answer: str = "answer", reveal: bool = True
+        self,
+        *,
+        positive: Sequence[str] = (),
+        most: int | None = None,
+        separator: str = "",
+        answer: str = "answer",
+        reveal: bool = True,
     ) -> None:
         super().__init__(separator=separator, answer=answer, reveal=reveal)
+        if most is not None and (not isinstance(most, int) or isinstance(most, bool) or most < 1):
+            raise ConfigError(f"most: found {most!r}, allowed is a whole number of at least 1")
         given = [positive] if isinstance(positive, str) else list(positive)
-        self._positive = {squad(as_text(item)) for item in given}
+        self._positive = {label(as_text(item)) for item in given}
+        self.most = most if most is not None else len(self._positive) or None
 
     def _values(self, output: str, row: Row) -> tuple[dict[str, float], str]:
         tp, fp, fn, words = self.counts(output, row)
@@ -138,6 +152,10 @@ class MicroF1(SetMatch):
             wanted, found = set(self.wanted(row)) & self._positive, set(items_of(output, self._separator))
             found &= self._positive
             tp, fp, fn = len(wanted & found), len(found - wanted), len(wanted - found)
+        if self.most is not None:
+            if tp + fn > self.most:
+                raise ValueError(f"the row has {tp + fn} items to find, and most = {self.most} was declared")
+            fp = min(fp, int(self.most) - tp - fn)
         f1 = quotient(2 * tp, 2 * tp + fp + fn, empty=1.0)
         return {"micro_f1": f1, "tp": float(tp), "fp": float(fp), "fn": float(fn)}, words
 
@@ -166,19 +184,19 @@ class MacroF1(Metric):
 
     def __init__(self, *, labels: Sequence[str] = (), answer: str = "answer", reveal: bool = True) -> None:
         super().__init__(answer=answer, reveal=reveal)
-        self._labels = [squad(as_text(label)) for label in labels]
+        self._labels = [label(as_text(name)) for name in labels]
         if len(set(self._labels)) < len(self._labels):
             raise ConfigError("labels: two of them are the same after normalisation")
 
     def _score(self, output: str, row: Row) -> tuple[float, str]:
         right = self._class(row)
-        return (1.0, "right") if squad(output) == right else (0.0, self.wrong(output, self.answers(row)))
+        return (1.0, "right") if label(output) == right else (0.0, self.wrong(output, self.answers(row)))
 
     def _class(self, row: Row) -> str:
         given = self.field(row, self.needs)
         if isinstance(given, (list, tuple, Mapping)):
             raise ValueError(f"the row's {self.needs!r} must be one class, not {type(given).__name__}")
-        right = squad(as_text(given))
+        right = label(as_text(given))
         if self._labels and right not in self._labels:
             raise ValueError(f"the row's {self.needs!r} {quoted(right)} is none of the labels")
         return right
@@ -190,16 +208,16 @@ class MacroF1(Metric):
     def by_class(self, outputs: Sequence[str | None], rows: Sequence[Row]) -> Mapping[str, float]:
         """F1 of each class."""
         matrix = confusion(
-            [None if output is None else squad(output) for output in outputs], [self._class(row) for row in rows]
+            [None if output is None else label(output) for output in outputs], [self._class(row) for row in rows]
         )
         if not matrix:
             raise ValueError("macro F1 needs at least one row")
         labels = self._labels or sorted({right for right, _ in matrix})
         out = {}
-        for label in labels:
-            hit = matrix.get((label, label), 0)
-            either = sum(count * ((right == label) + (said == label)) for (right, said), count in matrix.items())
-            out[label] = quotient(2 * hit, either)
+        for name in labels:
+            hit = matrix.get((name, name), 0)
+            either = sum(count * ((right == name) + (said == name)) for (right, said), count in matrix.items())
+            out[name] = quotient(2 * hit, either)
         return out
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import re
 from collections.abc import Mapping
@@ -17,6 +18,7 @@ from agent.sandbox.types import Caps, Job
 SECONDS = 5.0
 """What a check may take where an output could make it long."""
 TOLD = 3
+TYPES = ("object", "array", "string", "number", "integer", "boolean", "null")
 _MODULE = "agent.llm.schema"
 _CHECK = f"""
 from {_MODULE} import problems
@@ -38,7 +40,7 @@ class JsonSchema(Metric):
         fenced: Whether the JSON may stand in a code fence, the only one of the output; else the output is JSON alone.
 
     Raises:
-        ConfigError: The schema uses a keyword that is not checked.
+        ConfigError: The schema uses a keyword that is not checked, or a type that JSON does not have.
     """
 
     def __init__(self, *, schema: Mapping[str, Any] | str, fenced: bool = True) -> None:
@@ -50,7 +52,7 @@ class JsonSchema(Metric):
         if not isinstance(schema, str):
             if not isinstance(schema, Mapping):
                 raise ConfigError(f"schema: found {type(schema).__name__}, allowed is a table or the name of a field")
-            verify(schema)
+            _verify(schema)
             self.blocking = _long(schema)
         else:
             self.blocking = True
@@ -62,7 +64,7 @@ class JsonSchema(Metric):
             if not isinstance(schema, Mapping):
                 raise ValueError(f"the row's {self.needs!r} is {type(schema).__name__}, not a schema")
             try:
-                verify(schema)
+                _verify(schema)
             except ConfigError as error:
                 raise ValueError(f"the row's {self.needs!r}: {error.message}") from None
         text = output.strip()
@@ -94,6 +96,29 @@ class JsonSchema(Metric):
         if result.status == "ok":
             return list(result.outputs[0])
         return [f"the output cannot be checked: {result.message}"]
+
+
+def _verify(schema: Mapping[str, Any]) -> None:
+    """As `verify`, and every `type` is one of JSON's: no value would fit another.
+
+    Raises:
+        ConfigError: A keyword or a type is not checked.
+    """
+    verify(schema)
+    parts: list[Any] = [schema]
+    while parts:
+        part = parts.pop()
+        given = part.get("type", [])
+        for kind in given if isinstance(given, (list, tuple)) else [given]:
+            if kind not in TYPES:
+                near = difflib.get_close_matches(str(kind), TYPES, n=1)
+                raise ConfigError(
+                    f"schema: found the type {kind!r}, allowed is {', '.join(TYPES)}",
+                    hint=f"did you mean {near[0]}?" if near else "leave the type out where every value fits",
+                )
+        inner = [part.get("items"), part.get("additionalProperties"), *part.get("anyOf", ())]
+        inner += [item for name in ("properties", "$defs") for item in part.get(name, {}).values()]
+        parts += [item for item in inner if isinstance(item, Mapping)]
 
 
 def _long(schema: Mapping[str, Any]) -> bool:

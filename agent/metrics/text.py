@@ -1,7 +1,7 @@
 """Metrics that compare texts: exact match, token F1, and whether the answer occurs.
 
 Source: Rajpurkar et al., SQuAD (2016), section 6.1, for exact match, F1 and the normalisation, with several accepted
-answers the best one counting.
+answers the best one counting. Unlike there, what makes another number of a number stays: signs, points and operators.
 """
 
 from __future__ import annotations
@@ -17,12 +17,51 @@ from agent.metrics.base import Metric, Row, quoted
 Normalize = Literal["squad", "strip"]
 
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
-_PUNCTUATION = str.maketrans("", "", string.punctuation)
+_LEFT = r"(?:(?<=[\w)\]])|(?<=[\w)\]] ))"  # something to calculate with or to compare, with or without a space
+_MARKS = re.compile(
+    r"(?P<kept>(?<=\d)(?:[./:^-]|\*{1,2})(?=\d)"  # 1.5, 1/2, 10-12, 2**3
+    r"|(?<=\d),(?=\d)(?!\d{3}(?!\d))"  # 1,5; the comma of 1,234 goes
+    r"|(?<![\w.])\.(?=\d)"  # .5
+    r"|(?<=[\d)\]] )[*/](?= ?[\d(\[])"  # 6 / 2
+    r"|(?<=\w)[/^](?=\d)"  # x^2
+    r"|(?<=[\w)\]])\++|(?<=[\w)\]] )\+(?= )"  # x+y, C++, A+; +5 is 5
+    r"|(?<=[a-z])\#(?!\w)"  # C#
+    rf"|{_LEFT}(?:[<>]=?|!=)|(?:[<>]=?|!=)(?=[ ]?[-.\d]))"  # x > y, <5
+    r"|(?P<sign>(?<![\w.)\]])-) ?(?=[$€£]?\.?\d)"  # the sign of a number, and no hyphen
+    rf"|[{re.escape(string.punctuation)}]"
+)
+_AROUND = re.compile(r"""\*\*(.+)\*\*|\*(.+)\*|`(.+)`|"(.+)"|'(.+)'|\((.+)\)|\[(.+)\]""", re.DOTALL)
 
 
 def squad(text: str) -> str:
-    """A text in lower case without ASCII punctuation and English articles, with single spaces."""
-    return " ".join(_ARTICLES.sub(" ", text.lower().translate(_PUNCTUATION)).split())
+    """A text in lower case without ASCII punctuation and English articles, with single spaces.
+
+    Signs, decimal points and operators of numbers stay: -5, 1.5, 10-12, x > 3.
+    """
+    flat = " ".join(text.lower().replace("\u2212", "-").split())
+    bare = _MARKS.sub(lambda found: found["kept"] or found["sign"] or "", flat)
+    return " ".join(_ARTICLES.sub(" ", bare).split())
+
+
+def label(text: str) -> str:
+    """A name of a class, or an item of a set, as it is compared: without case, with single spaces.
+
+    Brackets, quotation marks or asterisks around it and punctuation at its end go, unless nothing else is there.
+    """
+    bare = " ".join(text.casefold().split())
+    for _ in range(3):
+        cut = bare.rstrip(".,;:!?")
+        if cut[-1:].isdigit():
+            cut = bare.rstrip(".,;:?")  # 5! is a number
+        around = _AROUND.fullmatch(cut)
+        bare = (around[around.lastindex or 0].strip() if around else cut) or bare
+    return bare
+
+
+def same(said: str, right: str) -> bool:
+    """Whether two texts are equal after `squad`, or as a `label` where that leaves nothing of one: A, +, <=."""
+    one, other = squad(said), squad(right)
+    return one == other if one and other else label(said) == label(right)
 
 
 def normalizer(name: Normalize) -> Normalize:
@@ -45,7 +84,8 @@ class ExactMatch(Metric):
     """1 when the output is one of the accepted answers after normalisation, else 0.
 
     Args:
-        normalize: "squad" drops case, punctuation and articles; "strip" only white space around the text.
+        normalize: "squad" drops case, articles and punctuation except of numbers, where that leaves something;
+            "strip" only white space around the text.
         answer: The row's field with the answer, or a list of accepted ones.
         reveal: Whether the words may quote the answer.
     """
@@ -56,8 +96,9 @@ class ExactMatch(Metric):
 
     def _score(self, output: str, row: Row) -> tuple[float, str]:
         answers = self.answers(row)
-        said = normalized(output, self._how)
-        if any(said == normalized(answer, self._how) for answer in answers):
+        if any(
+            same(output, answer) if self._how == "squad" else output.strip() == answer.strip() for answer in answers
+        ):
             return 1.0, "right"
         return 0.0, self.wrong(output, answers)
 
@@ -72,8 +113,7 @@ class TokenF1(Metric):
 
     def _score(self, output: str, row: Row) -> tuple[float, str]:
         answers = self.answers(row)
-        said = Counter(squad(output).split())
-        best, precision, recall = max(overlap(said, Counter(squad(answer).split())) for answer in answers)
+        best, precision, recall = max(overlap(*_words(output, answer)) for answer in answers)
         if best == 1.0:
             return 1.0, "right"
         shares = f"{precision:.0%} of its words are in the answer, {recall:.0%} of the answer's words are in it"
@@ -83,6 +123,12 @@ class TokenF1(Metric):
             if not best
             else f"partly {self.wrong(output, answers)}; {shares}",
         )
+
+
+def _words(said: str, right: str) -> tuple[Counter[str], Counter[str]]:
+    """The words of both, normalised as in `same`."""
+    how = squad if squad(said) and squad(right) else label
+    return Counter(how(said).split()), Counter(how(right).split())
 
 
 def overlap(said: Counter[str], right: Counter[str]) -> tuple[float, float, float]:

@@ -49,9 +49,11 @@ def demos_of(space: Space) -> dict[str, Demos]:
 def shown(problem: Problem, values: Mapping[str, Any]) -> tuple[str, ...]:
     """The rows of train that a candidate shows to its model with their answers: known to it by heart."""
     out: dict[str, None] = {}
+    known = {item.id for item in problem.split("train")}
     for name, parameter in demos_of(problem.space).items():
-        rows = rows_of(problem, parameter)
-        out.update((rows[index], None) for index in values[name] if index in rows)
+        # Only the chosen ones are looked at: a pool may be large, and this is asked of every trial.
+        chosen = (row_id(parameter.pool[index]) for index in values[name])
+        out.update((row, None) for row in chosen if row in known)
     return tuple(out)
 
 

@@ -4,12 +4,12 @@ The selection of GEPA (Agrawal et al. 2025, "GEPA: Reflective Prompt Evolution C
 arXiv 2507.19457, section 3 and algorithm 2): every row has a front of the candidates with its best score, a candidate
 that others stand in for on all of its fronts is left out, and the rest are drawn by how many fronts they are on.
 Other than there, a candidate may have been measured on few rows: only rows of the champion count, so that an old
-champion does not live on by rows that nobody else was measured on.
+champion does not live on by rows that nobody else was measured on. And where GEPA's pool takes in no child that its
+few rows do not show to be better, here it is drawn less often.
 """
 
 from __future__ import annotations
 
-import random
 from collections.abc import Mapping
 
 from agent.history import Trial
@@ -17,6 +17,9 @@ from agent.proposers import cards
 from agent.proposers.base import Context
 from agent.texts import Code, Text
 
+BEHIND = 0.25
+"""Weight of a candidate that never was the champion and is not ahead of it on the rows of both. In simulated searches
+with gains of 14 points, 1 took up to a third more evaluations to the first one; 0.1 to 0.3 made no difference."""
 CLOSE = 1e-9
 """Share of a score by which two that are equal may differ."""
 
@@ -81,10 +84,24 @@ def fronts(context: Context, length_cost: float = 0.0) -> Wins:
     return wins or {champion.id: frozenset()}
 
 
-def drawn(wins: Wins, rng: random.Random, count: int) -> list[str]:
+def _ahead(trial: Trial, champion: Trial, sign: int) -> bool:
+    """Whether a candidate was the champion once, or is better than it on the rows of both."""
+    if trial.state == "champion" or trial.reason.startswith("better") or trial.id == champion.id:
+        return True
+    gain = 0.0
+    for row, (score, _) in trial.rows.items():
+        other = champion.rows.get(row, (None, ""))[0]
+        if score is not None and other is not None:
+            gain += sign * (float(score) - float(other))
+    return gain > CLOSE
+
+
+def drawn(context: Context, wins: Wins, count: int) -> list[str]:
     """So many parents, each by the number of rows whose front it is on; one may come twice."""
-    names = sorted(wins)
-    return rng.choices(names, [len(wins[name]) or 1 for name in names], k=count)
+    history, sign = context.history, context.problem.objective.sign
+    champion, names = history[history.champion], sorted(wins)
+    weights = [(len(wins[name]) or 1) * (1.0 if _ahead(history[name], champion, sign) else BEHIND) for name in names]
+    return context.rng.choices(names, weights, k=count)
 
 
 def standing_on(context: Context, parent: str) -> Context:

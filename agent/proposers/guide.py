@@ -21,6 +21,9 @@ PRIOR: dict[str, tuple[float, float]] = {
     "llambo": (0.3, 2.0),
     "evollm": (0.3, 2.0),
     "opro": (0.2, 2.0),
+    "reflect": (0.3, 3.0),
+    "mipro": (0.3, 3.0),
+    "bootstrap": (0.2, 3.0),
 }
 """Share of an arm's points that are expected to help, and for how many points that counts."""
 OTHER = (0.2, 3.0)

@@ -118,13 +118,14 @@ class Instinct:
                 raise _nothing()
         pool = [item for item in pool if _content(names, item) not in seen]
         wanted = options.per_call if "pool" in memory else options.pool - len(pool)
-        if context.ask is not None and len(pool) < max(n, (options.pool + 1) // 2):
+        writes = context.ask is not None and not options.texts
+        if writes and len(pool) < max(n, (options.pool + 1) // 2):
             shown |= await self._write(context, options, names, -(-wanted // options.per_call), pool, seen)
         kept = Embeddings(memory.get("embeddings"))
         chosen = await self._choose(context, options, names, pool, n, kept) if pool else []
         left = [item for item in pool if item not in [arm for arm, _ in chosen]]
         context.memory = {"pool": left, "read": sorted(shown), "embeddings": kept.to_json()}
-        context.exhausted = not chosen and context.ask is None
+        context.exhausted = not chosen and not writes
         parents = (context.history.champion,)
         return [
             Proposal({**context.champion.values_json, **arm}, f"{SOURCE}:{why[0]}", why[1], parents, read=tuple(shown))
@@ -141,7 +142,7 @@ class Instinct:
         prompt = (
             text_bound(cards.card(problem, names)) + FACTS + (SHOWN + 1) * one + chosen.rows * ROW + SHOWN * WRITTEN
         )
-        writing = -(-chosen.pool // chosen.per_call) + 2 * candidates
+        writing = 0 if chosen.texts else -(-chosen.pool // chosen.per_call) + 2 * candidates
         reply = _reply_tokens(problem, names, chosen, initial)
         vectors = 0 if chosen.embeddings == "hashing" else 1 + candidates + chosen.pool // 64
         texts = chosen.pool + chosen.per_call * candidates + len(chosen.texts)

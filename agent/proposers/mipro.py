@@ -136,7 +136,7 @@ def _search(problem: Problem, options: Options) -> Proposer:
             hint="declare such a parameter, or choose another proposer",
         )
     search = load(options.search)
-    if search.needs_model or getattr(search, "texts", False):
+    if search.needs_model or (getattr(search, "texts", False) and search.name != "portfolio"):
         raise wrong("search", options.search, "a proposer for numbers and choices that needs no model")
     return search
 
@@ -225,7 +225,8 @@ async def _sets(context: Context, options: Options) -> dict[str, list[list[int]]
     out: dict[str, list[list[int]]] = {}
     for name, parameter in parameters.items():
         out[name] = [parameter.check(value) for value in _known(context, name)]
-        among = good[name] or demosets.allowed(context.problem, parameter)
+        enough = len(good[name]) > parameter.k  # else most draws would be the same set
+        among = good[name] if enough else demosets.allowed(context.problem, parameter)
         for _ in range(DRAWS * (options.sets - 1)):
             if len(out[name]) >= options.sets:
                 break

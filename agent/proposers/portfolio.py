@@ -18,11 +18,12 @@ from agent.errors import BudgetExceeded, ConfigError, OutputInvalid
 from agent.history import Trial
 from agent.parameters import Categorical
 from agent.problem import Problem
-from agent.proposers.base import Context, Proposal, load, numeric
+from agent.proposers.base import Context, Proposal, load
 from agent.proposers.guide import FADE, WINDOW, arm_of, counted, misses, standings
 from agent.proposers.options import number, read, wrong
 from agent.proposers.tune import Options as Tuning
 from agent.proposers.tune import holed, tuned
+from agent.texts import Demos, Text
 
 LARGEST = 50
 """Numbers and choices up to which arms with a Gaussian process take part."""
@@ -34,6 +35,10 @@ at which a small model on one core is slow."""
 OWN: Mapping[str, Mapping[str, Any]] = {"evollm": {"population": 1}}
 """Options of arms that the user did not set. The other arms draw around good points better than EvoLLM does."""
 MODELS = ("llambo", "evollm")
+"""Arms whose points are numbers that a model made up; a surrogate can judge them."""
+WRITERS = ("reflect", "mipro")
+"""Arms in which a model writes texts and programs. `mipro` also searches numbers, in its own way, and so joins where
+there are none for the other arms."""
 FLOOR = {"gp": 0.12}
 """Share of the last points below which an arm is asked first: looking everywhere pays late."""
 
@@ -95,18 +100,19 @@ class Portfolio:
     name = "portfolio"
     needs_model = False
     uses_model = True
+    texts = True
 
     async def propose(self, context: Context, n: int) -> list[Proposal]:
         """`n` points, each of the arm that the bandit chooses. Numbers in programs count as parameters.
 
         Raises:
-            ConfigError: The space has no numbers and no choices, or an option is wrong.
+            ConfigError: Nothing in the space can be changed without a model and there is none, or an option is wrong.
             ProviderError: The model cannot be reached.
         """
         if holed(context.problem.space, context.champion):
             return await tuned(context, context.champion, n, Tuning(own=context.options))
-        numeric(context.problem, self.name)
         options = Options.of(context.options)
+        self.check(context.problem, context.options, context.ask is not None)
         memory: dict[str, Any] = dict(context.memory or {})
         memory["arms"] = dict(memory.get("arms", {}))
         if context.ask is not None and context.left.get("calls", math.inf) < 1 and not memory.get("told"):
@@ -132,13 +138,25 @@ class Portfolio:
         context.exhausted = not out
         return out
 
+    def check(self, problem: Problem, options: Mapping[str, Any], model: bool) -> None:
+        """Whether some arm can change something.
+
+        Raises:
+            ConfigError: There are texts or programs alone, and no model; or an option is wrong.
+        """
+        if not arms_of(problem, Options.of(options), model) and not holed(problem.space, problem.initial()):
+            raise ConfigError(
+                f"the proposer {self.name!r} needs a model to change texts and programs, and there is none",
+                hint="name one as provider:model, such as local:smollm2-135m; or add a float, int, categorical or"
+                " demos parameter",
+            )
+
     def forecast(self, problem: Problem, candidates: int, options: Mapping[str, Any]) -> tuple[int, int, int]:
         """The models' arms make at most their share of the candidates."""
         chosen = Options.of(options)
         if holed(problem.space, problem.initial()):
             return load("tune", problem.folder).forecast(problem, candidates, {"own": options})
-        numeric(problem, self.name)
-        share = math.ceil(candidates * chosen.model_share)
+        share = math.ceil(candidates * chosen.model_share) if problem.space.numeric else candidates
         most = (0, 0, 0)
         for arm in arms_of(problem, chosen, model=True):
             made = load(arm, problem.folder)
@@ -156,6 +174,8 @@ class Portfolio:
             return ""
         recent = list(context.history.trials)[-WINDOW:]
         known = {item.name: item for item in standings(recent, arms, options.exploration, wanted)}
+        if not context.problem.space.numeric:  # of texts a model makes the best candidates there are
+            return max(arms, key=lambda arm: known[arm].value)
         talkers = [arm for arm in arms if load(arm, context.problem.folder).needs_model]
         rest = [arm for arm in arms if arm not in talkers]
         if talkers and (not rest or self._turn(context, options, recent, talkers, wanted)):
@@ -211,8 +231,8 @@ class Portfolio:
             memory["hyper"] = kept["hyper"]
             kept = {name: value for name, value in kept.items() if name != "hyper"}
         arms[arm] = kept
-        talks = load(arm, context.problem.folder).needs_model
-        return self._vetted(made, context, memory) if talks and options.justify else made
+        judged = arm not in WRITERS and load(arm, context.problem.folder).needs_model
+        return self._vetted(made, context, memory) if judged and options.justify else made
 
     def _vetted(self, made: list[Proposal], context: Context, memory: dict[str, Any]) -> list[Proposal]:
         """A model's points after the checks, as soon as there is enough to fit a surrogate to."""
@@ -237,7 +257,7 @@ class Portfolio:
 
 
 def arms_of(problem: Problem, options: Options, model: bool) -> list[str]:
-    """The arms that take part in a problem.
+    """The arms that take part in a problem; none where there are texts alone and no model.
 
     Raises:
         ConfigError: The user named one that is not known.
@@ -245,6 +265,15 @@ def arms_of(problem: Problem, options: Options, model: bool) -> list[str]:
     if options.arms:
         return [arm for arm in options.arms if model or not load(arm, problem.folder).needs_model]
     space = problem.space
+    words = [name for name in space if name not in space.numeric]
+    demos = any(isinstance(space[name], Demos) for name in words)
+    writers = ["reflect"] if model and words else []
+    if model and not space.numeric and (demos or any(isinstance(space[name], Text) for name in words)):
+        writers.append("mipro")
+    if demos:
+        writers.append("bootstrap")
+    if not space.numeric:
+        return writers
     items = [space[name] for name in space.numeric]
     discrete = all(getattr(item, "levels", None) is not None for item in items)
     mixed = any(isinstance(item, Categorical) for item in items)
@@ -256,8 +285,8 @@ def arms_of(problem: Problem, options: Options, model: bool) -> list[str]:
     if not discrete:
         arms.append("catcma" if mixed else "cmaes")
     if not model or options.model_share == 0:
-        return arms
-    return [*arms, *(arm for arm in MODELS if arm != "llambo" or len(items) <= WORDY)]
+        return [*arms, *(arm for arm in writers if arm == "bootstrap")]
+    return [*arms, *(arm for arm in MODELS if arm != "llambo" or len(items) <= WORDY), *writers]
 
 
 async def _chosen(context: Context, arms: list[Arm]) -> str:

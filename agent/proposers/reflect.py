@@ -107,7 +107,7 @@ class Reflect(OptoPrime):
         found: dict[str, Proposal] = {}
         if options.merge and pareto and context.decision % MERGE_EVERY == 0:
             await self._merge(context, wins, tried, found)
-        chosen = fronts.drawn(wins, context.rng, n - len(found))
+        chosen = fronts.drawn(context, wins, n - len(found))
         several = list(dict.fromkeys(chosen))
         for parent in several:
             view = fronts.standing_on(context, parent)

@@ -7,7 +7,8 @@ import json
 import os
 import socket
 import stat
-from collections.abc import Awaitable, Callable
+import tempfile
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -263,25 +264,34 @@ async def test_a_run_from_python_does_not_listen_and_says_so(tmp_path: Path) -> 
     journal.close()
 
 
-def test_a_runtime_folder_that_others_may_enter_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
-    assert address(tmp_path).parent == tmp_path / "truegain"
-    (tmp_path / "truegain").chmod(0o750)
+@pytest.fixture
+def short() -> Iterator[Path]:
+    """A folder whose path leaves room for the name of a socket, which a test's own one may not."""
+    with tempfile.TemporaryDirectory(prefix="r") as name:
+        yield Path(name)
+
+
+def test_a_runtime_folder_that_others_may_enter_is_refused(
+    short: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(short))
+    assert address(tmp_path).parent == short / "truegain"
+    (short / "truegain").chmod(0o750)
     with pytest.raises(StoreError, match="belongs to you alone"):
         address(tmp_path)
-    (tmp_path / "truegain").rmdir()
-    (tmp_path / "elsewhere").mkdir(mode=0o700)
-    (tmp_path / "truegain").symlink_to(tmp_path / "elsewhere")
+    (short / "truegain").rmdir()
+    (short / "elsewhere").mkdir(mode=0o700)
+    (short / "truegain").symlink_to(short / "elsewhere")
     with pytest.raises(StoreError):
         address(tmp_path)
 
 
 async def test_a_run_that_cannot_listen_goes_on_and_says_so(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    short: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
-    (tmp_path / "truegain").mkdir()
-    (tmp_path / "truegain").chmod(0o777)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(short))
+    (short / "truegain").mkdir()
+    (short / "truegain").chmod(0o777)
     result = await session(proposer="coordinate", service=True).run(tmp_path / "run")
     assert result.status == "exact"
     assert "will not reach this run" in caplog.text and "chmod 700" in caplog.text

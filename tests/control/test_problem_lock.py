@@ -87,7 +87,10 @@ def test_a_killed_process_blocks_nobody(tmp_path: Path, measuring: subprocess.Po
     assert call("run", "bowl", cwd=tmp_path).code == 0
 
 
-@pytest.mark.parametrize("text", ["1", str(os.getppid()), "", "\0\xff?", "9" * 400])
+PIDS = {"init": "1", "parent": str(os.getppid()), "empty": "", "no number": "\0\xff?", "long": "9" * 400}
+
+
+@pytest.mark.parametrize("text", PIDS.values(), ids=PIDS)
 def test_a_lock_file_from_before_a_reboot_blocks_nobody_whoever_has_its_pid_now(tmp_path: Path, text: str) -> None:
     first = problem_lock(tmp_path / "runs", tmp_path / "problem.toml")
     (path,) = (tmp_path / "runs" / LOCKS).iterdir()

@@ -20,7 +20,8 @@ from agent.gate.duplicates import Duplicates
 from agent.journal import read_all
 from agent.problem import Problem
 from agent.proposers.base import Context, Proposal
-from agent.result import load_result, write_best
+from agent.result import load_result
+from agent.resultfiles import write_best
 from agent.space import Candidate
 from agent.texts import Code
 from tests.evaluators import code_helpers

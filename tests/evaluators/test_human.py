@@ -12,6 +12,7 @@ import select
 import signal
 import stat
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -22,10 +23,11 @@ import pytest
 
 from agent.errors import ConfigError, PrerequisiteError, StoreError
 from agent.evaluators.human import FILE, HumanJudge, Labels, pair_key
-from agent.evaluators.voting import Judged
+from agent.evaluators.voting import Judged, Occasion
 from tests.cli_helpers import command, environment
 
 PATIENCE = 60.0
+HIDDEN = Occasion("new", "old", held_out=True)
 ROW = {"id": "q1", "question": "How far is Ulm from Bonn?", "answer": "secret"}
 
 
@@ -38,6 +40,7 @@ class Person:
         os.set_blocking(self.here, False)
         self.source, self.screen = os.fdopen(there, "r"), os.fdopen(os.dup(there), "w")
         self.seen = ""
+        self.rest = ""
         self.asked = 0
         self.open = True
         self._thread = threading.Thread(target=self._sit, daemon=True)
@@ -49,7 +52,7 @@ class Person:
             if not select.select([self.here], [], [], 0.05)[0]:
                 continue
             try:
-                part += os.read(self.here, 65536).decode("utf-8", "replace")
+                self.rest = part = part + os.read(self.here, 65536).decode("utf-8", "replace")
             except OSError:
                 return
             if "for a tie?" in part:
@@ -69,9 +72,12 @@ class Person:
     def close(self) -> None:
         self.open = False
         self._thread.join(PATIENCE)
+        if self.here < 0:
+            return
         for item in (self.source, self.screen):
             item.close()
         os.close(self.here)
+        self.here = -1
 
 
 @pytest.fixture
@@ -163,6 +169,50 @@ def test_who_leaves_stops_the_run_and_decides_nothing(sit: Any, tmp_path: Path) 
     finally:
         signal.signal(signal.SIGINT, before)
     assert stopped and (found.difference, found.by) == (0, "nobody") and not (tmp_path / FILE).exists()
+
+
+LEAVES = """
+from agent import Categorical, optimize
+
+def answer(candidate, row):
+    return str(row["number"]) + {"bare": "", "unit": " km"}[candidate["style"]]
+
+rows = [{"question": f"How far is {name}?", "number": 100 + 7 * n} for n, name in enumerate("abcdefghij")]
+optimize(answer, space={"style": Categorical(["bare", "unit"])}, data=rows, metric="preference",
+    metric_options={"requirements": "Distances have a unit.", "judge": "human", "human_labels": 6},
+    options={"proposer": "random"}, budget=60)
+print("it went on")
+"""
+
+
+def test_who_leaves_a_python_program_stops_it(sit: Any, tmp_path: Path) -> None:
+    person = sit("km", "a\n", "b\n", "\x04")
+    (tmp_path / "leaves.py").write_text(LEAVES)
+    done = subprocess.run(
+        [sys.executable, "leaves.py"],
+        stdin=person.source,
+        stderr=person.screen,
+        stdout=subprocess.PIPE,
+        env=environment(TERM="xterm", COLUMNS="80", PYTHONPATH=str(Path(__file__).parents[2])),
+        cwd=tmp_path,
+        timeout=2 * PATIENCE,
+        text=True,
+    )
+    person.close()
+    assert done.returncode == -signal.SIGINT and "it went on" not in done.stdout, person.seen + person.rest
+    assert person.asked == 3 and "KeyboardInterrupt" in person.rest and "RuntimeError" not in person.rest
+
+
+def test_held_out_rows_have_labels_of_their_own(sit: Any, tmp_path: Path) -> None:
+    person = sit("km")
+    made = judge(person, tmp_path, most=1)
+    compare(made, "12 km", "12")
+    found = asyncio.run(asyncio.wait_for(made.compare(ROW, "13 km", "13", None, HIDDEN), PATIENCE))
+    assert found.by == "human" and made.held_out.human == made.labels.human == 1
+    assert "label 1 of at most 1 on held-out rows" in person.seen
+    assert asyncio.run(made.compare(ROW, "14 km", "14", None, HIDDEN)).by == "nobody"
+    again = judge(person, tmp_path, most=1)
+    assert asyncio.run(again.compare(ROW, "13 km", "13", None, HIDDEN)).by == "human" and person.asked == 2
 
 
 def test_what_an_output_holds_cannot_move_the_cursor(sit: Any, tmp_path: Path) -> None:
@@ -294,7 +344,10 @@ def test_a_person_judges_a_run_and_a_live_display_stands_still(sit: Any, tmp_pat
     )
     assert done.returncode == 0, person.seen
     result = json.loads(done.stdout)
-    labels = Labels(tmp_path / "human-labels")
+    labels, hidden = (Labels(tmp_path / "human-labels", held_out=held_out) for held_out in (False, True))
     labels.load()
-    assert labels.human == person.asked == 6 and {record["human"] for record in labels.known.values()} <= {1, -1}
+    hidden.load()
+    assert labels.human + hidden.human == person.asked and 0 < labels.human <= 6 and hidden.human <= 6
+    assert {record["human"] for record in labels.known.values()} <= {1, -1}
+    assert len({record["candidate"] for record in labels.known.values()}) == 1
     assert result["best"] == {"style": "unit"} and result["status"] == "unproven"

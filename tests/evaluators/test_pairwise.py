@@ -53,6 +53,12 @@ def produce(made: PairwiseEvaluator, models: Models, text: str, row: Any = None,
     return asyncio.run(made.produce(request, lambda _: None, models))
 
 
+def test_a_limit_of_labels_is_kept_by_a_judge_that_asks_nobody(caplog: pytest.LogCaptureFixture) -> None:
+    """So that one setting swaps a person for a program."""
+    Preference(requirements=REQUIREMENTS, judge=lambda row, a, b: 1.0, planted=OWN, human_labels=40)
+    assert "metric_options.human_labels" in caplog.text and "asks no person" in caplog.text
+
+
 def verdict(word: str) -> Callable[[ModelRequest], str]:
     return lambda request: json.dumps({"rationale": f"I say {word}", "verdict": word})
 
@@ -247,7 +253,7 @@ def test_a_program_without_a_text_is_no_program_to_compare() -> None:
         ({"judge": "nobody"}, "judge: found 'nobody'"),
         ({"judge": "human"}, "human_labels: missing"),
         ({"judge": "human", "human_labels": 0}, "human_labels: found 0"),
-        ({"human_labels": 5}, "asks no person"),
+        ({"share": 0.5}, "asks no person"),
         ({"judge": "hybrid", "human_labels": 5, "share": 2.0}, "share: found 2.0"),
         ({"judge": longer}, "planted"),
         ({"planted": [{"good": "a", "bad": "b"}]}, "item 1 is not of the form"),

@@ -162,7 +162,7 @@ def test_a_metric_that_asks_a_judge_does_so_in_its_role() -> None:
         uses = ("judge",)
         name = "judged"
 
-        async def measure(self, output: str, row: Any, ask: Any = None) -> Any:
+        async def measure(self, output: str, row: Any, ask: Any = None, prompt: str = "") -> Any:
             from agent import Score
             from agent.llm.types import Message
 

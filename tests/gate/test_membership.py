@@ -115,3 +115,9 @@ def test_a_row_is_searched_when_its_cluster_was(accounts: Accounts) -> None:
     after = accounts.assign([*old, *rows(9, 10), new, replace(rows(1, 40)[0], split="val")], "two", splitter=split)
     assert names(after.examples, "val") == {"row-30", "row-40"} and after.searched == ("row-30",)
     assert "row-0" not in names(after.examples, "train") and "2 rows were taken out" in after.notes[0]
+
+
+def test_a_val_row_that_nearly_repeats_a_test_row_is_taken_out_in_every_run(accounts: Accounts) -> None:
+    data = [*(replace(row, split="val") for row in rows(5)), replace(edited(rows(1)[0]), split="test"), *rows(20, 5)]
+    first, again = (accounts.assign(data, run, splitter=split).examples for run in ("one", "two"))
+    assert first == again and "row-0" not in {row.id for row in again}

@@ -49,6 +49,8 @@ def test_steps_add_up() -> None:
         (STRONG, {"bounded": False}, "wins"),
         (STRONG, {"bounded": False, "noise": "gaussian"}, "gaussian"),
         (STRONG, {"null": "exchangeable"}, "exchangeable"),
+        (STRONG, {"of_set": True}, "resampling"),
+        (STRONG, {"of_set": True, "most": 3.0}, "quotient"),
     ],
 )
 def test_the_test_is_chosen_before_a_row_of_the_gate_is_read(seen: Seen, given: dict[str, Any], test: str) -> None:

@@ -81,10 +81,10 @@ def test_wins_promote_losses_drop_and_ties_tell_nothing() -> None:
     race = Race()
     assert race.update([1.0] * 8, longest=100).decision == "promote"
     assert race.update([-1.0] * 8, longest=100).decision == "drop"
-    assert race.update([0.0] * 39, longest=100).decision == "continue"
-    ruling = race.update([0.0] * 40, longest=100)
-    assert ruling.decision == "drop" and "no effect: the same on 40 rows" in ruling.reason
-    assert race.stake([0.0] * 40) == 0
+    assert race.update([0.0] * 11, longest=100).decision == "continue"
+    ruling = race.update([0.0] * 12, longest=100)
+    assert ruling.decision == "drop" and "no effect: the same on 12 rows" in ruling.reason
+    assert race.stake([0.0] * 12) == 0
 
 
 def test_nothing_is_dropped_before_the_shortest_race() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ from agent.gate.planning import Plan
 from agent.gate.resampling import FEWEST, paired, ratio
 from agent.goals import Goals, Objective
 
-F1 = Objective("f1", "maximize", numerator={"tp": 2}, denominator={"tp": 2, "fp": 1, "fn": 1})
+F1 = Objective("f1", "maximize", low=0, high=1, numerator={"tp": 2}, denominator={"tp": 2, "fp": 1, "fn": 1})
 PLAN = Plan(60, True, "resampling", 1.0, 0.0, 0.2, 0.3, 50, 0.8)
 
 
@@ -37,14 +38,20 @@ def test_f1_is_of_the_whole_set_and_not_a_mean_of_rows() -> None:
     assert metric([{"tp": 0, "fp": 0, "fn": 0}]) == 0
 
 
-def test_a_gain_is_shown_its_mirror_never_and_the_verdict_says_that_it_is_approximate() -> None:
-    new, old, clusters = sides(1, 0.85, 0.5)
+def test_without_a_largest_sum_there_is_an_estimate_and_never_a_proof() -> None:
+    new, old, clusters = sides(1, 1.0, 0.2)
     verdict = examine(Goals((F1,)), PLAN, 0.05, "new", "old", new, old, clusters)
-    assert verdict.accepted and "approximate" in verdict.sentence and "approximate" in verdict.test
+    assert not verdict.accepted and verdict.p is None and "no test" in verdict.test
+    assert "how much tp, fp, fn of one row can add up to is not declared" in verdict.sentence
+    assert "approximate" in verdict.sentence and "p =" not in verdict.sentence
     assert verdict.interval is not None and verdict.effect is not None
     assert 0 < verdict.interval[0] < verdict.effect < verdict.interval[1]
-    mirror = examine(Goals((F1,)), PLAN, 0.05, "old", "new", old, new, clusters)
-    assert not mirror.accepted and mirror.effect == pytest.approx(-verdict.effect)
+
+
+def test_a_few_rows_have_no_interval_that_contradicts_the_verdict() -> None:
+    new, old, clusters = sides(1, 1.0, 0.2, n=12)
+    verdict = examine(Goals((F1,)), PLAN, 0.05, "new", "old", new, old, clusters)
+    assert not verdict.accepted and verdict.interval is None and "interval 0" not in verdict.sentence
 
 
 def test_where_nothing_is_better_it_errs_about_as_often_as_its_level() -> None:
@@ -78,8 +85,11 @@ def test_too_few_clusters_show_nothing() -> None:
 
 
 def test_a_champion_that_failed_on_a_row_is_not_accepted() -> None:
-    new, old, clusters = sides(1, 0.85, 0.5)
-    assert not examine(Goals((F1,)), PLAN, 0.05, "new", "old", [None, *new[1:]], old, clusters).accepted
+    new, old, clusters = sides(1, 0.95, 0.2)
+    goals, plan = Goals((replace(F1, most=2),)), replace(PLAN, test="quotient")
+    assert examine(goals, plan, 0.05, "new", "old", new, old, clusters).accepted
+    failed = examine(goals, plan, 0.05, "new", "old", [None, *new[1:]], old, clusters)
+    assert not failed.accepted and "it failed on 1 rows" in failed.sentence
 
 
 def test_half_a_quotient_is_refused() -> None:

@@ -167,6 +167,24 @@ def test_what_cannot_be_loaded_is_said_before_anything_is_spent(
     assert not (folder / "runs").exists()
 
 
+def test_a_wrong_call_is_told_before_dspy_is_started(folder: Path) -> None:
+    def call(**more: Any) -> ConfigError:
+        given: dict[str, Any] = {"python": "/no/such/python", "trainset": rows(0, 9), "inputs": ["question"]}
+        with pytest.raises(ConfigError) as raised:
+            optimize("mine:Solve", "mine:metric", folder=folder, **{**given, **more})
+        return raised.value
+
+    assert call(inputs=["q"]).message == "inputs: no row has the field q; they have question, answer"
+    wrong = call(auto="light")
+    assert "auto is no argument of this door: not all that DSPy has" in wrong.message
+    assert "docs/dspy.md" in wrong.hint
+    for name in ("python", "max_metric_calls", "demos", "target"):
+        assert name in wrong.hint
+    assert "sets" not in wrong.hint
+    assert "trainset" in call(trainset=[]).message
+    assert "own name" in call(inputs=["id"]).message
+
+
 def test_a_missing_environment_is_said(tmp_path: Path) -> None:
     with pytest.raises(PrerequisiteError, match="cannot be started"):
         run(tmp_path, python=str(tmp_path / "python"))
@@ -268,6 +286,8 @@ def test_compile_gives_a_better_copy_and_leaves_the_student_alone(folder: Path) 
 def test_compile_says_what_the_optimizer_said(folder: Path) -> None:
     done = compile_here(folder, proposer="nothing")
     assert "RuntimeError: TrueGain: there is no proposer 'nothing'" in done.stderr
+    done = compile_here(folder, auto="light")
+    assert "RuntimeError: TrueGain: auto is no argument of this door" in done.stderr
 
 
 @real

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from agent.errors import ConfigError
-from agent.integrations.gepa import GEPAResult, optimize, optimize_anything
+from agent.integrations.gepa import GEPAResult, _reply, optimize, optimize_anything
 from agent.integrations.gepa_adapter import as_json, identifiers
 from agent.llm.scripted import Scripted
 
@@ -179,6 +179,77 @@ def test_a_function_is_a_reflection_model(tmp_path: Path) -> None:
 
     assert run(tmp_path, Adapter(), reflection_lm=lm).status == "proven"
     assert "fits this schema" in prompts[0]
+
+
+@pytest.mark.parametrize("reply", ["```\n{}\n```", "I would say:\n```text\n{}\n```\nThat is all."])
+def test_a_function_may_reply_with_a_block_as_it_does_for_gepa(tmp_path: Path, reply: str) -> None:
+    def evaluator(candidate: Mapping[str, str]) -> float:
+        return float(len(candidate["prompt"]))
+
+    def lm(prompt: str) -> str:
+        return reply.format('Say "why".\nBe kind.')
+
+    given: dict[str, Any] = {"evaluator": evaluator, "max_metric_calls": 20, "deterministic": True}
+    found = optimize_anything({"prompt": "go"}, reflection_lm=lm, run_dir=str(tmp_path), **given)
+    assert found.best_candidate == {"prompt": 'Say "why".\nBe kind.'}
+    assert found.status == "exact"
+
+
+def test_a_block_that_says_not_which_text_it_is_or_holds_json_is_left_alone() -> None:
+    text, two = {"type": "string"}, "```\na\n```\n```\nb\n```"
+    one = {"properties": {"changes": {"properties": {"a": text}}}, "required": ["reasoning", "changes"]}
+    several = {"properties": {"changes": {"properties": {"a": text, "b": text}}}, "required": ["reasoning"]}
+    number = {"properties": {"changes": {"properties": {"a": {"type": "number"}}}}, "required": []}
+    block = "```\nnew\n```"
+    assert json.loads(_reply(block, one)) == {"reasoning": "", "changes": {"a": "new"}}
+    for schema in (several, number, {**one, "required": ["edits"]}, {}):
+        assert _reply(block, schema) == block
+    for said in (two, "new", '```json\n{"reasoning": "", "changes": {"a": "x"}}\n```', '{"changes": {"a": "x"}}'):
+        assert _reply(said, one) == said
+
+
+def test_an_argument_that_is_not_taken_is_told_in_the_users_words(tmp_path: Path) -> None:
+    call: dict[str, Any] = {"run_dir": str(tmp_path)}
+    with pytest.raises(
+        ConfigError, match="stop_callbacks is no argument of this door: not all that GEPA has"
+    ) as raised:
+        optimize(SEED, rows(0, 4), None, Adapter(), stop_callbacks=[len], **call)
+    hint = raised.value.hint
+    assert "docs/gepa.md" in hint
+    assert "max_metric_calls" in hint
+    assert "deterministic" in hint
+    assert "budget" not in hint
+    with pytest.raises(ConfigError, match="budget is no argument"):  # the door fills it in
+        optimize(SEED, rows(0, 4), None, Adapter(), budget=3, **call)
+    with pytest.raises(ConfigError, match="config is no argument") as raised:
+        optimize_anything("go", evaluator=len, config={}, **call)
+    assert "taken are seed_candidate, evaluator, batch_evaluator, dataset" in raised.value.hint
+    assert "trainset" not in raised.value.hint
+
+
+def test_a_goal_that_is_too_dear_says_what_can_be_done_about_it(tmp_path: Path) -> None:
+    def evaluator(candidate: str, example: Any) -> float:
+        return float("x" in candidate)
+
+    def better(request: Any) -> str:
+        return json.dumps({"reasoning": "", "changes": {"candidate": "xyz"}, "claim": 1.0})
+
+    given: dict[str, Any] = {"evaluator": evaluator, "dataset": rows(0, 60), "run_dir": str(tmp_path)}
+    given["reflection_lm"] = Scripted(better)
+    with pytest.raises(ConfigError, match="200 evaluations cannot pay") as raised:
+        optimize_anything("go", max_metric_calls=200, **given)
+    hint = raised.value.hint
+    assert "exam_pairs" not in hint
+    assert "give a valset" in hint
+    assert "deterministic=True" in hint
+    least = int(hint.split("max_metric_calls=")[1].split(";")[0])
+    assert least > 200
+    assert optimize_anything("go", max_metric_calls=200, deterministic=True, **given).status == "exact"
+    assert optimize_anything("go", max_metric_calls=200, valset=rows(100, 40), **given).best_candidate == "xyz"
+    with pytest.raises(ConfigError, match="cannot pay") as raised:
+        optimize_anything("go", max_metric_calls=9, deterministic=True, **given)
+    assert raised.value.hint.startswith("allow max_metric_calls=")
+    assert ";" not in raised.value.hint
 
 
 def test_a_result_survives_json(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from agent.errors import GateError
+from agent.errors import ConfigError, GateError
 from agent.integrations.gepa_gate import GateAcceptance
 
 ROOT = Path(__file__).parents[2]
@@ -53,13 +53,13 @@ def proposal(text: str, before: int, after: int) -> Any:
     return SimpleNamespace(
         candidate={"p": text},
         parent_program_ids=[1, 0],
-        subsample_scores_before=[float(before)],
-        subsample_scores_after=[float(after)],
+        subsample_scores_before=[1.0] * before,
+        subsample_scores_after=[1.0] * after,
     )
 
 
 def criterion(adapter: Any, calls: int = 5000) -> GateAcceptance:
-    return GateAcceptance(adapter, list(range(30)), list(range(100)), max_metric_calls=calls)
+    return GateAcceptance(adapter, list(range(30)), list(range(100, 200)), max_metric_calls=calls)
 
 
 def test_a_gain_is_accepted_and_paid_for() -> None:
@@ -96,6 +96,84 @@ def test_it_never_measures_beyond_the_budget() -> None:
     assert not gate.should_accept(proposal("0.95", 1, 2), state)
     assert adapter.calls == 0
     assert "budget" in gate.reject_reason(None, state)
+
+
+class Asked:
+    """An adapter whose score is set by the question and the candidate, so that a copied row says the same again."""
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+
+    def evaluate(self, batch: list[Any], candidate: dict[str, str], capture_traces: bool = False) -> Any:
+        draws = [random.Random(f"{self.seed} {row['question']} {candidate['p']}") for row in batch]
+        return SimpleNamespace(scores=[float(draw.random() < 0.5) for draw in draws])
+
+
+def questions(first: int, count: int, copies: int = 1) -> list[dict[str, Any]]:
+    return [{"id": n, "question": f"What is {n // copies} and 1?"} for n in range(first, first + count)]
+
+
+@pytest.mark.parametrize("told", [False, True])
+def test_copies_among_the_rows_are_no_separate_evidence(told: bool) -> None:
+    """All candidates are equally good. Ten copies of a question, or ten questions about one document, count once."""
+    rows = questions(1000, 100, copies=10)
+    documents = [row["question"] for row in rows] if told else None
+    if told:
+        for row in rows:
+            row["asked"] = row["id"]  # so that no two rows look alike
+    accepted = 0
+    for seed in range(20):
+        gate = GateAcceptance(Asked(seed), questions(0, 60), rows, max_metric_calls=10**5, clusters=documents)
+        accepted += any(gate.should_accept(proposal(f"new {n}", 0, 1), State("0.5")) for n in range(15))
+    assert accepted <= 2
+
+
+def test_rows_that_the_search_sees_are_refused() -> None:
+    screen = [*questions(0, 30), {"id": "other", "question": "What is 1007 and 1?"}]
+    with pytest.raises(ConfigError, match=r"1 of 31 rows of screen .* n = 30$") as raised:
+        GateAcceptance(Asked(1), screen, questions(1000, 100), max_metric_calls=1000)
+    assert "take their copies out of rows" in raised.value.hint
+    with pytest.raises(ConfigError, match="for the exams"):
+        GateAcceptance(Asked(1), screen, [], max_metric_calls=1000)
+    with pytest.raises(ConfigError, match="found 2, and there are 100 rows"):
+        GateAcceptance(Asked(1), questions(0, 9), questions(1000, 100), max_metric_calls=9, clusters=["a", "b"])
+
+
+class Graded:
+    """An adapter that gives each candidate the scores of a list, in turn."""
+
+    def __init__(self, **scores: list[float]) -> None:
+        self.scores, self.calls = scores, 0
+
+    def evaluate(self, batch: list[Any], candidate: dict[str, str], capture_traces: bool = False) -> Any:
+        given = self.scores[candidate["p"]]
+        self.calls += len(batch)
+        return SimpleNamespace(scores=[given[row % len(given)] for row in batch])
+
+
+@pytest.mark.parametrize("wrong", [70.0, -20.0, float("nan")])
+def test_a_score_out_of_range_is_told_instead_of_cut(wrong: float) -> None:
+    state = State("0.5")
+    state.program_candidates = [{"p": "old"}, {"p": "old"}]
+    gate = criterion(Graded(old=[0.6], new=[0.9] * 19 + [wrong]))
+    with pytest.raises(ConfigError, match=f"the score {wrong:g}, and allowed is 0 to 1") as raised:
+        gate.should_accept(proposal("new", 1, 2), state)
+    assert "score_range=(0, 100)" in raised.value.hint
+    assert not gate.accepted
+
+
+def test_scores_of_another_range_are_told_from_gepas_own_rows_at_no_cost() -> None:
+    adapter, state = Graded(old=[60.0], new=[70.0]), State("0.5")
+    state.program_candidates = [{"p": "old"}, {"p": "old"}]
+    seen = proposal("new", 0, 0)
+    seen.subsample_scores_before, seen.subsample_scores_after = [60.0], [70.0]
+    with pytest.raises(ConfigError, match="score_range"):
+        criterion(adapter).should_accept(seen, state)
+    assert adapter.calls == 0
+    ranged = GateAcceptance(
+        adapter, list(range(30)), list(range(100, 200)), max_metric_calls=5000, score_range=(0, 100)
+    )
+    assert ranged.should_accept(seen, state)
 
 
 def benchmark(*arguments: str) -> dict[str, Any]:

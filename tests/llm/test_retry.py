@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
+import sys
 
 import pytest
 from llm_helpers import Sleep
@@ -86,3 +88,22 @@ async def test_no_attempt_begins_after_the_deadline(sleep: Sleep) -> None:
     with pytest.raises(ProviderError, match="full"):
         await run(attempts, sleep, Patience(seconds=5.0))
     assert (attempts.made, sleep.seconds) == (1, [])
+
+
+async def test_the_time_of_the_first_attempt_counts(sleep: Sleep) -> None:
+    attempts = Attempts(ProviderError("slow", retryable=True, retry_after=0.0))
+
+    async def slow() -> str:
+        await asyncio.sleep(0.05)
+        return await attempts()
+
+    with pytest.raises(ProviderError, match="slow"):
+        await with_retries(
+            slow, rng=random.Random(1), on_retry=lambda *_: None, patience=Patience(seconds=0.04), sleep=sleep
+        )
+    assert (attempts.made, sleep.seconds) == (1, [])
+
+
+async def test_a_call_that_succeeds_at_once_needs_no_retry_loop(sleep: Sleep, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "tenacity", None)
+    assert await run(Attempts(), sleep) == ("done", [])

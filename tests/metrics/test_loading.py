@@ -87,6 +87,13 @@ def test_a_hostile_row_costs_at_most_itself(name: str, field: Any) -> None:
     words.encode()
 
 
+def test_an_answer_that_is_null_is_told_from_one_that_is_missing() -> None:
+    with pytest.raises(ValueError, match="the row's 'answer' is null; exact_match needs a value there"):
+        load("exact_match").score("B", {"answer": None})
+    with pytest.raises(ValueError, match="the row has no 'answer', which exact_match needs; its fields: target"):
+        load("exact_match").score("B", {"target": "B"})
+
+
 def test_an_output_beyond_the_limit_is_not_read() -> None:
     number, words = load("contains").score("B " * LONGEST, ROW)
     assert (number, words) == (0.0, "the output has 400,000 characters; more than 200,000 are not read")
@@ -108,8 +115,10 @@ def test_an_unknown_metric_or_option_says_what_there_is() -> None:
     assert found.value.hint == "its options: normalize, answer, reveal"
     with pytest.raises(ConfigError, match="squad or strip"):
         load("exact_match", {"normalize": "none"})
-    with pytest.raises(ConfigError, match="missing 1 required"):
-        load("judge")
+    for name, option in (("judge", "rubric"), ("json_schema", "schema"), ("preference", "requirements")):
+        with pytest.raises(ConfigError, match=f"metric {name} needs the option {option}, such as .") as found:
+            load(name)
+        assert found.value.hint == f"metric_options = {{ {option} = … }}"
     with pytest.raises(ConfigError, match="found 3"):
         load(3)  # type: ignore[arg-type]
 
@@ -187,6 +196,7 @@ def folder(tmp_path: Path) -> Any:
         "    def __init__(self, *, most=10):\n        super().__init__()\n        self.most = most\n"
         "    def _score(self, output, row):\n        return float(len(output) <= self.most), ''\n"
         "short = Length(most=3)\n"
+        "class Needs(Metric):\n    def __init__(self, *, limit):\n        super().__init__()\n"
     )
     yield tmp_path
     sys.modules.pop("own_metric_zq", None)
@@ -198,6 +208,8 @@ def test_a_metric_is_named_in_the_problems_folder(folder: Path) -> None:
     assert load("own_metric_zq:Length", {"most": 2}, folder).score("abc", ROW)[0] == 0.0
     assert isinstance(load("own_metric_zq:short", folder=folder), Metric)
     assert load("contains", {"over": "own_metric_zq:all_of_them"}, folder).over(["a", "b"], [ROW, ROW]) == 2
+    with pytest.raises(ConfigError, match=r"needs the option limit$"):
+        load("own_metric_zq:Needs", folder=folder)
     with pytest.raises(ConfigError, match="has no 'fourth'"):
         load("own_metric_zq:fourth", folder=folder)
 

@@ -28,6 +28,9 @@ def score(output: str, answer: Any, **options: Any) -> float:
         "- red\n- green\n- blue",
         "1. red\n2) blue\n3. green",
         "red;green; blue;red",
+        "{Red, 'green', blue}",
+        "['red', 'green', 'blue']",
+        "```\nred.\n**green**\nblue\n```",
     ],
 )
 def test_a_set_is_read_from_lists_lines_and_commas(output: str) -> None:
@@ -48,6 +51,18 @@ def test_f1_and_jaccard_of_sets() -> None:
     assert hidden == '1 too many: "blue"; 1 missing'
     with pytest.raises(ConfigError, match="f1 or jaccard"):
         load("set_match", {"score": "dice"})
+
+
+def test_items_and_labels_keep_articles_signs_and_points() -> None:
+    assert score("B", ["A", "B"]) == pytest.approx(2 / 3)
+    assert score("", ["A"]) == score("1.5", ["15"]) == score("the who", ["who"]) == score("+", ["-"]) == 0.0
+    assert score("5!", ["5"]) == 0.0 and score("5!.", ["5!"]) == score("Yes!", ["yes"]) == 1.0
+    assert score('["a","b"]', ["a", "c"], score="jaccard") == pytest.approx(1 / 3)
+    assert load("micro_f1", {"positive": ["A"]}).values("B", {"answer": ["A"]})[0]["fn"] == 1.0
+    classes = load("macro_f1", {"labels": ["A", "B"]})
+    assert [classes.score(said, {"answer": "A"})[0] for said in ("", "B", "a.", "(A)")] == [0.0, 0.0, 1.0, 1.0]
+    assert classes.over(["", "B"], [{"answer": "A"}, {"answer": "B"}]) == 0.5
+    assert load("macro_f1", {"labels": ["+", "-"]}).score("-", {"answer": "+"})[0] == 0.0
 
 
 def test_micro_f1_is_the_quotient_that_the_gate_computes() -> None:

@@ -57,6 +57,31 @@ def test_a_schema_that_is_not_checked_is_refused_at_once() -> None:
         load("json_schema", {"schema": {"type": "integer", "multipleOf": 3}})
 
 
+@pytest.mark.parametrize(
+    "inside",
+    [
+        {"type": "objekt"},
+        {"type": ["objekt", "null"]},
+        {"items": {"type": "objekt"}},
+        {"additionalProperties": {"type": "objekt"}},
+        {"anyOf": [{"type": "null"}, {"type": "objekt"}]},
+        {"properties": {"a": {"properties": {"type": {"type": "objekt"}}}}},
+        {"$defs": {"a": {"type": "objekt"}}},
+    ],
+)
+def test_a_type_that_no_value_has_is_refused_at_once(inside: dict[str, object]) -> None:
+    with pytest.raises(ConfigError, match="found the type 'objekt', allowed is object, ") as found:
+        load("json_schema", {"schema": inside})
+    assert found.value.hint == "did you mean object?"
+    with pytest.raises(ValueError, match="the row's 'shape': schema: found the type 'objekt'"):
+        load("json_schema", {"schema": "shape"}).score("3", {"shape": inside})
+
+
+def test_a_property_may_be_called_type() -> None:
+    metric = load("json_schema", {"schema": {"properties": {"type": {"type": ["string", "null"]}}}})
+    assert metric.score('{"type": "x"}', {})[0] == 1.0
+
+
 @pytest.fixture
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(structure, "SECONDS", 2.0)

@@ -23,9 +23,47 @@ def test_exact_match_drops_case_punctuation_and_articles() -> None:
     assert score("exact_match", "Eiffel Towers", "Eiffel Tower") == 0.0
     assert score("exact_match", "London", ["Paris", "london"]) == 1.0
     assert score("exact_match", "theatre", "atre") == 0.0  # an article is a word, not a beginning
-    assert score("exact_match", "", "a") == 1.0  # SQuAD's own rule: nothing is left of either
     assert score("exact_match", "4", 4) == 1.0
     assert score("exact_match", "True", True) == 1.0
+
+
+EMPTY_OR_ANOTHER = [
+    ("", "A"), ("   ", "the"), (".", "A"), ("", "+"), ("The", "A"), ("+", "-"), ("<=", ">="), ("*", "**"),
+    ("1.5", "15"), ("1,5", "15"), (".5", "5"), ("-5", "5"), ("−5", "5"), ("-$5", "$5"), ("1/2", "12"),
+    ("10-12", "1012"),
+    ("2*3", "23"), ("6 / 2", "6 * 2"), ("x^2", "x2"), ("x+y", "xy"), ("x + 1", "x - 1"), ("x > 3", "x < 3"),
+    ("<3", ">3"), ("a != b", "a b"), ("C++", "C"), ("C#", "C"), ("A+", "A"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("output", "answer"), EMPTY_OR_ANOTHER)
+def test_an_empty_or_opposite_output_is_never_right(output: str, answer: str) -> None:
+    for said, right in ((output, answer), (answer, output)):
+        if right.strip():
+            assert score("exact_match", said, right) == 0.0
+            assert score("token_f1", said, right) < 1.0
+            assert score("macro_f1", said, right) == 0.0
+            assert score("set_match", said, [right]) < 1.0
+    assert score("exact_match", answer, answer) == score("token_f1", answer, answer) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("output", "answer"),
+    [
+        ("A.", "A"), ("(a)", "A"), ("**A**", "a"), ("`+`", "+"), ("the", "The"), ("", ""), ("The 5.", "5"), ("+5", "5"),
+        ("$1,234.50", "1234.50"), ("**-5**", "-5"), ("- 5", "-5"), ("−5", "-5"), ("5!", "5"), ("> Paris", "Paris"),
+        ("COVID-19", "covid19"), ("the well-known 3", "wellknown 3"), ("x  >  3.", "X > 3"),
+        ("Is it 7? Yes.", "is it 7 yes"),
+    ],
+)  # fmt: skip
+def test_a_form_that_means_the_same_is_right(output: str, answer: str) -> None:
+    assert score("exact_match", output, answer) == 1.0
+    assert score("token_f1", output, answer) == 1.0
+
+
+def test_contains_tells_a_number_from_its_negative() -> None:
+    assert score("contains", "It is -5.", "-5") == score("contains", "It is 1.5.", "1.5") == 1.0
+    assert score("contains", "It is -5.", "5") == score("contains", "It is 1.5.", "15") == 0.0
 
 
 def test_exact_match_by_the_letter() -> None:
@@ -128,6 +166,15 @@ CHOICES = ["red", "dark red", "green", "A blue one"]
         ("Let me think.\nC. green", "C"),
         ("Not (A) but red", "A"),
         ("no idea", None),
+        ("Not green.", None),
+        ("It isn't a dark red.", None),
+        ("It isn’t dark red", None),
+        ("Neither red nor green", None),
+        ("not red but green", "C"),
+        ("Not dark red, plain red", "A"),
+        ("The answer is not (B)", None),
+        ("It cannot be red. It is not (A). (C)", "C"),
+        ("It is a knot: green", "C"),  # and no negation
         ("", None),
     ],
 )
@@ -143,10 +190,42 @@ def test_choice_match_takes_the_answer_as_label_text_or_place() -> None:
         assert metric.score("B", {"choices": CHOICES, "answer": answer}) == (1.0, "right")
     assert metric.score("2", {"choices": {"1": "yes", "2": "no"}, "answer": "no"})[0] == 1.0
     assert metric.score("(E)", {"answer": "E"})[0] == 1.0  # without choices, letters
-    with pytest.raises(ValueError, match="none of its 'choices'"):
+    with pytest.raises(ValueError, match=r"none of the row.s .choices."):
         metric.score("B", {"choices": CHOICES, "answer": "purple"})
     with pytest.raises(ValueError, match="at most 26"):
         metric.score("B", {"choices": "red", "answer": "A"})
+
+
+def test_choice_match_asks_for_the_options_where_the_answer_is_no_letter() -> None:
+    for row in ({"answer": "play"}, {"answer": "play", "choices": None}):
+        with pytest.raises(ValueError, match=r"no 'choices', .* \"play\", is no letter; give the option `choices`"):
+            load("choice_match").score("play", row)
+
+
+def test_choice_match_takes_no_option_from_an_empty_output() -> None:
+    metric = load("choice_match", {"choices": ["a", "cat"]})
+    assert metric.score("", {"answer": 0})[0] == 0.0
+    signs = load("choice_match", {"choices": ["-1.5", "1.5", "15"]})
+    assert [signs.score("It is -1.5", {"answer": place})[0] for place in range(3)] == [1.0, 0.0, 0.0]
+
+
+def test_choice_match_takes_an_option_that_begins_with_a_negation() -> None:
+    metric = load("choice_match", {"choices": ["positive", "not positive"]})
+    assert metric.score("It is not positive.", {"answer": 1})[0] == 1.0
+    assert metric.score("It is positive.", {"answer": 0})[0] == 1.0
+
+
+def test_choice_match_takes_the_same_options_for_all_rows() -> None:
+    metric = load("choice_match", {"choices": ["positive", "negative"]})
+    assert metric.score("Negative.", {"answer": "negative"})[0] == 1.0
+    assert metric.score("(A)", {"answer": "negative"})[0] == 0.0
+    table = load("choice_match", {"choices": {"y": "good", "n": "bad"}})
+    assert table.score("y", {"answer": "good"})[0] == 1.0
+    with pytest.raises(ValueError, match="none of the option `choices`"):
+        metric.score("x", {"answer": "neutral"})
+    for wrong in ([], 5, ["x"] * 27):
+        with pytest.raises(ConfigError, match="the option `choices`"):
+            load("choice_match", {"choices": wrong})
 
 
 def test_words_help_and_hide_the_answer_when_asked() -> None:

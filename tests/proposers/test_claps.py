@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,13 +14,15 @@ import pytest
 
 from agent.errors import ConfigError
 from agent.events import EvaluationStarted, LookAsked
+from agent.llm.scripted import Scripted
 from agent.llm.types import ModelRequest
 from agent.parameters import Float
 from agent.proposers.claps import ClaPS
+from agent.proposers.influence import Ablation
 from agent.space import Candidate, Space
 from agent.testing_proposers import Measure, ProposerContract, Search, adviser
 from agent.texts import Text
-from tests.row_support import ACCURACY, rows, run
+from tests.row_support import ACCURACY, Ran, rows, run
 
 PROMPT = """You are a very famous professor of everything there is.
 Work through the problem step by step. The weather is nice today in most places.
@@ -234,6 +237,56 @@ def test_on_rows_pairs_are_measured_and_the_race_leaves_these_rows_out(tmp_path:
     raced = {e.example for e in made.of("evaluation.started") if e.candidate == first.candidate and e.stage != "look"}
     assert raced and not raced & looked
     assert made.result.best["prompt"] != PROMPT and made.replays((1, 4))
+
+
+def polish(request: ModelRequest) -> str:
+    """Improves the segment in question where the prompt says that it helps; another one it only draws out."""
+    text = request.messages[0].text
+    place = re.search(r"Rewrite segment \[(\d+)\]", text)[1]  # type: ignore[index]
+    told, old = re.search(rf"^\[{place}\] \((.*?)\) (.*)$", text, re.MULTILINE).groups()  # type: ignore[union-attr]
+    good = re.match(r"\+0\.[1-9]", told)
+    rng = random.Random(text)
+    more = "Do it number by number," if good else "Do it " + " ".join(rng.sample(PROMPT.split(), 4)).replace("{", "(")
+    return json.dumps({"why": told, "text": f"{old} {more} {rng.getrandbits(60):x} {rng.getrandbits(60):x}"})
+
+
+def polished(folder: Path) -> Ran:
+    return run(
+        folder,
+        lambda candidate, row: answered(candidate, row),
+        rows(160),
+        space=SPACE,
+        objectives=(ACCURACY,),
+        proposer="claps",
+        budget=600,
+        options={"rows": 16},
+        models={"propose": "scripted:polish"},
+        model=Scripted(polish),
+    )
+
+
+def test_a_run_prunes_what_harms_and_has_rewritten_what_helps_and_proves_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(WORTH, "number by number", 0.2)
+    made = polished(tmp_path / "run")
+    assert made.result.status == "proven"
+    assert "single word" not in made.result.best["prompt"] and "number by number" in made.result.best["prompt"]
+
+
+def test_the_same_model_gains_nothing_where_the_measured_influence_is_masked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(WORTH, "number by number", 0.2)
+    whole = Ablation._scores
+
+    async def masked(self: Ablation, *given: Any) -> list[float | None]:
+        return [0.5] * len(await whole(self, *given))
+
+    monkeypatch.setattr(Ablation, "_scores", masked)
+    made = polished(tmp_path / "run")
+    assert made.result.status == "initial" and len(made.result.trials) > 3
+    assert any(trial.source == "claps:llm" for trial in made.result.trials)
 
 
 def test_a_run_that_is_not_exact_is_measured_several_times(tmp_path: Path) -> None:

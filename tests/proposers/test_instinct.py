@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import itertools
 import json
 import random
 import statistics
@@ -15,15 +16,18 @@ import numpy as np
 import pytest
 
 from agent import embeddings
+from agent.api import optimize
 from agent.embeddings import DIMENSIONS
 from agent.errors import BudgetExceeded, ConfigError, OutputInvalid
 from agent.events import CandidateAdmitted
+from agent.goals import Objective
 from agent.ledger import Budget
 from agent.llm.types import Completion, ModelRequest
 from agent.parameters import Float
 from agent.proposers.instinct import Instinct
 from agent.proposers.merits import merits
 from agent.proposers.neural import NeuralUCB, features, spread
+from agent.result import Result
 from agent.space import Candidate, Space
 from agent.testing_proposers import Measure, ProposerContract, Search, adviser
 from agent.texts import Text
@@ -78,6 +82,12 @@ def needed_by(seeds: Sequence[int]) -> tuple[list[int], list[float]]:
     return mine, chance
 
 
+def masked(text: str) -> list[int]:
+    """A vector that says nothing of the text but which one it is."""
+    rng = random.Random(hashlib.sha256(text.encode()).digest())
+    return [rng.randint(-12, 12) for _ in range(DIMENSIONS)]
+
+
 def test_it_finds_the_good_region_of_a_pool_with_a_fifth_fewer_evaluations_than_chance_takes() -> None:
     mine, chance = needed_by(range(10))
     assert statistics.fmean(mine) <= statistics.fmean(chance) / 1.25, (mine, chance)
@@ -87,10 +97,6 @@ def test_it_finds_the_good_region_of_a_pool_with_a_fifth_fewer_evaluations_than_
 def test_where_the_vectors_say_nothing_of_the_texts_it_is_no_better_than_chance(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def masked(text: str) -> list[int]:
-        rng = random.Random(hashlib.sha256(text.encode()).digest())
-        return [rng.randint(-12, 12) for _ in range(DIMENSIONS)]
-
     monkeypatch.setattr(embeddings, "hashed", masked)
     mine, chance = needed_by(range(10))
     assert statistics.fmean(mine) > statistics.fmean(chance) / 1.25, (mine, chance)
@@ -138,6 +144,48 @@ def test_exploration_leaves_what_is_known_to_be_good() -> None:
         return str(proposal.values["prompt"])
 
     assert after_good(0) in near[3:] and after_good(20) in far
+
+
+# In a run: of 512 texts one alone is better than the first, and worse ones are the nearer to it the better they are.
+
+WORDS = (("red", "blue", "green", "black"), ("north", "south", "east", "west"), ("oak", "pine", "elm", "ash"))
+WORDS += (("iron", "gold", "zinc", "lead"), ("wool", "silk"))
+RIGHT = {"green", "east", "elm", "zinc", "silk"}
+
+
+def named(runs: Path) -> Result:
+    def right(candidate: Mapping[str, Any], row: Mapping[str, Any]) -> float:
+        """A function of the prompt alone."""
+        words = candidate["prompt"].split()
+        share = 4 if words == ["plain"] else (0, 1, 2, 3, 4, 9)[len(RIGHT & set(words))]
+        return float(row["n"] % 10 < share)
+
+    return optimize(
+        right,
+        space={"prompt": Text("plain")},
+        data=[{"n": number} for number in range(120)],
+        objectives=Objective("value", "maximize", floor=0.0, low=0.0, high=1.0),
+        deterministic=True,
+        budget=700,
+        seed=1,
+        model=None,
+        options={"proposer": "instinct", "options": {"texts": [" ".join(p) for p in itertools.product(*WORDS)]}},
+        runs=runs,
+    )
+
+
+def test_a_run_gets_to_the_best_text_of_512_by_what_near_ones_were_worth(tmp_path: Path) -> None:
+    result = named(tmp_path)
+    assert set(str(result.best["prompt"]).split()) == RIGHT and result.status == "proven"
+    assert len(result.trials) < 100
+
+
+def test_the_same_run_gains_nothing_where_the_vectors_are_masked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(embeddings, "hashed", masked)
+    result = named(tmp_path)
+    assert result.status == "initial" and len(result.trials) > 30
 
 
 # With a model that writes.

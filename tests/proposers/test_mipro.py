@@ -222,12 +222,12 @@ def chosen(runs: Path, *, mask: bool, search: str = "portfolio") -> Result:
     return optimize(
         lambda candidate, row: judged(candidate, row),
         space={"prompt": Text("Answer."), "demos": Demos(tuple(DATA[:40]), 3)},
-        data=DATA,
+        data={"train": DATA[:90], "val": DATA[90:]},
         objectives=Objective("value", "maximize", floor=0.0, low=0.0, high=1.0),
         deterministic=True,
         budget=700,
         model=Scripted(writer(mask)),
-        options={"proposer": "mipro", "options": {"search": search, "rows": 2}},
+        options={"proposer": "mipro", "options": {"search": search, "rows": 2, "measure": 24}},
         runs=runs,
     )
 

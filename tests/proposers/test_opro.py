@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import json
+import zlib
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from agent.api import optimize
 from agent.errors import BudgetExceeded, ConfigError, OutputInvalid, ProviderError
+from agent.goals import Objective
+from agent.llm.scripted import Scripted
 from agent.llm.types import Completion, ModelRequest
 from agent.parameters import Categorical, Float, Int
 from agent.proposers.base import Context, Proposal
 from agent.proposers.opro import CHARACTERS, OPRO
 from agent.proposers.random import Random
+from agent.result import Result
 from agent.space import Candidate, Space
 from agent.testing_proposers import Measure, Search, adviser, bowl, bowl_at
 from agent.texts import Code, Demos, Text
@@ -263,3 +269,66 @@ def test_a_wrong_option_names_what_was_found_and_what_is_allowed(options: Mappin
         OPRO().forecast(search.state.problem, 10, options)
     with pytest.raises(ConfigError, match=words):
         following(search, None, **options)
+
+
+# A task where the scores alone tell which rules help: a bad one spoils all, and two good ones are the first gain.
+
+GOOD = ("ISO dates", "two decimals", "surname first", "SI units")
+BAD = tuple(f"style {letter}" for letter in "abcdefghijklmnopqrst")
+
+
+def helpful(text: Any) -> int:
+    return sum(f"{rule}." in str(text) for rule in GOOD)
+
+
+def ruled(candidate: Mapping[str, Any], row: Mapping[str, Any]) -> float:
+    text = candidate["prompt"]
+    spoilt = any(f"{rule}." in text for rule in BAD)
+    return float(not spoilt and row["n"] % 8 < (3, 3, 5, 6, 8)[helpful(text)])
+
+
+def climber(mask: str) -> Callable[[ModelRequest], str]:
+    """Adds a rule to the best text that the prompt shows, and none that a far worse one had: by the prompt alone.
+
+    Texts are measured on different rows, so what differs by less than 0.1 is as good, and the longest is taken.
+    """
+
+    def say(request: ModelRequest) -> str:
+        text = request.messages[0].text
+        shown = [(0.0 if mask else score, values["prompt"]) for score, values in rows(text)]
+        best = max((score for score, _ in shown), default=0.0)
+        now = max((values for score, values in shown if score > best - 0.1), key=len, default="Answer.")
+        if mask == "history":
+            shown, now = [], "Answer."
+        worse = " ".join(values for score, values in shown if score <= best - 0.1)
+        left = [rule for rule in (*GOOD, *BAD) if f"{rule}." not in f"{now} {worse}"] or ["nothing"]
+        return json.dumps({"prompt": f"{now} Use {left[zlib.crc32(text.encode()) % len(left)]}."})
+
+    return say
+
+
+def climbed(runs: Path, seed: int, mask: str = "") -> Result:
+    return optimize(
+        lambda candidate, row: ruled(candidate, row),
+        space={"prompt": Text("Answer.")},
+        data=[{"n": number} for number in range(160)],
+        objectives=Objective("value", "maximize", floor=0.0, low=0.0, high=1.0),
+        deterministic=True,
+        budget=1300,
+        seed=seed,
+        model=Scripted(climber(mask)),
+        options={"proposer": "opro"},
+        runs=runs,
+    )
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_a_run_puts_together_the_rules_that_the_scores_speak_for(tmp_path: Path, seed: int) -> None:
+    result = climbed(tmp_path, seed)
+    assert helpful(result.best["prompt"]) >= 3 and result.status == "proven"
+
+
+@pytest.mark.parametrize(("mask", "seed"), [("scores", 1), ("scores", 2), ("history", 1)])
+def test_the_same_model_gains_nothing_where_these_are_masked(tmp_path: Path, mask: str, seed: int) -> None:
+    result = climbed(tmp_path, seed, mask)
+    assert result.status == "initial" and len(result.trials) > 10

@@ -22,6 +22,7 @@ from agent.proposers.random import Random
 from agent.space import Candidate, Space
 from agent.state import State
 from agent.testing_proposers import Search, adviser, bowl, instance
+from agent.texts import Code, Demos, Text
 
 BOX = Space({f"x{k}": Float(-5, 5) for k in range(4)})
 
@@ -81,6 +82,27 @@ def test_every_space_has_arms() -> None:
     assert "gameopt" in found["choices"] and "cmaes" not in found["choices"]
     assert "catcma" in found["mixed"]
     assert "gp" not in found["wide"] and "cmaes" in found["wide"]
+
+
+def test_texts_and_programs_have_arms_in_which_a_model_writes() -> None:
+    text, code, demos = Text("Answer."), Code("def f(x):\n    return x\n", entry="f"), Demos((1, 2, 3), 2)
+
+    def arms(model: bool, **given: Any) -> list[str]:
+        space = Space(given)
+        return arms_of(Search(Portfolio(), space, bowl(space)).state.problem, Options(), model)
+
+    assert arms(True, t=text) == ["reflect", "mipro"] and arms(False, t=text) == []
+    assert arms(True, c=code) == ["reflect"]
+    assert arms(True, t=text, d=demos) == ["reflect", "mipro", "bootstrap"] and arms(False, d=demos) == ["bootstrap"]
+    mixed = arms(True, t=text, x=Float(0, 1))
+    assert mixed[-3:] == ["llambo", "evollm", "reflect"] and mixed[:-1] == arms(True, x=Float(0, 1))
+    assert arms(False, t=text, x=Float(0, 1)) == arms(False, x=Float(0, 1))
+
+
+def test_texts_alone_without_a_model_are_refused_with_what_to_do() -> None:
+    with pytest.raises(ConfigError, match="needs a model to change texts") as caught:
+        run(space=Space({"t": Text("Answer.")}), measure=lambda candidate: {"value": 0.0, "size": 0.0})
+    assert "local:smollm2-135m" in caught.value.hint
 
 
 def test_a_mixed_space_is_searched_well() -> None:

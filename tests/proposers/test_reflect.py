@@ -59,8 +59,8 @@ def test_a_parent_is_drawn_by_the_rows_that_it_is_best_on() -> None:
     measured(at, {"prompt": "C"}, rows=scores("110000"))
     wins = fronts.fronts(at)
     assert wins == {first: {"r0", "r1", "r2", "r4", "r5"}, other: {"r3", "r4", "r5"}}
-    drawn = fronts.drawn(wins, at.rng, 800)
-    assert set(drawn) == {first, other} and 430 < drawn.count(first) < 570  # 5 of 8 and 3 of 8
+    drawn = fronts.drawn(at, wins, 800)
+    assert set(drawn) == {first, other} and 640 < drawn.count(first) < 750  # 5 rows against 3, which count a quarter
 
 
 def test_a_candidate_that_others_stand_in_for_everywhere_is_no_parent() -> None:
@@ -370,17 +370,17 @@ def learner(mask: bool) -> Callable[[ModelRequest], str]:
     return say
 
 
-def learned(runs: Path, *, mask: bool) -> Result:
+def learned(runs: Path, *, mask: bool, proposer: str = "reflect") -> Result:
     rows = [{"kind": kind, "number": number} for number in range(60) for kind in RULES]
     return optimize(
         lambda candidate, row: judged(candidate, row),  # so it runs here and not in a process of its own
         space={"prompt": Text("Answer.")},
-        data=rows,
+        data={"train": rows[:120], "val": rows[120:]},
         objectives=Objective("value", "maximize", floor=0.0, low=0.0, high=1.0),
         deterministic=True,
         budget=700,
         model=Scripted(learner(mask)),
-        options={"proposer": "reflect"},
+        options={"proposer": proposer},
         runs=runs,
     )
 
@@ -389,6 +389,11 @@ def test_a_run_learns_every_rule_from_the_feedback_and_proves_it(tmp_path: Path)
     result = learned(tmp_path, mask=False)
     assert all(rule in str(result.best["prompt"]) for rule in RULES.values())
     assert result.status == "proven"
+
+
+def test_the_default_asks_for_reflection_where_there_are_texts_alone(tmp_path: Path) -> None:
+    result = learned(tmp_path, mask=False, proposer="default")
+    assert result.status == "proven" and result.trials[1].source == "reflect:llm"
 
 
 def test_the_same_model_learns_nothing_when_the_evidence_is_masked(tmp_path: Path) -> None:

@@ -1,0 +1,2 @@
+def reward(position, speed, angle, spin, force):
+    return -abs(position)
