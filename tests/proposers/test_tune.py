@@ -203,9 +203,9 @@ def test_a_run_tunes_a_program_in_the_sandbox(tmp_path: Path, proposer: str) -> 
     assert abs(value - 0.31) < 0.1, "what is stored has its hole still, with the new number in it"
 
 
-def test_a_program_without_holes_is_not_for_the_default_proposer(tmp_path: Path) -> None:
+def test_a_program_without_holes_needs_a_model(tmp_path: Path) -> None:
     (tmp_path / "problem.toml").write_text(FILE)
     (tmp_path / "task.py").write_text(TASK)
     (tmp_path / "solve.py").write_text("def solve(x):\n    return 0.9 * x\n")
     done = call("run", tmp_path, "--runs", tmp_path / "runs", "--model", "none", "--evaluations", 9, cwd=tmp_path)
-    assert done.code != 0 and "the space has none" in done.err
+    assert done.code != 0 and "needs a model to change texts and programs" in done.err
