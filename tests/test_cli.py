@@ -113,10 +113,9 @@ def test_init_writes_every_example_and_it_can_be_estimated(tmp_path: Path, name:
     done = call("init", "mine", "--example", name, cwd=tmp_path)
     assert done.code == 0 and done.out.splitlines()[-1].startswith("Next: truegain estimate mine")
     programs = name in ("speedup", "spans")
-    assert {path.name for path in (tmp_path / "mine").iterdir()} >= {
-        "problem.toml",
-        "task.py" if programs else "evaluate.py",
-    }
+    prompts = name in ("intent", "label-free", "judge", "reward")
+    measured = {"task.py"} if programs else set() if prompts else {"evaluate.py"}
+    assert {path.name for path in (tmp_path / "mine").iterdir()} >= {"problem.toml", *measured}
     found = call("estimate", "mine", "--json", *(["--unsafe"] if programs else []), cwd=tmp_path).json
     assert found["evaluations"]["search"] > 0 and found["model"] == "local:smollm2-135m"
 
