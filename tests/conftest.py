@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from agent.evaluators.source import ProblemFolder
 
 ALLOWED = Path(__file__).with_name("allowed_skips.txt")
 """Reasons for which a test may be skipped in CI, one a line; a skip whose reason begins with one passes."""
@@ -33,6 +37,19 @@ def _no_keys(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in KEYS:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("BROWSER", "true")  # no test opens a window on somebody's desktop
+
+
+@pytest.fixture(autouse=True)
+def _one_problem_at_a_time() -> Iterator[None]:
+    """Forget the modules of a test's problem folders: one process has one module of a name, and tests share processes."""
+    path = list(sys.path)
+    yield
+    folders = [place for place in sys.path if isinstance(place, ProblemFolder) and place not in path]
+    if folders:
+        sys.path[:] = [place for place in sys.path if place not in folders]
+        for name, module in list(sys.modules.items()):
+            if str(getattr(module, "__file__", None) or "").startswith(tuple(f"{folder}{os.sep}" for folder in folders)):
+                del sys.modules[name]
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:

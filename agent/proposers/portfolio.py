@@ -147,8 +147,8 @@ class Portfolio:
         if not arms_of(problem, Options.of(options), model) and not holed(problem.space, problem.initial()):
             raise ConfigError(
                 f"the proposer {self.name!r} needs a model to change texts and programs, and there is none",
-                hint="name one as provider:model, such as local:smollm2-135m; or add a float, int, categorical or"
-                " demos parameter",
+                hint="name one as provider:model, such as local:smollm2-135m; or a proposer of your own as module:attr;"
+                " or add a float, int, categorical or demos parameter",
             )
 
     def forecast(self, problem: Problem, candidates: int, options: Mapping[str, Any]) -> tuple[int, int, int]:

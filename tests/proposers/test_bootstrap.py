@@ -220,7 +220,7 @@ def searched(runs: Path, **options: Any) -> Result:
         objectives=Objective("value", "maximize", floor=0.0, low=0.0, high=1.0),
         deterministic=True,
         budget=700,
-        seed=1,
+        seed=3,
         model=None,
         options={"proposer": "bootstrap", "options": options},
         runs=runs,

@@ -77,7 +77,7 @@ def test_and_not_where_the_best_and_the_worst_are_hidden(monkeypatch: pytest.Mon
 
 
 def test_the_prompt_shows_the_best_the_worst_and_what_changed_and_no_number() -> None:
-    made, writer = search(budget=14), Writer()
+    made, writer = search(budget=18), Writer()
     context = made.context(50)
     context.ask = adviser(writer)
     pairs = rounds(context, 4)
