@@ -41,14 +41,15 @@ def _no_keys(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(autouse=True)
 def _one_problem_at_a_time() -> Iterator[None]:
-    """Forget the modules of a test's problem folders: one process has one module of a name, and tests share processes."""
+    """Forget the modules of a test's problem folders: a process has one module of a name, and tests share processes."""
     path = list(sys.path)
     yield
     folders = [place for place in sys.path if isinstance(place, ProblemFolder) and place not in path]
     if folders:
         sys.path[:] = [place for place in sys.path if place not in folders]
         for name, module in list(sys.modules.items()):
-            if str(getattr(module, "__file__", None) or "").startswith(tuple(f"{folder}{os.sep}" for folder in folders)):
+            file = str(getattr(module, "__file__", None) or "")
+            if any(file.startswith(f"{folder}{os.sep}") for folder in folders):
                 del sys.modules[name]
 
 

@@ -81,7 +81,7 @@ def test_a_stopped_measurement_costs_the_share_of_its_steps(quick: Callable[...,
 def test_several_workers_keep_to_the_limit(quick: Callable[..., Result]) -> None:
     result = quick(learning, budget=25, options={"workers": 4})
     assert any(trial.stopped for trial in result.trials)
-    assert 24 <= result.spent["evaluations"] <= 25 and replays(result), "less than one is left, to a thousandth of a millionth"
+    assert 24 <= result.spent["evaluations"] <= 25 and replays(result), "shares are kept to a billionth"
 
 
 def test_the_initial_candidate_races_and_exams_come_to_their_end(quick: Callable[..., Result]) -> None:
