@@ -93,7 +93,7 @@ class EvaluatorConfig(_Strict):
     ensemble: EnsembleConfig | None = None
     exclusive: bool = False
     deterministic: bool = False
-    executor: Literal["inline", "subprocess"] | None = None
+    executor: Literal["inline", "subprocess", "dask"] | None = None
     isolate: bool = False
     timeout: float | None = Field(default=None, gt=0)
     memory_mb: int | None = Field(default=None, gt=0)
@@ -214,6 +214,13 @@ class RunConfig(_Strict):
     warm_from: str | None = None
 
 
+class DaskConfig(_Strict):
+    """[dask]: the cluster that executor = "dask" uses."""
+
+    scheduler: str | None = None
+    resources: dict[str, float] | None = None
+
+
 class FidelityConfig(_Strict):
     """[fidelity]"""
 
@@ -250,6 +257,7 @@ class ProblemConfig(_Strict):
     gate: GateConfig = GateConfig()
     run: RunConfig = RunConfig()
     fidelity: FidelityConfig | None = None
+    dask: DaskConfig | None = None
     prices: dict[str, PriceConfig] = {}
 
     @property

@@ -142,6 +142,7 @@ class Output:
             its `chance` to beat the champion, and the champion's value that it was `against`.
         layers: Names of the sandbox's layers that were on; () where no code of the candidate's was run in one.
         trace: What the program did, as `agent.spans.Trace.to_json` gives it; None where nothing was recorded.
+        attempts: How often it was begun: 2 where a worker of a cluster was lost in the middle of it.
     """
 
     value: Any = None
@@ -153,6 +154,7 @@ class Output:
     stopped: Mapping[str, float] | None = None
     layers: tuple[str, ...] = ()
     trace: Mapping[str, Any] | None = None
+    attempts: int = 1
 
     def to_json(self) -> dict[str, Any]:
         """The output as JSON, without fields that hold nothing."""
@@ -173,6 +175,8 @@ class Output:
             out["layers"] = list(self.layers)
         if self.trace:
             out["trace"] = dict(self.trace)
+        if self.attempts > 1:
+            out["attempts"] = self.attempts
         return out
 
     @classmethod

@@ -245,6 +245,8 @@ class Run:
         if self.llm is not None:
             self.llm.check()
             await self.llm.start()
+        if (ready := getattr(self.executor, "ready", None)) is not None:
+            await ready()
         await rehearse(self)
 
     async def drive(self) -> State:

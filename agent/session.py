@@ -432,7 +432,8 @@ class Session:
         with self._journal(folder) as journal:
             # The journal holds a server's address without its credentials; what the caller gives goes first.
             server = self.settings.base_url or before.settings.base_url
-            run = self._make(journal, replace(before.settings, base_url=server), before.seed)
+            cluster = self.settings.dask or before.settings.dask  # it may have moved
+            run = self._make(journal, replace(before.settings, base_url=server, dask=cluster), before.seed)
             if self.sandbox and self.sandbox != before.origin.get("sandbox"):
                 changes["sandbox"] = dict(self.sandbox)
             run.resume(RunResumed(changes), *more)
@@ -472,6 +473,7 @@ class Session:
             isolate=settings.isolate,
             kind=settings.executor,  # type: ignore[arg-type]
             env=self.env,
+            dask=settings.dask,
         )
 
     def models(self, settings: Settings, seed: int, spoken: bool = True) -> Callable[[Recorder], Llm]:

@@ -27,8 +27,9 @@ class Settings:
         proposer: Name of the proposer; `agent.proposers.table` lists them.
         models: `provider:model` by role: propose, task, judge, critic.
         workers: Evaluations in flight at most; 1 for an exclusive evaluator.
-        executor: inline, subprocess, or None for what fits the evaluator.
+        executor: inline, subprocess, dask, or None for what fits the evaluator.
         isolate: A fresh worker process for every evaluation.
+        dask: Of the executor dask: the address of its `scheduler`, and the `resources` that one evaluation takes.
         baseline: Measurements of the initial candidate on a noisy problem.
         race_shortest: Pairs before the race may promote.
         race_longest: Pairs at which the race must decide.
@@ -53,6 +54,7 @@ class Settings:
     workers: int = 1
     executor: str | None = None
     isolate: bool = False
+    dask: Mapping[str, Any] = field(default_factory=dict)
     baseline: int = 3
     race_shortest: int = 3
     race_longest: int = 10
@@ -140,7 +142,7 @@ class Settings:
 
     def to_json(self) -> dict[str, Any]:
         out = asdict(self)
-        out["models"], out["options"] = dict(self.models), dict(self.options)
+        out["models"], out["options"], out["dask"] = dict(self.models), dict(self.options), dict(self.dask)
         return out
 
     @classmethod

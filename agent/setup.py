@@ -144,6 +144,7 @@ def build(parsed: ProblemConfig, path: Path) -> Setup:
             workers=parsed.run.workers,
             executor=chosen.executor,
             isolate=chosen.isolate,
+            dask=parsed.dask.model_dump(exclude_none=True) if parsed.dask is not None else {},
             base_url=parsed.models.base_url,
             batch=parsed.models.batch,
             options=parsed.proposer.options,

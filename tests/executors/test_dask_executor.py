@@ -1,0 +1,249 @@
+"""The executor on a dask cluster: workers that die, clusters that do not fit, and what is left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from dask_support import asked, begun, cluster, executor, held, pids, until
+from executor_helpers import gone
+
+from agent.errors import ConfigError, PrerequisiteError
+from agent.evaluation import Limits, Output
+from agent.evaluators.function import FunctionEvaluator
+from agent.executors.dask import DaskExecutor
+from agent.executors.select import executor_for
+from tests.cli_helpers import environment
+
+
+@pytest.fixture(scope="module")
+def made() -> Iterator[Any]:
+    with cluster(2, resources={"GPU": 1}) as found:
+        yield found
+
+
+async def test_a_killed_worker_loses_nothing_and_only_what_was_in_flight_is_repeated(
+    made: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING, "agent")
+    async with executor(held(tmp_path), made.scheduler_address) as there:
+        first = await asyncio.gather(*(there.submit(asked(x)) for x in range(10)))
+        held_up = [asyncio.ensure_future(there.submit(asked(x, wait=True))) for x in (100, 101)]
+        await until(lambda: len(begun(tmp_path)) == 12, "both workers measure")
+        processes = [int(file.stem) for file in tmp_path.glob("*.pid")]
+        os.kill(pids(made)[0], signal.SIGKILL)
+        await until(lambda: len(begun(tmp_path)) == 13, "the lost one is begun again")
+        (tmp_path / "go").touch()
+        again = await asyncio.gather(*held_up)
+        last = await asyncio.gather(*(there.submit(asked(x)) for x in range(200, 210)))
+    outputs = [*first, *again, *last]
+    assert [item.value["values"]["value"] for item in outputs] == [
+        x**2 for x in (*range(10), 100, 101, *range(200, 210))
+    ]
+    assert sorted(item.attempts for item in again) == [1, 2]  # it is in the record, and nowhere else
+    assert [item.to_json().get("attempts") for item in (*first, *last)] == [None] * 20
+    assert len(begun(tmp_path)) == 23
+    assert "was lost; its evaluation is begun again" in caplog.text
+    assert gone(*processes)
+
+
+async def test_an_evaluation_that_outlives_no_worker_is_lost_after_the_second(made: Any, tmp_path: Path) -> None:
+    async with executor(held(tmp_path), made.scheduler_address) as there:
+        running = asyncio.ensure_future(there.submit(asked(1, wait=True)))
+        for times in (1, 2):
+            await until(lambda times=times: len(begun(tmp_path)) == times, f"begun {times} times")
+            place = next(iter(there._jobs.values())).begun
+            await until(lambda times=times, place=place: len(place) == times, "its worker said so")
+            (victim,) = (item.pid for item in made.workers.values() if item.worker_address == place[-1])
+            os.kill(victim, signal.SIGKILL)
+        output = await running
+        assert output.failure is not None and output.failure.kind == "lost" and output.attempts >= 2
+        assert "died in the middle" in output.failure.message
+        assert (await there.submit(asked(3))).value["values"]["value"] == 9
+        # The third worker let go of it.
+        await until(lambda: gone(*others(tmp_path, there)), "nobody measures it any more")
+
+
+def others(folder: Path, there: DaskExecutor) -> list[int]:
+    """Processes that measure what nobody waits for."""
+    return [int(file.stem) for file in folder.glob("*.pid")][:-1] if not there._jobs else []
+
+
+async def test_what_comes_twice_or_late_changes_nothing(made: Any, tmp_path: Path) -> None:
+    async with executor(held(tmp_path), made.scheduler_address) as there:
+        seen: list[Any] = []
+        running = asyncio.ensure_future(there.submit(asked(7, wait=True), seen.append))
+        await until(lambda: begun(tmp_path), "it is begun")
+        await until(lambda: there._jobs and next(iter(there._jobs.values())).begun, "its worker said so")
+        ((key, job),) = there._jobs.items()
+        there._told((0.0, {"key": key, "partial": "1", "worker": "tcp://a-worker-that-was-given-up:1"}))
+        (tmp_path / "go").touch()
+        output = await running
+        job.settle(Output(value="a second answer"))
+        for message in ({"key": key, "begun": "tcp://x:1"}, {"key": key, "partial": "2"}, {"key": "unknown"}, {}):
+            there._told((0.0, message))
+        assert job.answer.result().value == output.value and output.value["values"]["value"] == 49
+        assert (output.attempts, output.partials, seen) == (1, (), [])
+        # The same request again is another measurement.
+        assert (await there.submit(asked(7))).value == output.value
+    assert len(begun(tmp_path)) == 2
+
+
+async def test_hopeless_work_is_killed_on_its_worker(made: Any, tmp_path: Path) -> None:
+    async with executor(held(tmp_path), made.scheduler_address, slots=2) as there:
+        running = [asyncio.ensure_future(there.submit(asked(x, wait=True))) for x in (1, 2)]
+        await until(lambda: len(list(tmp_path.glob("*.pid"))) == 2, "both are begun")
+        processes = [int(file.stem) for file in tmp_path.glob("*.pid")]
+        for task in running:
+            task.cancel()
+        await asyncio.wait(running)
+        assert (await there.submit(asked(4))).value["values"]["value"] == 16  # the slots are free again
+        assert gone(*processes)
+
+
+async def test_what_exits_hard_or_takes_too_long_costs_no_worker(made: Any, tmp_path: Path) -> None:
+    source = """
+import os, time
+def measure(candidate):
+    if candidate["x"] == 1:
+        os.abort()
+    while candidate["x"] == 2:
+        time.sleep(0.05)
+    print("heard")
+    return candidate["x"]
+"""
+    before = set(pids(made))
+    async with executor(held(tmp_path, source), made.scheduler_address) as there:
+        crashed, hung, well = [await there.submit(asked(x, Limits(seconds=2.0))) for x in (1, 2, 3)]
+    assert crashed.failure is not None and crashed.failure.kind == "lost" and crashed.attempts == 1
+    assert hung.failure is not None and hung.failure.kind == "timeout"
+    assert (well.value["values"]["value"], well.log.strip()) == (3, "heard")
+    assert set(pids(made)) == before
+
+
+async def test_nothing_is_left_on_the_workers(made: Any, tmp_path: Path) -> None:
+    async with executor(held(tmp_path), made.scheduler_address) as there:
+        await asyncio.gather(*(there.submit(asked(x)) for x in range(4)))
+        processes = [int(file.stem) for file in tmp_path.glob("*.pid")]
+        assert processes and not gone(*processes, within=0.1)  # they are warm
+    assert gone(*processes)
+
+
+async def test_resources_are_asked_of_the_workers(made: Any, tmp_path: Path) -> None:
+    address = made.scheduler_address
+    async with executor(held(tmp_path), address, resources={"GPU": 1}) as there:
+        assert (await there.submit(asked(3))).value["values"]["value"] == 9
+    async with executor(held(tmp_path), address, resources={"GPU": 1, "FPGA": 2}) as there:
+        with pytest.raises(PrerequisiteError, match="none of the 2 workers offers GPU=1 FPGA=2") as error:
+            await there.submit(asked(3))
+    assert "--resources" in error.value.fix
+
+
+@pytest.mark.parametrize("what", ["versions", "source", "folder"])
+async def test_a_worker_that_does_not_fit_must_not_measure(made: Any, tmp_path: Path, what: str) -> None:
+    evaluator = held(tmp_path)
+    async with executor(evaluator, made.scheduler_address) as there:
+        await there.ready()
+        if what == "versions":
+            there._common["versions"] = {**there._common["versions"], "truegain": "0.0.1"}
+        elif what == "source":
+            (tmp_path / "evaluate.py").write_text("def measure(candidate): return 0.0")
+        else:
+            (tmp_path / "evaluate.py").unlink()
+        with pytest.raises(PrerequisiteError) as error:
+            await there.submit(asked(3))
+    expected = {
+        "versions": ("on this worker and 0.0.1 here", "install truegain==0.0.1 on every worker"),
+        "source": ("source on this worker is another one", "same path on every worker"),
+        "folder": ("", "same path on every worker"),
+    }
+    message, fix = expected[what]
+    assert message in error.value.message and "tcp://" in error.value.message
+    assert fix in error.value.fix
+
+
+async def test_nobody_at_the_address(tmp_path: Path) -> None:
+    pytest.importorskip("distributed", reason="the package distributed is not installed")
+    for address in ("tcp://127.0.0.1:9", "what://127.0.0.1:9"):
+        async with executor(held(tmp_path), address, connect_seconds=2.0) as there:
+            with pytest.raises(PrerequisiteError, match="no dask scheduler at") as error:
+                await there.submit(asked(3))
+            assert "dask scheduler" in error.value.fix
+
+
+async def test_a_cluster_without_workers_is_told_after_a_while(tmp_path: Path) -> None:
+    with cluster(0) as empty:
+        async with executor(held(tmp_path), empty.scheduler_address, empty_seconds=0.5) as there:
+            with pytest.raises(PrerequisiteError, match="no worker for 0.5 s") as error:
+                await there.submit(asked(3))
+        assert "dask worker tcp://" in error.value.fix
+
+
+SCHEDULER = """
+import sys, time
+from distributed import LocalCluster
+if __name__ == "__main__":
+    made = LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None, silence_logs=50, memory_limit=0)
+    print(made.scheduler_address, *(item.pid for item in made.workers.values()), flush=True)
+    time.sleep(600)
+"""
+
+
+async def test_a_scheduler_that_goes_away_is_an_error_and_no_output(tmp_path: Path) -> None:
+    pytest.importorskip("distributed", reason="the package distributed is not installed")
+    (tmp_path / "scheduler.py").write_text(SCHEDULER)
+    evaluator = held(tmp_path)
+    with subprocess.Popen(
+        [sys.executable, "-P", tmp_path / "scheduler.py"], env=environment(), stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        address, worker = (await asyncio.to_thread(process.stdout.readline)).split()
+        async with executor(evaluator, address) as there:
+            running = asyncio.ensure_future(there.submit(asked(1, wait=True)))
+            await until(lambda: begun(tmp_path), "it is begun")
+            process.kill()
+            with pytest.raises(PrerequisiteError, match=r"scheduler tcp://.* went away") as error:
+                await running
+            with pytest.raises(PrerequisiteError):
+                await there.submit(asked(2))
+    assert "truegain resume" in error.value.fix
+    assert gone(int(worker), *(int(file.stem) for file in tmp_path.glob("*.pid")))
+
+
+def test_the_choice_and_what_cannot_be() -> None:
+    def one(candidate: Any) -> float:
+        return 1.0
+
+    square = FunctionEvaluator("agent.testing:square", names=["value"])
+    chosen = executor_for(square, workers=2, kind="dask", dask={"scheduler": "tcp://10.0.0.5:8786"})
+    assert isinstance(chosen, DaskExecutor)
+    for evaluator, options, words in (
+        (FunctionEvaluator(one, names=["value"]), {"kind": "dask"}, "no import path"),
+        (square, {"dask": {"scheduler": "tcp://x:1"}}, "options of the executor dask"),
+        (square, {"kind": "dask", "dask": {"scheduler": "10.0.0.5"}}, "an address with its protocol"),
+        (square, {"kind": "dask", "dask": {"workers": 2}}, "unknown key"),
+        (square, {"kind": "dask", "dask": {"resources": {"GPU": 1}}}, "workers of a cluster"),
+        (square, {"kind": "dask", "dask": {"scheduler": "tcp://x:1", "resources": {"GPU": 0}}}, "amounts above 0"),
+    ):
+        with pytest.raises(ConfigError, match=words) as error:
+            executor_for(evaluator, workers=2, **options)  # type: ignore[arg-type]
+        assert error.value.hint or "unknown" in error.value.message
+
+
+def test_dask_is_imported_only_when_it_measures() -> None:
+    script = (
+        "import sys; from agent.executors.select import executor_for; "
+        "from agent.evaluators.function import FunctionEvaluator as F; "
+        "e = executor_for(F('agent.testing:square', names=['value']), workers=1, kind='dask'); "
+        "assert not {'dask', 'distributed', 'tornado'} & set(sys.modules), 'loaded'"
+    )
+    done = subprocess.run([sys.executable, "-P", "-c", script], env=environment(), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
