@@ -1,0 +1,98 @@
+"""Where the desk of a run is found, and asking it. Standard library alone."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import os
+import secrets
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from agent.errors import AgentError, StoreError
+from agent.lock import is_locked
+
+FILE = "desk.json"
+"""In the folder of a run that is served in the background: url, token, pid. For its owner alone."""
+ANSWER = 16 << 20
+"""Bytes of an answer at most."""
+
+
+class NotServed(AgentError):
+    """Nobody takes requests for this run."""
+
+    kind = "not_served"
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where a desk listens, and who may ask."""
+
+    url: str
+    token: str
+    pid: int
+
+    def write(self, path: Path) -> None:
+        """Put it into a file that its owner alone may read; one that is there is replaced.
+
+        Raises:
+            StoreError: It cannot be written.
+        """
+        new = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+        try:
+            descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+            with open(descriptor, "w", encoding="utf-8") as file:
+                file.write(json.dumps(asdict(self)) + "\n")
+            os.replace(new, path)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                new.unlink(missing_ok=True)
+            raise StoreError(f"cannot write {path}: {error.strerror}", hint="name a file that can be made") from None
+
+    @classmethod
+    def read(cls, folder: Path) -> Address | None:
+        """That of a run, while its process lives."""
+        try:
+            found = cls(**json.loads((folder / FILE).read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError):
+            return None
+        return found if is_locked(folder) else None
+
+
+def ask(folder: Path, path: str, body: dict[str, Any] | None = None, seconds: float = 60.0) -> dict[str, Any]:
+    """Ask the desk of a run.
+
+    Args:
+        folder: Of the run.
+        path: Such as "/evaluate".
+        body: For a POST; None for a GET.
+        seconds: To wait for the answer.
+
+    Raises:
+        NotServed: Nobody listens there.
+        AgentError: What the desk refuses, in its words.
+    """
+    known = Address.read(folder)
+    if known is None:
+        raise NotServed(
+            f"{folder.name} takes no requests: it has ended, rests, or was started in another way",
+            hint="look at its state; a new run takes them",
+        )
+    line = http.client.HTTPConnection("127.0.0.1", int(known.url.rpartition(":")[2]), timeout=seconds)
+    headers = {"Authorization": f"Bearer {known.token}", "Content-Type": "application/json"}
+    text = None if body is None else json.dumps(body).encode()
+    try:
+        line.request("GET" if body is None else "POST", path, text, headers)
+        answer = json.loads(line.getresponse().read(ANSWER))
+    except (OSError, ValueError, http.client.HTTPException):
+        raise NotServed(
+            f"{folder.name} did not answer", hint="it may just be ending; look at its state, and ask again"
+        ) from None
+    finally:
+        line.close()
+    wrong = answer.get("error")
+    if wrong is not None:
+        raise AgentError(str(wrong["message"]), hint=str(wrong["hint"]))
+    return dict(answer)

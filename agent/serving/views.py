@@ -1,0 +1,123 @@
+"""What another program or agent is shown of a run: what the search may know, and after the end the verdict."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from agent.history import SUSPICIOUS
+from agent.redact import redact
+
+if TYPE_CHECKING:
+    from agent.history import Trial
+    from agent.problem import Problem
+    from agent.result import Result
+    from agent.state import State
+
+WORDS = 2000
+"""Characters of an evaluator's words, of a rationale and the like."""
+EVENTS, BYTES = 50, 12_000
+"""Events of one answer at most, and about how long it may be."""
+
+
+def goals(problem: Problem) -> dict[str, Any]:
+    """What is measured, and which way is better."""
+    return {
+        "objectives": [
+            {"name": item.name, "direction": item.direction, "unit": item.unit} for item in problem.objectives
+        ],
+        "constraints": [str(item) for item in problem.constraints],
+    }
+
+
+def candidate_view(state: State, trial: Trial) -> dict[str, Any]:
+    """A candidate, as the search knows it. Where candidates are measured row by row, words on single rows are left
+    out: they may quote a row, and whoever reads one is to say so (see `Context.read`)."""
+    rows = state.problem.by_rows
+    reason = trial.reason
+    if rows and reason.startswith(("failed: ", SUSPICIOUS)):
+        reason = ": ".join(reason.split(": ")[:2])
+    return redact(
+        {
+            "candidate": trial.number,
+            "id": trial.id,
+            "state": trial.state,
+            "search": dict(trial.values) if trial.values is not None else None,
+            "measurements": trial.count,
+            "feasible": trial.feasible,
+            "source": trial.source,
+            "rationale": trial.rationale[:WORDS],
+            "reason": reason[:WORDS],
+            "failure": (trial.failure.partition(":")[0] if rows else trial.failure)[:WORDS],
+            "feedback": "" if rows else trial.feedback[:WORDS],
+            "parents": [parent[:8] for parent in trial.parents],
+            "values": trial.candidate.values_json,
+        }
+    )  # type: ignore[no-any-return]
+
+
+def result_view(result: Result) -> dict[str, Any]:
+    """The end of a run: the verdict, what it changes, and where it lies."""
+    verdict = {k: v for k, v in (result.verdict or {}).items() if isinstance(v, (str, int, float, bool, type(None)))}
+    return redact(
+        {
+            "run": result.run,
+            "status": result.status,
+            "reason": result.reason,
+            "sentence": result.sentence,
+            "released": result.released.values_json,
+            "best": result.best.values_json,
+            "diff": result.diff,
+            "changes": [
+                {"parameter": c.name, "before": c.before, "after": c.after}
+                for c in result.problem.space.diff(result.initial, result.best)
+            ],
+            "verdict": verdict or None,
+            "candidates": len(result.trials),
+            "spent": {kind: result.spent[kind] for kind in ("evaluations", "calls", "tokens", "usd", "seconds")},
+            "folder": str(result.folder),
+            "files": str(result.folder / "best"),
+        }
+    )  # type: ignore[no-any-return]
+
+
+def events_view(folder: Path, cursor: int, limit: int = EVENTS) -> dict[str, Any]:
+    """The search's events behind a place, in words, and the place to go on from.
+
+    Args:
+        folder: Of the run.
+        cursor: The last event that is known; 0 for none.
+        limit: Events at most.
+
+    Raises:
+        StoreError: The journal cannot be read.
+    """
+    from agent.cli.words import Words
+    from agent.events import RunStarted
+    from agent.journal import read
+    from agent.state import State
+
+    state: State | None = None
+    words, out, size, more = Words(elsewhere=True), [], 0, False
+    for entry in read(folder):
+        if state is not None:
+            state.apply(entry.event, entry.time)
+        elif isinstance(entry.event, RunStarted):
+            state = State(entry.event, entry.time)
+        if state is None:
+            continue
+        said = words(entry.event, state).text.strip()
+        if entry.seq <= cursor:
+            continue
+        if said and (len(out) >= limit or size > BYTES):
+            more = True
+            break
+        cursor = entry.seq
+        if said:
+            told: dict[str, Any] = {"seq": entry.seq, "type": entry.event.type, "text": said[:WORDS]}
+            candidate = getattr(entry.event, "candidate", "")
+            if candidate and candidate in state.history:
+                told["candidate"] = state.history[candidate].number
+            out.append(told)
+            size += len(told["text"])
+    return {"events": redact(out), "cursor": cursor, "more": more}

@@ -1,0 +1,248 @@
+"""The desk over HTTP: on this machine's loopback alone, and for whoever has the token.
+
+GET /problem, GET /best, POST /evaluate, POST /rows, POST /finish: docs/agents.md has them with an example.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import json
+import re
+import secrets
+import threading
+from collections.abc import Coroutine
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+from agent.errors import AgentError, ConfigError
+from agent.redact import redact
+from agent.serving.desk import LONGEST, Desk, Refused
+
+LARGEST = 1 << 20
+"""Bytes of a request's body."""
+CLIENTS = 64
+"""Requests that are answered at once."""
+PATIENCE = 15.0
+"""Seconds that a client has to send its request."""
+BY = re.compile(r"[A-Za-z0-9_.-]{1,32}")
+STATUS = {"config": 400, "budget": 409, "closed": 409, "store": 500, "internal": 500}
+
+FIELDS: dict[str, dict[str, type | tuple[type, ...]]] = {
+    "/evaluate": {
+        "values": dict,
+        "examples": list,
+        "apart": bool,
+        "key": str,
+        "rationale": str,
+        "by": str,
+        "wait": (int, float),
+    },
+    "/rows": {"examples": list, "by": str, "wait": (int, float)},
+    "/finish": {"wait": (int, float)},
+}
+"""What the bodies may hold."""
+NEEDED = {"/evaluate": "values", "/rows": "examples"}
+
+
+class Unfit(Exception):
+    """A request that is none; with the HTTP status that says so."""
+
+    def __init__(self, status: int, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.status, self.message, self.hint = status, message, hint
+
+
+@dataclass
+class Door:
+    """The server, from `open` to `close`.
+
+    Args:
+        desk: Whose requests it takes.
+        port: 0 for any free one.
+        token: Who has it may ask.
+    """
+
+    desk: Desk
+    port: int = 0
+    token: str = field(default_factory=lambda: secrets.token_urlsafe(32), repr=False)
+
+    def open(self) -> str:
+        """Begin to listen, from within the run's loop; the address.
+
+        Raises:
+            ConfigError: The port is taken.
+        """
+        self.loop = asyncio.get_running_loop()
+        self.slots = threading.BoundedSemaphore(CLIENTS)
+        try:
+            self._server = _Server(("127.0.0.1", self.port), _Handler)
+        except OSError as error:
+            raise ConfigError(
+                f"cannot listen on port {self.port}: {error.strerror}", hint="choose another --port, or none"
+            ) from None
+        self._server.door = self
+        self.port = self._server.server_address[1]
+        threading.Thread(target=self._server.serve_forever, args=(0.1,), name="truegain-serve", daemon=True).start()
+        return f"http://127.0.0.1:{self.port}"
+
+    def close(self) -> None:
+        """Listen no more. Waits for nobody, since a client may have died."""
+        self._server.shutdown()
+        self._server.server_close()
+
+    def ask(self, work: Coroutine[Any, Any, Any]) -> Any:
+        """What something in the run's loop gives; called from a client's thread."""
+        try:
+            future = asyncio.run_coroutine_threadsafe(work, self.loop)
+            return future.result(LONGEST + PATIENCE)
+        except (RuntimeError, TimeoutError):
+            work.close()
+            raise Refused("the run has ended", hint="truegain show tells what it found") from None
+
+    async def answer(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        """What a request gives."""
+        by = str(body.get("by") or "http")
+        if path == "/problem":
+            return self.desk.problem()
+        if path == "/best":
+            return self.desk.best()
+        if path == "/evaluate":
+            return await self.desk.evaluate(body, by)
+        if path == "/rows":
+            return await self.desk.rows(body, by)
+        return await self.desk.finish(body.get("wait"))
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    block_on_close = False
+    allow_reuse_address = False
+    door: Door
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that went away is no news; there is nobody to tell."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server_version, sys_version = "truegain", ""
+    timeout = PATIENCE
+    server: _Server
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """The journal has what was asked; the terminal belongs to the run."""
+
+    def do_GET(self) -> None:
+        self._do("GET")
+
+    def do_POST(self) -> None:
+        self._do("POST")
+
+    def _do(self, verb: str) -> None:
+        door = self.server.door
+        if not door.slots.acquire(blocking=False):
+            self._say(503, _error("busy", f"{CLIENTS} requests are being answered", "ask again later"))
+            return
+        try:
+            path = self._checked(verb)
+            found = door.ask(door.answer(path, self._body(path) if verb == "POST" else {}))
+            self._say(202 if found.get("state") == "waiting" else 200, found)
+            if found.get("sentence") and path == "/finish":
+                door.loop.call_soon_threadsafe(door.desk.told.set)
+        except Unfit as error:
+            self._say(error.status, _error("request", error.message, error.hint))
+        except AgentError as error:
+            self._say(STATUS.get(error.kind, 400), redact({"error": error.to_json()}))
+        except ValueError as error:
+            self._say(400, redact(_error("config", str(error)[:2000], "GET /problem has the space")))
+        except OSError:
+            self.close_connection = True
+        except Exception as error:
+            self._say(500, _error("internal", type(error).__name__, "this is a defect; the run goes on"))
+        finally:
+            door.slots.release()
+
+    def _checked(self, verb: str) -> str:
+        """The path of a request that may be answered."""
+        door = self.server.door
+        hosts = (f"127.0.0.1:{door.port}", f"localhost:{door.port}")
+        # A page in a browser may reach this port under a name of its own; it cannot choose the Host header.
+        if self.headers.get("Host", "").lower() not in hosts or self.headers.get("Origin") is not None:
+            raise Unfit(403, "requests come from this machine, and not from a page", f"ask http://{hosts[0]}")
+        given = self.headers.get("Authorization", "").encode()
+        if not hmac.compare_digest(given, f"Bearer {door.token}".encode()):
+            raise Unfit(401, "the token is missing or wrong", "send the header Authorization: Bearer TOKEN")
+        known = {"/problem": "GET", "/best": "GET", "/evaluate": "POST", "/rows": "POST", "/finish": "POST"}
+        if self.path not in known:
+            raise Unfit(404, "there is nothing of that name", f"known are {', '.join(known)}")
+        if known[self.path] != verb:
+            raise Unfit(405, f"{self.path} is asked with {known[self.path]}")
+        return self.path
+
+    def _body(self, path: str) -> dict[str, Any]:
+        length = self.headers.get("Content-Length", "")
+        if not length.isdecimal() or self.headers.get("Transfer-Encoding") is not None:
+            raise Unfit(411, "the length of the body is missing", "send Content-Length")
+        if len(length) > 12 or int(length) > LARGEST:
+            raise Unfit(413, f"the body is longer than {LARGEST} bytes", "send the values alone")
+        text = self.rfile.read(int(length))
+        if len(text) != int(length):
+            raise OSError("it was cut off")
+        return parsed(path, text)
+
+    def _say(self, status: int, found: dict[str, Any]) -> None:
+        text = json.dumps(found, ensure_ascii=False).encode("utf-8", "replace")
+        try:
+            self.send_response(status)
+            self.send_header("Content-Type", "application/json; charset=utf-8")
+            self.send_header("Content-Length", str(len(text)))
+            self.send_header("Cache-Control", "no-store")
+            if status >= 400:  # what is left of its body is no next request
+                self.close_connection = True
+                self.send_header("Connection", "close")
+            self.end_headers()
+            self.wfile.write(text)
+        except OSError:
+            self.close_connection = True
+
+
+def parsed(path: str, text: bytes) -> dict[str, Any]:
+    """A body, checked for what the path may be given.
+
+    Raises:
+        Unfit: Says what is wrong.
+    """
+
+    def number(word: str) -> Any:
+        raise Unfit(400, f"the body has {word}, which is no JSON number")
+
+    try:
+        body = json.loads(text or b"{}", parse_constant=number)
+    except (ValueError, RecursionError):
+        raise Unfit(400, "the body is not JSON", 'send an object such as {"values": {"x": 1}}') from None
+    fields = FIELDS[path]
+    if not isinstance(body, dict):
+        raise Unfit(400, "the body is no JSON object")
+    for name, value in body.items():
+        if name not in fields:
+            raise Unfit(400, f"there is no field {str(name)[:60]!r}", f"known are {', '.join(fields)}")
+        if not isinstance(value, fields[name]) or (isinstance(value, bool) and fields[name] is not bool):
+            raise Unfit(400, f"{name} has the wrong type")
+    needed = NEEDED.get(path)
+    if needed is not None and needed not in body:
+        raise Unfit(400, f"{needed} is missing")
+    if not all(isinstance(item, str) for item in body.get("examples", ())):
+        raise Unfit(400, "examples is a list of ids")
+    if "by" in body and not BY.fullmatch(body["by"]):
+        raise Unfit(400, "by is a short name", "letters, digits, and . _ - only")
+    if body.get("wait", 0) < 0:
+        raise Unfit(400, "wait is a number of seconds")
+    return body
+
+
+def _error(kind: str, message: str, hint: str = "") -> dict[str, Any]:
+    return {"error": {"kind": kind, "message": message, "hint": hint}}
+
+
