@@ -89,6 +89,9 @@ def _check(state: State) -> Event | None:
         return CandidateRejected(
             number, candidate.id, f"seen before, as candidate {trial.number} ({trial.state})", source
         )
+    asked = state.wishes.refusal(candidate)
+    if asked:
+        return CandidateRejected(number, candidate.id, f"not asked for: {asked}", source)
     near = state.known.refusal(candidate, proposal.get("radius", 0), state.history, not state.problem.deterministic)
     if near:
         return CandidateRejected(number, candidate.id, near, source)

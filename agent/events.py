@@ -7,37 +7,13 @@ Events that end in `Started` have an effect in the world; one without its end wa
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-JSON = dict[str, Any]
-
-_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
-_escape = json.JSONEncoder(allow_nan=False, separators=(",", ":")).encode
-
-
-@dataclass(frozen=True, slots=True)
-class Event:
-    """Base of the events."""
-
-    type: ClassVar[str] = ""
-    default_audience: ClassVar[str] = "search"
-
-    @property
-    def audience(self) -> str:
-        return self.default_audience
-
-    def body(self) -> str:
-        """The fields as JSON text, as they are stored."""
-        plain = {name: getattr(self, name) for name in FIELDS[type(self)]}
-        text = _encode(plain)
-        try:
-            text.encode()
-        except UnicodeEncodeError:  # half of a surrogate pair, as a model may write it, can only be stored escaped
-            text = _escape(plain)
-        return text
+from agent import personal
+from agent.event import JSON as JSON
+from agent.event import Event as Event
 
 
 @dataclass(frozen=True, slots=True)
@@ -712,10 +688,7 @@ class RunEnded(Event):
 RESUMABLE = ("interrupted", "terminated", "provider")
 """Reasons to stop that leave the run open: it goes on when the user or the provider lets it."""
 
-TYPES: dict[str, type[Event]] = {kind.type: kind for kind in Event.__subclasses__()}
-FIELDS: dict[type[Event], tuple[str, ...]] = {
-    kind: tuple(item.name for item in fields(kind)) for kind in TYPES.values()
-}
+TYPES: dict[str, type[Event]] = {kind.type: kind for kind in (*Event.__subclasses__(), *personal.EVENTS)}
 
 
 def from_json(kind: str, body: Mapping[str, Any]) -> Event:

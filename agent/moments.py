@@ -12,6 +12,7 @@ from agent.history import History
 from agent.journal import Entry
 from agent.looking import Traces
 from agent.state import State
+from agent.wishes import Wishes
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,11 +27,15 @@ class Moment:
     traces: Traces
     ended: int
     """How many evaluations had ended; later ones in `traces` are not of this moment."""
+    wishes: Wishes
+    estranged: bool
+    """Whether `memory` is about other numbers than those that may change."""
 
     @classmethod
     def of(cls, state: State) -> Moment:
         free, traces = search_free(state), state.traces
-        return cls(state.history.freeze(), state.memory, state.left(), free, traces, traces.count)
+        known = state.history.freeze(), state.memory, state.left(), free, traces, traces.count
+        return cls(*known, state.wishes, state.estranged)
 
 
 def lean(entry: Entry) -> Entry:

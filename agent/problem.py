@@ -62,6 +62,8 @@ class Problem(Judging):
         labels: Fields of a row that only label it and do not make it another row.
         prices: Dollars per million tokens by `provider:model`: {"input": …, "output": …}.
         fidelity: How candidates may be measured with less than the full effort; None for full measurements only.
+        guidance: What the person who runs the search has asked for, a line each, as prompts show it. No part of the
+            problem, and in no journal's description of it: see `agent.wishes`.
     """
 
     name: str
@@ -79,6 +81,7 @@ class Problem(Judging):
     labels: tuple[str, ...] = ("id",)
     prices: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     fidelity: Fidelity | None = None
+    guidance: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         self.check_goals()

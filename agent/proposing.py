@@ -14,6 +14,7 @@ from agent.events import ProposalEnded, ProposalStarted, RowRead, StopRequested
 from agent.moments import Moment
 from agent.proposers.base import Context
 from agent.space import digest
+from agent.wishes import Wishes
 
 if TYPE_CHECKING:
     from agent.loop import Run
@@ -31,8 +32,10 @@ async def propose(run: Run, started: ProposalStarted, moment: Moment) -> None:
         StoreError: The journal cannot be written.
     """
     doing = Doing(run, started.id, moment)
+    lost = moment.estranged and not getattr(run.proposer, "any_space", False)
+    memory = None if lost else moment.memory
     context = Context(
-        problem=run.state.problem,
+        problem=moment.wishes.view(run.state.problem),
         history=moment.history,
         rng=random.Random(int(digest([run.state.seed, "proposal", started.id]), 16)),
         ask=doing.ask if run.llm is not None and "propose" in run.state.settings.models else None,
@@ -41,18 +44,19 @@ async def propose(run: Run, started: ProposalStarted, moment: Moment) -> None:
         each=needed(run.state, 1),
         looks=max(0.0, moment.share - needed(run.state, started.n)),
         decision=started.id,
-        memory=copy.deepcopy(moment.memory),  # a proposer may change its memory in place; the journal's stays
+        memory=copy.deepcopy(memory),  # a proposer may change its memory in place; the journal's stays
         options=run.state.settings.options,
         reader=_reader(run, started.id) if run.state.problem.by_rows else None,
         effects=doing.effects(),
         clusters={item.id: item.cluster for item in run.problem.split("train") if item.cluster},
     )
-    moment_memory = moment.memory
+    wishes = moment.wishes
     del moment
     error = ""
     proposals = []
     try:
-        proposals = [context.finished(made) for made in await run.proposer.propose(context, started.n)]
+        made = await run.proposer.propose(context, started.n)
+        proposals = [_kept(context, wishes, context.finished(proposal)) for proposal in made]
     except BudgetExceeded as caught:
         error, context.exhausted = caught.message, True
     except (ProviderError, PrerequisiteError) as caught:
@@ -73,10 +77,21 @@ async def propose(run: Run, started: ProposalStarted, moment: Moment) -> None:
         ended.body()
     except (TypeError, ValueError) as caught:
         reason = f"what it proposed, rejected or remembers is not JSON: {caught}"
-        ended = ProposalEnded(started.id, [], [], moment_memory, reason)
+        ended = ProposalEnded(started.id, [], [], memory, reason)
     del context
     await run.turn("proposal.ended", started.id)
     run.record(ended)
+
+
+def _kept(context: Context, wishes: Wishes, proposal: dict[str, Any]) -> dict[str, Any]:
+    """A proposal as the person wants it; what its proposer chose itself otherwise, it is told of."""
+    if not isinstance(proposal.get("values"), dict) or not (wishes.pins or wishes.bans):
+        return proposal
+    given, champion = proposal["values"], context.champion
+    kept = wishes.keep(context.problem.space, given)
+    for name in (name for name in kept if kept[name] != given[name] and given[name] != champion.get(name)):
+        context.reject(f"the person who runs this wants another {name}; it was changed to that", proposal["source"])
+    return {**proposal, "values": kept}
 
 
 def _reader(run: Run, proposal: int) -> Callable[[str], Any]:

@@ -61,9 +61,11 @@ from agent.measuring import Measuring, Unit
 from agent.nearness import Known
 from agent.problem import Problem
 from agent.repeats import Repeats
+from agent.personal import BudgetChanged, HintGiven, PairJudged, ValueBanned, ValuePinned
 from agent.settings import Settings
 from agent.space import Candidate
 from agent.suspects import Suspects
+from agent.wishes import Wishes
 
 MARGIN = 1.1
 """How much more than the search's rows the rows of the exam and the report may cost."""
@@ -103,6 +105,8 @@ class State:
         self.steps: dict[int, dict[tuple[str, int, int], ToolEnded]] = {}
         """Tools that open proposals have called, by conversation, turn and index."""
         self.calls: dict[int, CallStarted] = {}
+        self.wishes = Wishes()
+        """What the person asked of the proposals."""
         self._begin(Problem.from_json(started.problem), Candidate(started.initial))
 
     def _begin(self, problem: Problem, initial: Candidate) -> None:
@@ -119,6 +123,10 @@ class State:
         self.traces = Traces()
         self.memory: Any = None
         """What the proposer wanted to be given back, from the last proposal that ended."""
+        self._numbers: dict[int, tuple[str, ...]] = {}
+        """Numbers and choices that open proposals may change."""
+        self._remembered: tuple[str, ...] = problem.space.numeric
+        """Those of the proposal that left the memory."""
         self.barren = 0
         """Proposals in a row that brought no new candidate."""
         self.errors: list[str] = []
@@ -270,6 +278,11 @@ class State:
         if handler is not None:
             handler(self, event)
 
+    @property
+    def estranged(self) -> bool:
+        """Whether the proposer's memory is about other numbers and choices than those that may change now."""
+        return self.memory is not None and self._remembered != self.wishes.space(self.problem.space).numeric
+
     def unanswered(self) -> list[Event]:
         """Questions to accounts and checks that have no answer yet; a resume asks them again."""
         out = self.gate.unanswered()
@@ -324,12 +337,14 @@ class State:
         self.reads.clear()
         self.steps.clear()
         held = self.gate.held
+        self.wishes = self.wishes.fit(problem.space)
         self._begin(problem, start)
         self.gate.exams = held  # an exam's number is its name in the account, so none is used twice
 
     def _proposal_started(self, event: ProposalStarted) -> None:
         self.proposals[event.id] = event
         self.next_proposal = event.id + 1
+        self._numbers[event.id] = self.wishes.space(self.problem.space).numeric
         self.starting = None
 
     def _row_read(self, event: RowRead) -> None:
@@ -346,6 +361,7 @@ class State:
         self.reads.pop(event.id, None)
         self.steps.pop(event.id, None)
         self.looks.forget(event.id)
+        numbers = self._numbers.pop(event.id, self._remembered)
         self.unchecked.extend((event.id, proposal) for proposal in event.proposals)
         self.barren += 1
         if event.exhausted:
@@ -354,6 +370,7 @@ class State:
             self.errors.append(event.error)
         else:
             self.errors, self.memory = [], event.state
+            self._remembered = numbers
 
     def _admitted(self, event: CandidateAdmitted) -> None:
         self.unchecked.popleft()
@@ -578,6 +595,12 @@ class State:
     def _continued(self, event: RunContinued) -> None:
         self.paused = False
 
+    def _wished(self, event: Event) -> None:
+        self.wishes = self.wishes.told(event, self.history)
+
+    def _budget_changed(self, event: BudgetChanged) -> None:
+        self.ledger.budget = Budget(**event.budget)
+
     def _exam_decided(self, event: ExamDecided) -> None:
         self.gate.decided(event, self.history.champion)
 
@@ -620,6 +643,11 @@ _HANDLERS: dict[type[Event], Any] = {
     StopRequested: State._stop,
     RunPaused: State._paused,
     RunContinued: State._continued,
+    HintGiven: State._wished,
+    ValuePinned: State._wished,
+    ValueBanned: State._wished,
+    PairJudged: State._wished,
+    BudgetChanged: State._budget_changed,
     ExamDecided: State._exam_decided,
     VerdictReached: lambda state, event: state.gate.reached(event),
     ReportPlanned: lambda state, event: state.gate.report_made(event),

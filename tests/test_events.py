@@ -64,6 +64,7 @@ def test_the_names_of_events_are_a_contract() -> None:
         "batch.ended",
         "batch.started",
         "batch.submitted",
+        "budget.changed",
         "call.ended",
         "call.refused",
         "call.retried",
@@ -81,9 +82,11 @@ def test_the_names_of_events_are_a_contract() -> None:
         "exam.decided",
         "exam.planned",
         "exam.started",
+        "hint.given",
         "holdout.fixed",
         "look.asked",
         "noise.measured",
+        "pair.judged",
         "proposal.ended",
         "proposal.started",
         "race.decided",
@@ -99,6 +102,8 @@ def test_the_names_of_events_are_a_contract() -> None:
         "run.started",
         "stop.requested",
         "tool.ended",
+        "value.banned",
+        "value.pinned",
         "verdict.reached",
     ]
 

@@ -106,6 +106,8 @@ FLOORS = (
         "evaluation",
         "spans",
         "capping",
+        "event",
+        "personal",
         "events",
         "redact",
         "lock",
@@ -134,6 +136,7 @@ FLOORS = (
         "ledger",
         "changes",
         "looking",
+        "wishes",
         "similar",
         "edits",
         "rows",
@@ -179,7 +182,7 @@ FLOORS = (
     ("config", "control", "program_setup", "setup", "session", "beforehand", "forecast", "apply", "gitbranch"),
     ("api", "batch"),
     ("asktell", "ranked", "ranked_result", "testing", "testing_search", "testing_proposers"),
-    ("cli", "report", "integrations", "__main__"),
+    ("cli", "dialogue", "report", "integrations", "__main__"),
 )
 
 

@@ -120,6 +120,7 @@ class Agentic:
     name = "agentic"
     needs_model = True
     texts = True
+    any_space = True
 
     async def propose(self, context: Context, n: int) -> list[Proposal]:
         """What the model submits: as many as are asked for, or fewer.

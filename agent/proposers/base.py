@@ -385,7 +385,8 @@ class Proposer(Protocol):
         needs_model: Whether it is of no use without a model.
 
     It may also have `uses_model`, for one that asks a model where the run has one and works without, and
-    `texts`, for one that changes texts too, so that a space without numbers is no mistake.
+    `texts`, for one that changes texts too, so that a space without numbers is no mistake, and
+    `any_space`, for one whose memory says nothing of places in the space: it keeps it when a parameter is pinned.
     """
 
     name: str

@@ -182,6 +182,7 @@ def card(problem: Problem, names: Sequence[str]) -> str:
         constraints=[str(item) for item in problem.constraints],
         rows=len(problem.split("train")),
         average=not problem.by_rows,
+        guidance=problem.guidance,
     )
 
 

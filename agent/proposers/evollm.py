@@ -270,6 +270,7 @@ def _request(
         failed=[line(trial) for trial in cards.unusable(context)[-TOLD:]],
         ends=[(names.index(name) + 1, end) for name, end in cards.at_bounds(space, best) if name in names],
         refused=cards.refusals(context, "evollm:"),
+        guidance=context.problem.guidance,
     )
     target = max(round(SCALE * (1 + share)), SCALE + 1)
     return ModelRequest(

@@ -298,7 +298,7 @@ async def _chosen(context: Context, arms: list[Arm]) -> str:
     names = [item.name for item in arms]
     request = ModelRequest(
         messages=(Message("user", render("portfolio_choose.txt", arms=arms)),),
-        system=render("portfolio_choose_system.txt"),
+        system=render("portfolio_choose_system.txt", guidance=context.problem.guidance),
         schema={
             "type": "object",
             "properties": {"method": {"type": "string", "enum": names}},
