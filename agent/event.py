@@ -25,7 +25,8 @@ class Event:
 
     def body(self) -> str:
         """The fields as JSON text, as they are stored."""
-        plain = {name: getattr(self, name) for name in self.__slots__}
+        names: tuple[str, ...] = tuple(type(self).__slots__)
+        plain = {name: getattr(self, name) for name in names}
         text = _encode(plain)
         try:
             text.encode()

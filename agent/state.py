@@ -59,9 +59,9 @@ from agent.ledger import KINDS, Budget, Ledger
 from agent.looking import LOOK, Looks, Traces
 from agent.measuring import Measuring, Unit
 from agent.nearness import Known
+from agent.personal import BudgetChanged, HintGiven, PairJudged, ValueBanned, ValuePinned
 from agent.problem import Problem
 from agent.repeats import Repeats
-from agent.personal import BudgetChanged, HintGiven, PairJudged, ValueBanned, ValuePinned
 from agent.settings import Settings
 from agent.space import Candidate
 from agent.suspects import Suspects
