@@ -70,6 +70,8 @@ def loaded(*arguments: str, cwd: Path) -> set[str]:
         ("logs", "--help"),
         ("run", "--help"),
         ("doctor", "--help"),
+        ("mcp", "--help"),
+        ("serve-eval", "--help"),
     ],
     ids=" ".join,
 )
@@ -182,7 +184,7 @@ FLOORS = (
     ("config", "control", "program_setup", "setup", "session", "beforehand", "forecast", "apply", "gitbranch"),
     ("api", "batch"),
     ("asktell", "ranked", "ranked_result", "testing", "testing_search", "testing_proposers"),
-    ("cli", "dialogue", "report", "integrations", "__main__"),
+    ("cli", "dialogue", "report", "serving", "view", "integrations", "__main__"),
 )
 
 

@@ -57,6 +57,8 @@ def calls(command: click.Command, world: World) -> Iterator[list[str]]:
     options = [item for item in command.params if isinstance(item, click.Option)]
     place = ["--runs", str(world.home / "runs")] if any("--runs" in item.opts for item in options) else []
     base = [known for item in arguments if (known := _known(item, world)) is not None]
+    if command.name == "serve-eval":  # without, it waits for another program; tests/serving asks it
+        base.append("--beside")
     flags = [item.opts[-1] for item in options if item.is_flag]
     machine = ["--json"] if "--json" in flags else []
     yield [*base, *place, *machine]

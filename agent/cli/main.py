@@ -20,6 +20,8 @@ COMMANDS: dict[str, str] = {
     "run": "optimize a problem",
     "batch": "many problems, night after night, under shared caps",
     "rank": "optimize by order alone: you or a program put candidates in order",
+    "serve-eval": "let another program propose the candidates, over HTTP on this machine",
+    "mcp": "let agents start and follow runs, over the Model Context Protocol",
     "resume": "go on with a run that is paused, was cut off or interrupted, or ended at a limit",
     "list": "the runs, newest last",
     "status": "where a run is, and what to do next",
@@ -35,6 +37,7 @@ COMMANDS: dict[str, str] = {
     "apply": "what a run has released, into the problem's own files: a patch, a branch, or in place",
     "report": "a run as one HTML file for people",
     "compare": "several runs beside each other",
+    "view": "a page that follows runs as they go, and browses those that have ended",
     "replay": "decide a run again from its recorded replies and outputs, and compare",
     "gate": "what may still be claimed, a new gate, opening its rows, and self-tests",
     "prune": "remove old runs",
@@ -51,7 +54,7 @@ class Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        module = importlib.import_module(f"agent.cli.{cmd_name}")
+        module = importlib.import_module(f"agent.cli.{cmd_name.replace('-', '_')}")
         found: click.Command = module.command
         return found
 

@@ -13,7 +13,6 @@ from agent.cli.run import driven, ending_options, exit_code, guarded, overrides,
 from agent.control.detach import inherited
 
 if TYPE_CHECKING:
-    from agent.serving.service import Service
     from agent.setup import Setup
 
 
@@ -69,12 +68,16 @@ def command(
     setup, changes = _prepared(setup, folder, given) if earlier is not None else (_fresh(setup, given, ctx), {})
     guarded(setup)
     file = token_file if token_file is not None else folder / FILE if pipe is not None else None
-    service = Service(port, file, lambda found: _tell(found, as_json, quiet=pipe is not None), lingers=not given["beside"])
+    service = Service(
+        port, file, lambda found: _tell(found, as_json, quiet=pipe is not None), lingers=not given["beside"]
+    )
 
     def go(display: Any, hold: Any) -> Any:
         session = session_of(setup, display, service=True)
         return service.drive(
-            folder, session.run if earlier is None else lambda f, hold: session.resume(f, changes=changes, hold=hold), hold
+            folder,
+            session.run if earlier is None else lambda f, hold: session.resume(f, changes=changes, hold=hold),
+            hold,
         )
 
     if as_json and pipe is None:
@@ -88,7 +91,7 @@ def _fresh(setup: Setup, given: dict[str, Any], ctx: click.Context) -> Setup:
 
     from agent.serving.guest import invited
 
-    settings = invited(setup.settings, given["beside"])
+    settings = invited(setup.settings, given["beside"], setup.problem.folder)
     return replace(setup, settings=settings, origin={**setup.origin, "command": list(ctx.obj or ())})
 
 

@@ -11,11 +11,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from agent.errors import AgentError, StoreError
+from agent.errors import AgentError, ConfigError, StoreError
 from agent.lock import is_locked
 
 FILE = "desk.json"
 """In the folder of a run that is served in the background: url, token, pid. For its owner alone."""
+LARGEST = 1 << 20
+"""Bytes of a request's body at most."""
 ANSWER = 16 << 20
 """Bytes of an answer at most."""
 
@@ -80,9 +82,11 @@ def ask(folder: Path, path: str, body: dict[str, Any] | None = None, seconds: fl
             f"{folder.name} takes no requests: it has ended, rests, or was started in another way",
             hint="look at its state; a new run takes them",
         )
+    text = None if body is None else json.dumps(body).encode()
+    if text is not None and len(text) > LARGEST:
+        raise ConfigError(f"a request is longer than {LARGEST} bytes", hint="send a shorter text")
     line = http.client.HTTPConnection("127.0.0.1", int(known.url.rpartition(":")[2]), timeout=seconds)
     headers = {"Authorization": f"Bearer {known.token}", "Content-Type": "application/json"}
-    text = None if body is None else json.dumps(body).encode()
     try:
         line.request("GET" if body is None else "POST", path, text, headers)
         answer = json.loads(line.getresponse().read(ANSWER))

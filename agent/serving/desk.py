@@ -241,8 +241,8 @@ class Desk:
         state = self._run.state
 
         def settled() -> Trial | None:
-            trial = state.history[name] if name in state.history else None
-            return trial if trial is not None and (trial.state in ("champion", "dropped")) else None
+            known = name in state.history and state.history[name].state in ("champion", "dropped")
+            return state.history[name] if known else None
 
         if name not in state.history and name not in self._known:
             self._refusals.pop(name, None)
@@ -260,7 +260,10 @@ class Desk:
     def _later(self) -> dict[str, Any]:
         if self.result is not None or not self._open:
             raise Refused("the search ended before it was measured", hint="POST /finish gives the verdict")
-        return {"state": "waiting", "hint": "it is not measured yet; ask again with the same values, which costs nothing"}
+        return {
+            "state": "waiting",
+            "hint": "it is not measured yet; ask again with the same values, which costs nothing",
+        }
 
     def _verdict(self) -> dict[str, Any]:
         from agent.serving.views import result_view
@@ -274,5 +277,3 @@ def _error(found: Mapping[str, Any]) -> AgentError:
     if found.get("kind") == "budget":
         return BudgetExceeded("evaluations", 0, 0, message=message, hint=hint or "GET /problem tells what is left")
     return ConfigError(message, hint=hint)
-
-

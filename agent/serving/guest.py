@@ -13,9 +13,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from agent.errors import AgentError, ConfigError, PrerequisiteError, StoreError
-from agent.proposers.base import TABLE, Context, Proposal, Proposer, load
+from agent.proposers.base import TABLE, Context, Proposal, Proposer, load, talks
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from agent.looking import Look
     from agent.problem import Problem
     from agent.settings import Settings
@@ -42,15 +44,19 @@ class Desk(Protocol):
         ...
 
 
-def invited(settings: Settings, beside: bool) -> Settings:
+def invited(settings: Settings, beside: bool, folder: Path) -> Settings:
     """The settings of a run that has a guest.
 
     Args:
         settings: Of the problem.
         beside: Whether the problem's own proposer searches too.
+        folder: The problem's, where a proposer of the user's own may be.
     """
     own = {"name": settings.proposer, "options": dict(settings.options)} if beside else None
-    return replace(settings, proposer=NAME, options={"beside": own})
+    models = dict(settings.models)
+    if not beside or not talks(load(settings.proposer, folder)):
+        models.pop("propose", None)  # nobody would ask it, and it would be loaded
+    return replace(settings, proposer=NAME, options={"beside": own}, models=models)
 
 
 class Guest:

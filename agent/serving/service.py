@@ -46,13 +46,11 @@ class Service:
         """
         desk = Desk()
         door = Door(desk, self._port)
-        opened = False
+        door.take()
 
         def begin(run: Run) -> None:
-            nonlocal opened
-            url = door.open()
-            opened = True
             desk.attach(run)
+            url = door.open()
             if self._file is not None:
                 Address(url, door.token, os.getpid()).write(self._file)
             where = str(self._file) if self._file is not None else ""
@@ -62,18 +60,17 @@ class Service:
 
         try:
             result = await drive(folder, begin)
-            if opened:
+            if desk.run is not None:
                 desk.over(result)
                 if self._lingers and result.status != "open":
                     await _told(desk)
                 await asyncio.sleep(0.05)  # answers that wait for the end are on their way
             return result
         finally:
-            if opened:
-                await asyncio.to_thread(door.close)
-                if self._file is not None:
-                    with contextlib.suppress(OSError):
-                        self._file.unlink(missing_ok=True)
+            await asyncio.to_thread(door.close)
+            if self._file is not None and desk.run is not None:
+                with contextlib.suppress(OSError):
+                    self._file.unlink(missing_ok=True)
 
 
 async def _told(desk: Desk) -> None:

@@ -37,7 +37,7 @@ def candidate_view(state: State, trial: Trial) -> dict[str, Any]:
     reason = trial.reason
     if rows and reason.startswith(("failed: ", SUSPICIOUS)):
         reason = ": ".join(reason.split(": ")[:2])
-    return redact(
+    shown: dict[str, Any] = redact(
         {
             "candidate": trial.number,
             "id": trial.id,
@@ -53,13 +53,14 @@ def candidate_view(state: State, trial: Trial) -> dict[str, Any]:
             "parents": [parent[:8] for parent in trial.parents],
             "values": trial.candidate.values_json,
         }
-    )  # type: ignore[no-any-return]
+    )
+    return shown
 
 
 def result_view(result: Result) -> dict[str, Any]:
     """The end of a run: the verdict, what it changes, and where it lies."""
     verdict = {k: v for k, v in (result.verdict or {}).items() if isinstance(v, (str, int, float, bool, type(None)))}
-    return redact(
+    shown: dict[str, Any] = redact(
         {
             "run": result.run,
             "status": result.status,
@@ -78,7 +79,8 @@ def result_view(result: Result) -> dict[str, Any]:
             "folder": str(result.folder),
             "files": str(result.folder / "best"),
         }
-    )  # type: ignore[no-any-return]
+    )
+    return shown
 
 
 def events_view(folder: Path, cursor: int, limit: int = EVENTS) -> dict[str, Any]:
@@ -98,7 +100,8 @@ def events_view(folder: Path, cursor: int, limit: int = EVENTS) -> dict[str, Any
     from agent.state import State
 
     state: State | None = None
-    words, out, size, more = Words(elsewhere=True), [], 0, False
+    out: list[dict[str, Any]] = []
+    words, size, more, end = Words(elsewhere=True), 0, False, 0
     for entry in read(folder):
         if state is not None:
             state.apply(entry.event, entry.time)
@@ -106,7 +109,7 @@ def events_view(folder: Path, cursor: int, limit: int = EVENTS) -> dict[str, Any
             state = State(entry.event, entry.time)
         if state is None:
             continue
-        said = words(entry.event, state).text.strip()
+        said, end = words(entry.event, state).text.strip(), entry.seq
         if entry.seq <= cursor:
             continue
         if said and (len(out) >= limit or size > BYTES):
@@ -120,4 +123,4 @@ def events_view(folder: Path, cursor: int, limit: int = EVENTS) -> dict[str, Any
                 told["candidate"] = state.history[candidate].number
             out.append(told)
             size += len(told["text"])
-    return {"events": redact(out), "cursor": cursor, "more": more}
+    return {"events": redact(out), "cursor": cursor, "more": more, "end": end}

@@ -18,10 +18,9 @@ from typing import Any
 
 from agent.errors import AgentError, ConfigError
 from agent.redact import redact
+from agent.serving.address import LARGEST
 from agent.serving.desk import LONGEST, Desk, Refused
 
-LARGEST = 1 << 20
-"""Bytes of a request's body."""
 CLIENTS = 64
 """Requests that are answered at once."""
 PATIENCE = 15.0
@@ -56,7 +55,7 @@ class Unfit(Exception):
 
 @dataclass
 class Door:
-    """The server, from `open` to `close`.
+    """The server, from `take` to `close`.
 
     Args:
         desk: Whose requests it takes.
@@ -68,13 +67,12 @@ class Door:
     port: int = 0
     token: str = field(default_factory=lambda: secrets.token_urlsafe(32), repr=False)
 
-    def open(self) -> str:
-        """Begin to listen, from within the run's loop; the address.
+    def take(self) -> None:
+        """Take the port.
 
         Raises:
-            ConfigError: The port is taken.
+            ConfigError: It is taken.
         """
-        self.loop = asyncio.get_running_loop()
         self.slots = threading.BoundedSemaphore(CLIENTS)
         try:
             self._server = _Server(("127.0.0.1", self.port), _Handler)
@@ -84,12 +82,17 @@ class Door:
             ) from None
         self._server.door = self
         self.port = self._server.server_address[1]
+
+    def open(self) -> str:
+        """Begin to listen, from within the run's loop; the address."""
+        self.loop = asyncio.get_running_loop()
         threading.Thread(target=self._server.serve_forever, args=(0.1,), name="truegain-serve", daemon=True).start()
         return f"http://127.0.0.1:{self.port}"
 
     def close(self) -> None:
         """Listen no more. Waits for nobody, since a client may have died."""
-        self._server.shutdown()
+        if hasattr(self, "loop"):
+            self._server.shutdown()
         self._server.server_close()
 
     def ask(self, work: Coroutine[Any, Any, Any]) -> Any:
@@ -244,5 +247,3 @@ def parsed(path: str, text: bytes) -> dict[str, Any]:
 
 def _error(kind: str, message: str, hint: str = "") -> dict[str, Any]:
     return {"error": {"kind": kind, "message": message, "hint": hint}}
-
-
