@@ -1,0 +1,202 @@
+"""What a few measurements say about a new evaluator: does it work, repeat, and move with the parameters?"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Literal
+
+from agent.drafting import confined
+from agent.drafting.findings import Findings
+from agent.evaluation import Failure, Request
+from agent.gate.noise import SAME, Noise
+from agent.parameters import Numeric, Value
+from agent.space import Candidate, digest
+
+if TYPE_CHECKING:
+    from agent.evaluation import Output
+    from agent.paying import Measuring
+    from agent.problem import Example
+    from agent.session import Session
+
+RUNS, FEWEST = 5, 3
+ROWS = 3
+"""Rows on which a candidate is measured here."""
+TRIED = 8
+"""Parameters that are moved."""
+MOVES = 3.0
+"""Standard deviations by which a score must differ to have moved."""
+
+
+def others(session: Session) -> list[tuple[str, Value]]:
+    """A value far from the default for each parameter that has one, at most `TRIED` of them."""
+    space, out = session.problem.space, []
+    initial = space.initial()
+    for name, item in space.items():
+        value: Any = None
+        if isinstance(item, Numeric):
+            unit = item.encode(initial[name])
+            value = item.decode(0.9 if unit < 0.5 else 0.1)
+        elif item.type == "text":
+            value = f"{initial[name]}\n{initial[name]}"
+            try:
+                item.check(value)
+            except ValueError:
+                continue
+        if value is not None and value != initial[name]:
+            out.append((name, value))
+    return out[:TRIED]
+
+
+def count(session: Session, runs: int = RUNS) -> int:
+    """Evaluations that `check` makes at most."""
+    rows = max(1, min(ROWS, len(session.problem.split("train"))))
+    return (runs + max(0, runs - FEWEST)) * rows + len(others(session)) * rows
+
+
+def walled(session: Session) -> bool:
+    """Whether the evaluator can be kept within its folder here: a function, in a process of its own."""
+    return getattr(session.problem.evaluator, "kind", "") == "function" and confined.possible()
+
+
+async def check(session: Session, runs: int = RUNS, *, walls: bool = True) -> Findings:
+    """Measure the initial candidate a few times, with one seed and with others, in two processes; then move parameters.
+
+    Args:
+        session: With rows that are divided, if there are any.
+        runs: Measurements of the initial candidate, from 3.
+        walls: Keep the evaluator within its folder and off the network, where `walled` says that this is possible.
+
+    Raises:
+        ProviderError, PrerequisiteError, BudgetExceeded: A model that the evaluator asks cannot be had or paid.
+    """
+    if (
+        getattr(session.problem.evaluator, "kind", "") == "function"
+    ):  # in a process that can be killed, whatever it says
+        session = replace(session, settings=replace(session.settings, executor="subprocess"))
+    if walls and walled(session):
+        return await confined.confined(lambda: _check(session, runs), [session.problem.folder])
+    return await _check(session, runs)
+
+
+class _Broken(Exception):
+    def __init__(self, failure: Failure, printed: str) -> None:
+        super().__init__(failure.message)
+        self.failure, self.printed = failure, printed
+
+
+class _Bench:
+    """Measures, and counts."""
+
+    def __init__(self, session: Session, runs: int) -> None:
+        self.problem, self.session, self.runs = session.problem, session, runs
+        self.rows: list[Example | None] = [*self.problem.split("train")[:ROWS]] or [None]
+        self.seconds: list[float] = []
+        self.made = 0
+
+    async def value(self, place: Measuring, candidate: Candidate, row: Example | None, replicate: int) -> float:
+        """One number.
+
+        Raises:
+            _Broken: There is none.
+        """
+        problem = self.problem
+        name = row.id if row is not None else None
+        self.made += 1
+        output: Output = await place.submit(
+            Request(
+                candidate,
+                example=name,
+                row=row.row if row is not None else None,
+                seed=int(digest([self.session.seed, name, f"draft {replicate}"], 8), 16),
+                replicate=replicate,
+                limits=problem.limits,
+            )
+        )
+        self.seconds.append(output.seconds)
+        if output.failure is not None:
+            raise _Broken(output.failure, output.log)
+        try:
+            value = problem.compared(problem.evaluator.score(output).values)
+        except (ValueError, TypeError, KeyError) as error:
+            raise _Broken(Failure("invalid", str(error)), output.log) from None
+        if value is None:
+            raise _Broken(Failure("invalid", "it gave no number to compare"), output.log)
+        return value
+
+
+async def _check(session: Session, runs: int) -> Findings:
+    bench = _Bench(session, max(FEWEST, runs))
+    initial, paid = session.problem.initial(), []
+    try:
+        same: list[list[float]] = [[] for _ in bench.rows]
+        other: list[list[float]] = [[] for _ in bench.rows]
+        async with session.measuring() as place:
+            for index, row in enumerate(bench.rows):
+                for _ in range(2):
+                    same[index].append(await bench.value(place, initial, row, 0))
+                other[index].append(await bench.value(place, initial, row, 1))
+            paid.append(place.till.words)
+        async with session.measuring() as place:  # another process: the hashes of texts differ there, and what is warm
+            for index, row in enumerate(bench.rows):
+                if bench.runs > FEWEST:
+                    same[index].append(await bench.value(place, initial, row, 0))
+                for replicate in range(2, bench.runs - FEWEST + 1):
+                    other[index].append(await bench.value(place, initial, row, replicate))
+            repeats = all(map(_equal, same))
+            kind: Literal["deterministic", "seeded", "noisy"] = "noisy"
+            if repeats:
+                agree = all(_equal([*one, *two]) for one, two in zip(same, other, strict=True))
+                kind = "deterministic" if agree else "seeded"
+            groups = [[*one, *two] for one, two in zip(same, other, strict=True)]
+            if kind == "seeded":  # each seed counts once, so more seeds are worth it
+                for index, row in enumerate(bench.rows):
+                    for replicate in range(bench.runs, 2 * bench.runs - FEWEST):
+                        other[index].append(await bench.value(place, initial, row, replicate))
+                groups = [[one[0], *two] for one, two in zip(same, other, strict=True)]
+            noise = Noise.of(groups, session.problem, 1.0)
+            moved, still = await _moves(bench, place, noise, [group[0] for group in groups])
+            paid.append(place.till.words)
+    except _Broken as broken:
+        return Findings(failure=broken.failure, printed=broken.printed, evaluations=bench.made)
+    warm = bench.seconds[1:] or bench.seconds
+    return Findings(
+        kind,
+        tuple(groups[0]),
+        noise,
+        math.fsum(warm) / len(warm),
+        moved,
+        still,
+        evaluations=bench.made,
+        paid="; ".join(words for words in paid if words),
+    )
+
+
+def _equal(values: list[float]) -> bool:
+    return all(math.isclose(value, values[0], rel_tol=SAME) for value in values)
+
+
+async def _moves(
+    bench: _Bench, place: Measuring, noise: Noise, base: list[float]
+) -> tuple[dict[str, tuple[Value, float | None]], tuple[str, ...]]:
+    """What changes when one parameter at a time lies elsewhere; with the seed of the first measurement."""
+    moved: dict[str, tuple[Value, float | None]] = {}
+    still = []
+    initial = bench.problem.initial()
+    for name, value in others(bench.session):
+        candidate = bench.problem.space.candidate({**initial, name: value})
+        found: float | None = None
+        differs = False
+        for row, before in zip(bench.rows, base, strict=True):
+            try:
+                now = await bench.value(place, candidate, row, 0)
+            except _Broken:
+                found, differs = None, True
+                break
+            found = now if found is None else found
+            differs = differs or abs(now - before) > max(MOVES * noise.sd, SAME * max(abs(now), abs(before)))
+        if differs:
+            moved[name] = (value, found)
+        else:
+            still.append(name)
+    return moved, tuple(still)
