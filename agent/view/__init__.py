@@ -1,0 +1,1 @@
+"""The live view: a page that follows runs as they go, served to this machine alone."""
