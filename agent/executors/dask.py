@@ -29,6 +29,8 @@ CONNECT_SECONDS = 30.0
 EMPTY_SECONDS = 120.0
 """How long a request waits for a cluster without any worker; one that grows on demand needs some time."""
 CLOSE_SECONDS = 10.0
+NO_DASHBOARD = {"dashboard": False, "dashboard_address": "127.0.0.1:0"}
+"""A server for its health stays, on a free port: with the usual one, two clusters at once would complain."""
 ATTEMPTS = 2
 """A request whose worker was lost is begun once more."""
 
@@ -167,15 +169,15 @@ class DaskExecutor:
                     place = self._cluster = await distributed.LocalCluster(
                         n_workers=self._count,
                         threads_per_worker=1,
-                        dashboard_address=None,
+                        scheduler_kwargs=NO_DASHBOARD,
                         asynchronous=True,
                         silence_logs=logging.CRITICAL,
                         memory_limit=0,
                     )
                 connect: Any = distributed.Client
-                self._client = await connect(
-                    place, asynchronous=True, set_as_default=False, timeout=self._connect_seconds
-                )
+                # Known before it is connected, so that one which never gets there is closed too.
+                self._client = connect(place, asynchronous=True, set_as_default=False, timeout=self._connect_seconds)
+                await self._client
         except (OSError, ValueError, RuntimeError) as error:  # refused, silent, no such scheme, not a scheduler
             raise PrerequisiteError(
                 f"there is no dask scheduler at {self._scheduler or 'this machine'}: {error}",

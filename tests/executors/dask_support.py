@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -16,7 +15,7 @@ import pytest
 
 from agent.evaluation import Request
 from agent.evaluators.function import FunctionEvaluator
-from agent.executors.dask import DaskExecutor
+from agent.executors.dask import NO_DASHBOARD, DaskExecutor
 from agent.space import Candidate
 
 PATIENCE = 60.0
@@ -26,8 +25,7 @@ HERE = pathlib.Path(__file__).parent
 
 def measure(candidate):
     with open(HERE / "begun", "a") as file:
-        file.write(f"{candidate['x']}\\n")
-    (HERE / f"{os.getpid()}.pid").write_text(str(os.getpid()))
+        file.write(f"{candidate['x']} {os.getpid()}\\n")
     while candidate.get("wait") and not (HERE / "go").exists():
         time.sleep(0.02)
     return candidate["x"] ** 2
@@ -47,7 +45,7 @@ def cluster(workers: int = 2, **more: Any) -> Iterator[Any]:
         with LocalCluster(
             n_workers=workers,
             threads_per_worker=1,
-            dashboard_address=None,
+            scheduler_kwargs=NO_DASHBOARD,
             silence_logs=logging.CRITICAL,
             memory_limit=0,
             **more,
@@ -85,16 +83,13 @@ async def until(true: Callable[[], Any], what: str) -> None:
         await asyncio.sleep(0.02)
 
 
-def begun(folder: Path) -> list[str]:
-    """What the evaluator began to measure, once for each time."""
+def begun(folder: Path, *only: float) -> list[int]:
+    """Processes that began to measure, one for each time; of all, or only of these x."""
     file = folder / "begun"
-    return file.read_text().split() if file.exists() else []
+    lines = [line.split() for line in file.read_text().splitlines()] if file.exists() else []
+    return [int(pid) for x, pid in lines if not only or float(x) in only]
 
 
 def pids(made: Any) -> list[int]:
     """Process ids of a cluster's workers."""
     return [worker.pid for worker in made.workers.values() if worker.pid is not None]
-
-
-def own(pid: int) -> bool:
-    return os.path.exists(f"/proc/{pid}")
