@@ -173,7 +173,7 @@ class Desk:
             self.changed()
         await self._until(lambda: self.result is not None, wait)
         if self.result is None:
-            return {"status": "open", "hint": "the exam is being held; POST /finish again"}
+            return {"status": "open", "hint": "the exam is being held; ask again"}
         if self.result.status == "open":
             raise Refused("the run was stopped before its end", hint=f"truegain resume goes on: {self.result.detail}")
         return self._verdict()
@@ -201,13 +201,13 @@ class Desk:
         for name in names:
             if name not in known:
                 raise ConfigError(
-                    f"there is no row {str(name)[:60]!r} to measure on", hint="take ids of GET /problem, `examples`"
+                    f"there is no row {str(name)[:60]!r} to measure on", hint="take ids of training rows (`examples` of the problem)"
                 )
         return list(dict.fromkeys(names))
 
     def _put(self, request: dict[str, Any]) -> None:
         if not self._open:
-            raise Refused("the search is over, nothing more is measured", hint="POST /finish gives the verdict")
+            raise Refused("the search is over, nothing more is measured", hint="finish gives the verdict")
         if len(self._queue) >= WAITING:
             raise Refused(f"{WAITING} requests wait already", hint="ask again later")
         self._known.add(request["id"])
@@ -259,7 +259,7 @@ class Desk:
 
     def _later(self) -> dict[str, Any]:
         if self.result is not None or not self._open:
-            raise Refused("the search ended before it was measured", hint="POST /finish gives the verdict")
+            raise Refused("the search ended before it was measured", hint="finish gives the verdict")
         return {
             "state": "waiting",
             "hint": "it is not measured yet; ask again with the same values, which costs nothing",
@@ -275,5 +275,5 @@ class Desk:
 def _error(found: Mapping[str, Any]) -> AgentError:
     message, hint = str(found.get("message", "")), str(found.get("hint", ""))
     if found.get("kind") == "budget":
-        return BudgetExceeded("evaluations", 0, 0, message=message, hint=hint or "GET /problem tells what is left")
+        return BudgetExceeded("evaluations", 0, 0, message=message, hint=hint or "what is left stands in `left` of each answer")
     return ConfigError(message, hint=hint)

@@ -159,7 +159,7 @@ class _Handler(BaseHTTPRequestHandler):
         except AgentError as error:
             self._say(STATUS.get(error.kind, 400), redact({"error": error.to_json()}))
         except ValueError as error:
-            self._say(400, redact(_error("config", str(error)[:2000], "GET /problem has the space")))
+            self._say(400, redact(_error("config", str(error)[:2000], "the problem tells its space")))
         except OSError:
             self.close_connection = True
         except Exception as error:

@@ -1,0 +1,170 @@
+"""Agents over the Model Context Protocol: a real client, a real server, and runs in processes of their own."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent.folders import listing
+from agent.journal import GATE
+from agent.lock import holder
+from agent.replay import replay
+from tests.cli_helpers import GATED, TOML, folder
+from tests.fake_provider import FakeProvider
+from tests.serving.support import PATIENCE, agent, doubling, ending, events, prompt_problem, wait_for
+from tests.wall_support import MARK
+
+pytest.importorskip("mcp", reason="needs the extra mcp")
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Iterator[Path]:
+    """Problems are in `problems`, runs in `runs`; nothing runs on behind the test."""
+    (tmp_path / "problems").mkdir()
+    yield tmp_path
+    ending(tmp_path / "runs")
+
+
+async def test_a_coding_agent_optimizes_a_prompt_and_sees_nothing_that_is_held_out(home: Path) -> None:
+    async with FakeProvider() as provider:
+        provider.answer = doubling
+        prompt_problem(home / "problems" / "doubling", provider.url)
+        async with agent(home / "problems") as ask:
+            (known,) = (await ask("list_problems"))["problems"]
+            assert known["problem"] == "doubling" and known["budget"] == {"evaluations": 400, "calls": 400}
+            estimate = await ask("estimate", problem="doubling")
+            assert estimate["evaluations"]["exam"] > 0
+            assert provider.calls == 0, "an estimate spends nothing"
+
+            run = (await ask("start", problem="doubling", search=False, evaluations=300))["run"]
+            place = home / "runs" / run
+            rows = (await ask("read_rows", run=run))["rows"]
+            assert [row["example"] for row in rows] == [f"row{n}" for n in range(1, 6)]
+            assert "twice 1?" in rows[0]["row"]["question"]
+
+            plain = await ask("evaluate_text", run=run, text="Just answer.")
+            careful = await ask("evaluate_text", run=run, text="Answer carefully.")
+            assert (plain["mean"]["exact_match"], careful["mean"]["exact_match"]) == (0.2, 1.0)
+            assert careful["cost"] == 5 and careful["left"]["evaluations"] == plain["left"]["evaluations"] - 5
+            calls = provider.calls
+            assert (await ask("evaluate_text", run=run, text="Answer carefully."))["mean"] == careful["mean"]
+            assert provider.calls == calls, "asked again it is not paid again"
+
+            worse = await ask("evaluate_text", run=run, text="Do not think.", compete=True)
+            better = await ask("evaluate_text", run=run, text="Answer carefully.", compete=True, rationale="it helped")
+            assert worse["state"] == "dropped" and better["state"] == "champion" and better["source"] == "guest:mcp"
+
+            early = await ask("result", run=run)
+            assert "nothing is claimed before its end" in early
+
+            assert (await ask("finish", run=run))["state"] in ("finishing", "finished")
+            seen = await ask.until(run, "finished")
+            assert any("gate: accepted" in event["text"] for event in seen["events"])
+            found = await ask("result", run=run)
+            assert found["status"] == "proven" and found["released"] == {"instruction": "Answer carefully."}
+            assert "-Double it." in found["diff"] and "+Answer carefully." in found["diff"]
+            assert found["spent"]["evaluations"] <= 300
+            assert (Path(found["files"]) / "instruction.txt").read_text() == "Answer carefully."
+            shown = await ask("show_candidate", run=run, candidate="champion")
+            assert shown["values"] == found["released"] and shown["rationale"] == "it helped"
+        said = "\n".join(ask.heard)
+        assert MARK not in said and str(provider.url) not in said and "sk-test" not in said
+        assert MARK in (home / "problems" / "doubling" / "val.jsonl").read_text()
+        assert (place / GATE).exists(), "rows were examined"
+        count, difference = await replay(place)
+        assert count > 100 and difference is None
+
+
+async def test_the_problem_s_own_search_goes_on_beside_the_agent(home: Path) -> None:
+    folder(home / "problems" / "bowl")
+    async with agent(home / "problems") as ask:
+        run = (await ask("start", problem="bowl"))["run"]
+        mine = await ask("evaluate_text", run=run, values={"x": 0.31}, compete=True)
+        seen = await ask.until(run, "finished")
+    sources = {event.source for event in events(home / "runs" / run, "candidate.admitted")}
+    assert "coordinate" in sources and seen["spent"]["evaluations"] == 12
+    if isinstance(mine, dict):  # else the search was over before it was asked
+        assert "guest:mcp" in sources and mine["values"]["n"] in range(1, 10)
+
+
+async def test_a_client_that_dies_leaves_the_run_alone_and_the_next_one_finds_it(home: Path) -> None:
+    folder(home / "problems" / "bowl", evaluate=GATED)
+    async with agent(home / "problems") as ask:
+        run = (await ask("start", problem="bowl"))["run"]
+        place = home / "runs" / run
+        server = next(
+            int(text)
+            for text in (Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text()).split()
+            if b"\x00mcp\x00" in Path(f"/proc/{text}/cmdline").read_bytes()
+        )
+        os.kill(server, signal.SIGKILL)
+        with pytest.raises(Exception, match=r".*"):
+            async with asyncio.timeout(PATIENCE):
+                await ask("observe", run=run)
+    assert listing(place).state == "running"
+    async with agent(home / "problems") as ask:
+        (known,) = (await ask("list_runs"))["runs"]
+        assert known == {"run": run, "problem": "bowl", "state": "running", "status": "open"}
+        again = await ask("start", problem="bowl")
+        assert "is running this problem" in again, "one run of a problem at a time"
+        (home / "problems" / "bowl" / "go").touch()
+        seen = await ask.until(run, "finished")
+        assert seen["spent"]["evaluations"] == 12
+        assert (await ask("result", run=run))["status"] == "exact"
+
+
+async def test_two_clients_at_once_share_a_run_and_its_budget(home: Path) -> None:
+    folder(home / "problems" / "bowl", TOML.replace("evaluations = 12", "evaluations = 20"))
+    async with agent(home / "problems") as one, agent(home / "problems") as two:
+        run = (await one("start", problem="bowl", search=False))["run"]
+
+        async def propose(ask: Any, begin: int) -> list[Any]:
+            return [
+                await ask("evaluate_text", run=run, values={"x": n / 100, "n": 6}, compete=True)
+                for n in range(begin, begin + 15)
+            ]
+
+        answers = await asyncio.gather(propose(one, 0), propose(two, 10))
+        seen = await two.until(run, "finished")
+        assert seen["spent"]["evaluations"] == 20
+        refused = [answer for answer in (*answers[0], *answers[1]) if isinstance(answer, str)]
+        assert refused and all("the search" in answer or "takes no requests" in answer for answer in refused)
+        shared = [a["candidate"] for a in answers[0] if isinstance(a, dict)]
+        assert shared, "both got answers"
+        assert (await one("result", run=run)) == (await two("result", run=run))
+    measured = [event for event in events(home / "runs" / run, "evaluation.started")]
+    assert len(measured) == 20
+
+
+async def test_stop_ends_the_process_and_keeps_what_was_measured(home: Path) -> None:
+    folder(home / "problems" / "bowl", evaluate=GATED)
+    async with agent(home / "problems", "--starts", 1) as ask:
+        run = (await ask("start", problem="bowl"))["run"]
+        place = home / "runs" / run
+        wait_for(lambda: len(events(place, "evaluation.ended")) >= 2, "two measurements")
+        (home / "problems" / "bowl" / "go").touch()
+        stopped = await ask("stop", run=run)
+        assert stopped["state"] in ("stopped", "finished") and holder(place) != os.getpid()
+        assert listing(place).pid is None
+        late = await ask("evaluate_text", run=run, values={"x": 0.5})
+        assert "takes no requests" in late
+        assert "may start 1 runs" in await ask("start", problem="bowl")
+
+
+async def test_what_keeps_a_run_from_beginning_is_told_in_the_tool_s_error(home: Path) -> None:
+    folder(home / "problems" / "broken", TOML.replace("evaluations = 12", "evaluations = 1"))
+    folder(home / "problems" / "typo", TOML.replace('"coordinate"', '"coordinates"'))
+    async with agent(home / "problems", "--starts", 1) as ask:
+        said = await ask("start", problem="broken")
+        assert "cannot pay for a run" in said and "Next: allow at least" in said
+        assert "there is no proposer 'coordinates'" in await ask("start", problem="typo")
+        assert "no proposer" in await ask("estimate", problem="typo")
+        assert not (home / "runs").exists() or not [*(home / "runs").glob("*-*")]
+    json.dumps(ask.heard)
