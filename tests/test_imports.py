@@ -182,7 +182,7 @@ FLOORS = (
         "replay",
     ),
     ("config", "control", "program_setup", "setup", "session", "beforehand", "forecast", "apply", "gitbranch"),
-    ("api", "batch"),
+    ("api", "batch", "drafting"),
     ("asktell", "ranked", "ranked_result", "testing", "testing_search", "testing_proposers"),
     ("cli", "dialogue", "report", "serving", "view", "integrations", "__main__"),
 )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from agent.drafting.proposal import FILE_CHARS, MOST_FILES, Draft, admit
 from agent.errors import AgentError, ConfigError, OutputInvalid
-from agent.llm.profiles import Profile
+from agent.llm.connect import facts
 from agent.llm.types import Message, ModelRequest
 from agent.prompts.render import render
 from agent.untrusted import cleaned, untrusted
@@ -61,7 +61,7 @@ class Author:
 
     Args:
         llm: The door to the models; the role is propose.
-        profile: Of the model.
+        model: Its name, `provider:model`.
         goal: What shall be better, in the person's words.
         files: What the person let it read.
         folder: Where the problem is going to be.
@@ -69,10 +69,11 @@ class Author:
     """
 
     def __init__(
-        self, llm: Llm, profile: Profile, goal: str, files: Files, folder: Path, told: Callable[[str], None]
+        self, llm: Llm, model: str, goal: str, files: Files, folder: Path, told: Callable[[str], None]
     ) -> None:
         self._llm, self._folder, self._told = llm, folder, told
         self._named: Collection[str] = [item.name for item in files.shown]
+        self._model, profile = model, facts(model)
         self._most = profile.output_limit(OUTPUT_LOCAL if profile.wire == "local" else OUTPUT)
         rng = random.Random(goal)
         shown = [
@@ -119,7 +120,7 @@ class Author:
                 done = await self._llm.structured(request, role="propose", scope="draft", schema=SCHEMA)
                 reply = done.text
                 found = _draft(done.parsed)
-                draft, setup = admit(found, self._folder, self._named)
+                draft, setup = admit(found, self._folder, self._named, self._model)
                 self._last = draft
                 return draft, setup
             except OutputInvalid as error:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from agent.drafting import confined
-from agent.drafting.findings import Findings
+from agent.drafting.findings import Findings, left
 from agent.evaluation import Failure, Request
 from agent.gate.noise import SAME, Noise
 from agent.parameters import Numeric, Value
@@ -15,6 +15,7 @@ from agent.space import Candidate, digest
 
 if TYPE_CHECKING:
     from agent.evaluation import Output
+    from agent.ledger import Ledger
     from agent.paying import Measuring
     from agent.problem import Example
     from agent.session import Session
@@ -127,17 +128,21 @@ class _Bench:
 
 async def _check(session: Session, runs: int) -> Findings:
     bench = _Bench(session, max(FEWEST, runs))
-    initial, paid = session.problem.initial(), []
+    initial = session.problem.initial()
+    ledgers: list[Ledger] = []
     try:
         same: list[list[float]] = [[] for _ in bench.rows]
         other: list[list[float]] = [[] for _ in bench.rows]
         async with session.measuring() as place:
+            ledgers.append(place.till.ledger)
             for index, row in enumerate(bench.rows):
                 for _ in range(2):
                     same[index].append(await bench.value(place, initial, row, 0))
                 other[index].append(await bench.value(place, initial, row, 1))
-            paid.append(place.till.words)
-        async with session.measuring() as place:  # another process: the hashes of texts differ there, and what is warm
+        session = replace(session, budget=left(session.budget, ledgers))
+        # Another process: the hashes of texts differ there, and nothing is warm.
+        async with session.measuring() as place:
+            ledgers.append(place.till.ledger)
             for index, row in enumerate(bench.rows):
                 if bench.runs > FEWEST:
                     same[index].append(await bench.value(place, initial, row, 0))
@@ -156,9 +161,8 @@ async def _check(session: Session, runs: int) -> Findings:
                 groups = [[one[0], *two] for one, two in zip(same, other, strict=True)]
             noise = Noise.of(groups, session.problem, 1.0)
             moved, still = await _moves(bench, place, noise, [group[0] for group in groups])
-            paid.append(place.till.words)
     except _Broken as broken:
-        return Findings(failure=broken.failure, printed=broken.printed, evaluations=bench.made)
+        return Findings(failure=broken.failure, printed=broken.printed, evaluations=bench.made, ledgers=tuple(ledgers))
     warm = bench.seconds[1:] or bench.seconds
     return Findings(
         kind,
@@ -168,7 +172,7 @@ async def _check(session: Session, runs: int) -> Findings:
         moved,
         still,
         evaluations=bench.made,
-        paid="; ".join(words for words in paid if words),
+        ledgers=tuple(ledgers),
     )
 
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal
 
 from agent.evaluation import Failure
 from agent.gate.noise import Noise
+from agent.ledger import plural
 from agent.parameters import Value
 
 if TYPE_CHECKING:
+    from agent.ledger import Budget, Ledger
     from agent.session import Session
 
 
@@ -29,7 +32,7 @@ class Findings:
         failure: Why the initial candidate has no score; then nothing else is known.
         printed: The end of what the evaluator printed when it failed.
         evaluations: How many were made.
-        paid: What models were paid for it, in words.
+        ledgers: What models were paid for it, if any were asked.
     """
 
     kind: Literal["deterministic", "seeded", "noisy"] = "deterministic"
@@ -41,12 +44,39 @@ class Findings:
     failure: Failure | None = None
     printed: str = ""
     evaluations: int = 0
-    paid: str = ""
+    ledgers: tuple[Ledger, ...] = ()
 
     @property
     def constant(self) -> bool:
         """Whether nothing that was tried changed the score."""
         return bool(self.still) and not self.moved
+
+
+def left(budget: Budget, ledgers: Sequence[Ledger]) -> Budget:
+    """What a budget still has for models after several ledgers, each of which began with nothing."""
+    used = {kind: math.fsum(item.committed(kind) for item in ledgers) for kind in ("calls", "tokens", "usd")}
+    limits = {kind: getattr(budget, kind) for kind in used}
+    rest = {kind: max(0, limit - used[kind]) for kind, limit in limits.items() if limit is not None}
+    return replace(budget, **{kind: value if kind == "usd" else int(value) for kind, value in rest.items()})
+
+
+def spent(ledgers: Sequence[Ledger]) -> dict[str, Any]:
+    """Calls, tokens and dollars of models together; dollars are None where a price is unknown."""
+    parts = [item.to_json() for item in ledgers]
+    unknown = any(part["usd"] is None for part in parts)
+    return {
+        "calls": sum(part["calls"] for part in parts),
+        "tokens": {kind: sum(part["tokens"][kind] for part in parts) for kind in ("input", "output")},
+        "usd": None if unknown else math.fsum(part["usd"] for part in parts),
+    }
+
+
+def spent_line(paid: Mapping[str, Any]) -> str:
+    """The same in words."""
+    usd = paid["usd"]
+    price = "price unknown" if usd is None else f"${usd:.4f}" if usd else "$0"
+    tokens = paid["tokens"]
+    return f"{plural(paid['calls'], 'model call')} ({tokens['input']:,} tokens in, {tokens['output']:,} out), {price}"
 
 
 def sentences(session: Session, found: Findings) -> Iterator[str]:
@@ -55,7 +85,7 @@ def sentences(session: Session, found: Findings) -> Iterator[str]:
     goal = problem.objective
     unit = f" {goal.unit}" if goal.unit else ""
     first = f"{goal.name} is {found.values[0]:.6g}{unit} at the defaults; one evaluation takes {found.seconds:.2g} s."
-    yield first + (f" Models were paid for it: {found.paid}." if found.paid else "")
+    yield first
     if found.kind == "deterministic":
         yield f"All {len(found.values)} measurements are the same, whatever the seed: it is deterministic."
     else:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from agent.drafting import reading, template, writing
 from agent.drafting.author import OUTPUT, Author, Undrafted
+from agent.drafting.findings import spent, spent_line
 from agent.drafting.proposal import PROBLEM, Draft, admit
 from agent.drafting.questions import GivenUp, direction
 from agent.drafting.tomlkey import changed
@@ -20,7 +21,7 @@ from agent.untrusted import cleaned
 if TYPE_CHECKING:
     from agent.dialogue.talk import Talk
     from agent.drafting.findings import Findings
-    from agent.ledger import Budget
+    from agent.ledger import Budget, Ledger
     from agent.llm.gateway import Llm
     from agent.paying import Till
     from agent.setup import Setup
@@ -41,7 +42,7 @@ class Drafted:
         setup: As the problem file reads now.
         written: Names of the files.
         findings: What trying it showed; None where it was not run. `findings.failure` says that it does not work.
-        spent: `Ledger.to_json()` of drafting it.
+        spent: By models, for drafting and trying it: calls, tokens (input, output), usd (None: a price is unknown).
     """
 
     folder: Path
@@ -74,9 +75,11 @@ class Flow:
     _author: Author | None = None
     _written: list[str] = field(default_factory=list)
     _better: dict[str, str] = field(default_factory=dict)
+    _ledgers: list[Ledger] = field(default_factory=list)
 
     async def run(self) -> Drafted | None:
         """The whole way; None where nothing was written."""
+        self._ledgers.append(self.till.ledger)
         goal = self.goal or self.talk.ask("What shall be better? In a sentence, such as: the accuracy of train.py")
         if not goal:
             self.talk.say(f"Nothing is written. {EXAMPLES}")
@@ -89,7 +92,7 @@ class Flow:
                 self.talk.say(f"Nothing is written. {EXAMPLES}")
                 return None
             trial = Trial(
-                self.folder, self.talk, self.budget, self.adapter, self.base_url, self.progress,
+                self.folder, self.talk, self.budget, self._ledgers, self.adapter, self.base_url, self.progress,
                 mend=self._mended if self._author is not None else None,
             )  # fmt: skip
             found = await trial.run(ATTEMPTS)
@@ -101,14 +104,15 @@ class Flow:
     def _end(self, found: Findings | None) -> Drafted | None:
         from agent.config import load
 
-        if self.till.words:
-            self.talk.say(f"Spent on the draft: {self.till.words}.")
+        paid = spent(self._ledgers)
+        if paid["calls"]:
+            self.talk.say(f"Spent on models so far: {spent_line(paid)}.")
         try:
             setup = load(self.folder)
         except ConfigError as error:
             self.talk.say(f"The problem cannot be read: {_told(error)}")
             return None
-        return Drafted(self.folder, setup, tuple(self._written), found, self.till.ledger.to_json())
+        return Drafted(self.folder, setup, tuple(self._written), found, paid)
 
     def _llm(self) -> Llm:
         from agent.llm.connect import connect
@@ -135,8 +139,6 @@ class Flow:
 
     async def _of_model(self, goal: str, llm: Llm) -> Draft | None:
         """A draft of the model's; None where there is none, and that was said."""
-        from agent.llm.connect import facts
-
         assert self.model is not None
         answer = self.talk.ask("Which files or folders may the model read? (names with blanks between; Enter: none)")
         files = reading.read(answer, self.folder, self.here)
@@ -148,7 +150,7 @@ class Flow:
         if not self.talk.confirm(self._question(len(files.shown))):
             self.talk.say("The model was not asked.")
             return None
-        self._author = Author(llm, facts(self.model), goal, files, self.folder, self.talk.say)
+        self._author = Author(llm, self.model, goal, files, self.folder, self.talk.say)
         return await self._asked(self._author.draft)
 
     def _question(self, count: int) -> str:
@@ -188,7 +190,7 @@ class Flow:
         return None
 
     def _complete(self, draft: Draft) -> Draft:
-        """With the models that are used, and the directions as the person wants them.
+        """With the directions as the person wants them.
 
         Raises:
             ConfigError: What came out cannot be read.
@@ -200,11 +202,8 @@ class Flow:
                 self._better[name] = direction(self.talk, name, drafted)
             if self._better[name] != drafted:
                 text = changed(text, "objectives", "direction", self._better[name], place=number)
-        text = changed(text, "models", "propose", self.model or "none")
-        if "prompt" in tomllib.loads(text).get("evaluator", {}):
-            text = changed(text, "models", "task", self.model or "none")
         draft = Draft({**draft.files, PROBLEM: text}, draft.explanation, trusted=True)
-        return admit(draft, self.folder, self._named)[0]
+        return admit(draft, self.folder, self._named, self.model or "none")[0]
 
     async def _reviewed(self, draft: Draft | None) -> Draft | None:
         """The draft that the person wants to have written; None for none."""

@@ -62,16 +62,17 @@ class Draft:
         return replace(self, files={**self.files, name: text})
 
 
-def admit(draft: Draft, folder: Path, named: Collection[str]) -> tuple[Draft, Setup]:
+def admit(draft: Draft, folder: Path, named: Collection[str], model: str) -> tuple[Draft, Setup]:
     """Check a draft without writing into the folder, and without running anything of it.
 
     Args:
         draft: To check.
         folder: Where it is meant to go.
         named: The files it may refer to, beside its own: those that the person named.
+        model: Who proposes, and answers a prompt: `provider:model` or "none".
 
     Returns:
-        The draft, with a time limit where it had none, and what it means.
+        The draft, with that model and with a time limit where it had none, and what it means.
 
     Raises:
         ConfigError: It cannot be used; says why, in words for a model or a person.
@@ -88,7 +89,9 @@ def admit(draft: Draft, folder: Path, named: Collection[str]) -> tuple[Draft, Se
                 + (", ".join(named) or "there is none"),
             )
     _check_function(raw, draft.files)
-    text = _with_timeout(draft.files[PROBLEM], raw)
+    text = changed(_with_timeout(draft.files[PROBLEM], raw), "models", "propose", model)
+    if "prompt" in raw.get("evaluator", {}):
+        text = changed(text, "models", "task", model)
     draft = draft.changed(PROBLEM, text)
     return draft, tried(draft, folder)
 

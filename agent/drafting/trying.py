@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agent.drafting import checking
-from agent.drafting.findings import Findings, sentences
+from agent.drafting.findings import Findings, left, sentences
 from agent.drafting.tomlkey import changed
 from agent.errors import AgentError, ConfigError
-from agent.ledger import Budget, plural
+from agent.ledger import Budget, Ledger, plural
 from agent.untrusted import cleaned
 
 if TYPE_CHECKING:
@@ -32,7 +32,8 @@ class Trial:
     Args:
         folder: With the problem file.
         talk: Asks and says.
-        budget: What models that the evaluator asks may cost; each measurement of the check is charged to it.
+        budget: Limits on models; the problem file's own hold for the evaluator besides.
+        ledgers: What was spent of the budget; what trying it takes of models that the evaluator asks is added.
         adapter: As in `agent.drafting.draft`.
         base_url: As there.
         progress: As there.
@@ -43,6 +44,7 @@ class Trial:
     folder: Path
     talk: Talk
     budget: Budget
+    ledgers: list[Ledger]
     adapter: Any = None
     base_url: str | None = None
     progress: Callable[[int, int, str], None] | None = None
@@ -72,6 +74,7 @@ class Trial:
             except AgentError as error:
                 self.talk.say(f"It could not be tried: {_told(error)}")
                 return found
+            self.ledgers += found.ledgers
             last = attempt == attempts - 1
             if found.failure is not None:
                 if not await self._failed(found, last):
@@ -155,17 +158,12 @@ def _divided(make: type[Session], setup: Setup, trial: Trial) -> Session:
     settings = setup.settings
     if trial.base_url is not None:
         settings = replace(settings, base_url=trial.base_url)
-    budget = replace(
-        setup.budget,
-        **{
-            kind: getattr(trial.budget, kind)
-            for kind in ("calls", "tokens", "usd")
-            if getattr(trial.budget, kind) is not None
-        },
-    )
-    session = make.of(setup, settings=settings, budget=budget, model=trial.adapter, progress=trial.progress)
+    session = make.of(setup, settings=settings, model=trial.adapter, progress=trial.progress)
     session.divide()
     session.check()
+    rest = left(trial.budget, trial.ledgers)
+    given = {kind: getattr(rest, kind) for kind in ("calls", "tokens", "usd") if getattr(rest, kind) is not None}
+    session.budget = replace(session.budget, **given)
     return session
 
 
