@@ -34,7 +34,7 @@ JUDGED = 5
 """Comparisons that a prompt tells of, the newest."""
 WORDS = 100
 """Most characters of a value in a prompt."""
-BESIDE = 1e-6
+BESIDE = 1e-3
 """How far beside a ban, on the unit interval, a real number is put that fell into it."""
 DRAWS = 100
 

@@ -103,7 +103,7 @@ class Display:
         now = time.monotonic()
         if self._status is not None and now - self._drawn > 0.1:
             self._drawn = now
-            self._status.update(_standing(state))
+            self._status.update(standing(state))
 
 
 def _bar(done: int, total: int, width: int = 24) -> str:
@@ -113,7 +113,8 @@ def _bar(done: int, total: int, width: int = 24) -> str:
     return f" {'█' * filled}{'░' * (width - filled)}"
 
 
-def _standing(state: State) -> str:
+def standing(state: State) -> str:
+    """Where a run is, on one line."""
     goal, history, ledger = state.problem.objective, state.history, state.ledger
     champion = history[history.champion]
     best = amount((champion.values or {}).get(goal.name), goal.unit)

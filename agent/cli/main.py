@@ -22,6 +22,7 @@ COMMANDS: dict[str, str] = {
     "rank": "optimize by order alone: you or a program put candidates in order",
     "serve-eval": "let another program propose the candidates, over HTTP on this machine",
     "mcp": "let agents start and follow runs, over the Model Context Protocol",
+    "session": "work on a problem together with a model, at the terminal or headless",
     "resume": "go on with a run that is paused, was cut off or interrupted, or ended at a limit",
     "list": "the runs, newest last",
     "status": "where a run is, and what to do next",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,6 +13,9 @@ from agent.cli.detached import detach_option, start
 from agent.cli.finishing import finish_options, told
 from agent.cli.run import BUDGET, budget_options, driven, ending_options, guarded, overrides, session_of, unsafe_option
 from agent.control.detach import inherited
+
+if TYPE_CHECKING:
+    from agent.setup import Setup
 
 
 @click.command(
@@ -46,10 +49,7 @@ def command(
     as_json: bool,
     **given: Any,
 ) -> None:
-    from agent.config import load
-    from agent.errors import ConfigError
     from agent.folders import listing
-    from agent.result import load_state
 
     pipe = inherited()
     folder = locate(run, runs)
@@ -57,6 +57,33 @@ def command(
         _go(ctx, folder, as_json)
     if detach and pipe is None:
         ctx.exit(start(ctx.obj[1:], as_json))
+    setup, changes = continued(folder, problem, {**given, "workers": workers})
+
+    def go(display: Any, hold: Any) -> Any:
+        made = session_of(setup, display, service=True)
+        return made.resume(folder, changes=changes, accept_change=accept_change, hold=hold)
+
+    def drive() -> int:
+        return driven(go, folder, pipe, as_json, given["strict"], given["wants_gain"])
+
+    ctx.exit(told(folder, given, drive))
+
+
+def continued(folder: Path, problem: Path | None, given: dict[str, Any]) -> tuple[Setup, dict[str, Any]]:
+    """The setup of a run that goes on, and what the user changes for the rest of it.
+
+    Args:
+        folder: Of the run.
+        problem: Its problem's folder, if it moved.
+        given: The options sets, unsafe, workers and those of the budget.
+
+    Raises:
+        ConfigError: The problem is not there, or not in order.
+    """
+    from agent.config import load
+    from agent.errors import ConfigError
+    from agent.result import load_state
+
     state = load_state(folder)
     where = problem or state.problem.folder
     if not (where / "problem.toml").exists():
@@ -70,19 +97,10 @@ def command(
     changes: dict[str, Any] = {}
     if limits:
         changes["budget"] = {**state.ledger.budget.to_json(), **limits}
-    if workers is not None:
-        changes["workers"] = workers
+    if given.get("workers") is not None:
+        changes["workers"] = given["workers"]
     server = setup.settings.base_url or state.settings.base_url
-    setup = replace(setup, settings=replace(state.settings, base_url=server), seed=state.seed)
-
-    def go(display: Any, hold: Any) -> Any:
-        made = session_of(setup, display, service=True)
-        return made.resume(folder, changes=changes, accept_change=accept_change, hold=hold)
-
-    def drive() -> int:
-        return driven(go, folder, pipe, as_json, given["strict"], given["wants_gain"])
-
-    ctx.exit(told(folder, given, drive))
+    return replace(setup, settings=replace(state.settings, base_url=server), seed=state.seed), changes
 
 
 def _go(ctx: click.Context, folder: Path, as_json: bool) -> None:

@@ -233,8 +233,14 @@ def watched(make: Make, as_json: bool) -> Result:
     return result
 
 
-def report(result: Result, as_json: bool) -> None:
-    """The last lines: what was gained with its interval, what it cost, and the next command."""
+def report(result: Result, as_json: bool, resume: str = "truegain resume") -> None:
+    """The last lines: what was gained with its interval, what it cost, and the next command.
+
+    Args:
+        result: Of the run.
+        as_json: One JSON document instead.
+        resume: The command that goes on with it.
+    """
     from agent.cli.show import differences
     from agent.resultfiles import spent_line
 
@@ -254,7 +260,7 @@ def report(result: Result, as_json: bool) -> None:
     if result.status == "open" or result.reason == "provider":
         stopped = result.reason in ("interrupted", "terminated")
         click.echo("Stopped; everything that was measured is saved." if stopped else f"Stopped: {plain(result.detail)}")
-        click.echo(f"Next: truegain resume {name}")
+        click.echo(f"Next: {resume} {name}")
     elif result.reason == "evaluator":
         click.echo("Next: mend the evaluator so that it can score the initial candidate, then run again")
     else:

@@ -30,9 +30,11 @@ from agent.events import (
 )
 from agent.history import AGAIN, SUSPICIOUS
 from agent.ledger import plural
+from agent.personal import BudgetChanged, HintGiven, PairJudged, ValueBanned, ValuePinned
 from agent.proposers.base import load, talks
 from agent.texts import Code, Text
 from agent.warm import sentence
+from agent.wishes import said
 
 if TYPE_CHECKING:
     from agent.history import History, Trial
@@ -127,6 +129,8 @@ class Words:
             return "paused: nothing new starts until truegain resume", "yellow"
         if isinstance(event, RunContinued):
             return "goes on", ""
+        if isinstance(event, (HintGiven, ValuePinned, ValueBanned, PairJudged, BudgetChanged)):
+            return f"  » {_personal(event, history)}", "bold"
         if isinstance(event, RunEnded):
             return f"ended ({event.reason}): {event.status}", ""
         if isinstance(event, StopRequested):
@@ -156,6 +160,22 @@ class Words:
         self._told = True  # a second look that checks determinism counts as no measurement
         goal = state.problem.objective
         return f"initial candidate: {goal.name} {amount(trial.values[goal.name], goal.unit)}", ""
+
+
+def _personal(event: Event, history: History) -> str:
+    """What the person said, as it was noted."""
+    if isinstance(event, HintGiven):
+        return f"noted for the next proposals: {brief(event.text, 200)}"
+    if isinstance(event, ValuePinned):
+        return f"{event.name} is free again" if event.value is None else f"{event.name} stays {brief(event.value)}"
+    if isinstance(event, ValueBanned):
+        return f"never {event.name} {said(event.ban)}" if event.ban else f"{event.name} has no bans any more"
+    if isinstance(event, PairJudged):
+        one, two = (history[name].number for name in (event.one, event.two))
+        better = one if event.preference > 0 else two
+        return f"compared #{one} and #{two}: " + (f"#{better} is preferred" if event.preference else "a tie")
+    assert isinstance(event, BudgetChanged)
+    return "limits: " + ", ".join(f"{kind} {limit:g}" for kind, limit in event.budget.items())
 
 
 def one_line(space: Space, change: Change, width: int = 20) -> str:
