@@ -52,7 +52,8 @@ def run(gallery: Gallery, name: str, asked: Mapping[str, str]) -> dict[str, Any]
         cursor = f"{follow.serial}.{follow.seq}.{listing.state}.{parts.tag(svg) if svg else ''}"
         if cursor == old and newest:
             return None
-        made = {**parts.parts(follow, listing, {**asked, "page": _number(asked.get("page", ""))}), "cost": svg}
+        page = asked["page"] if is_number(asked.get("page", "")) else "0"
+        made = {**parts.parts(follow, listing, {**asked, "page": page}), "cost": svg}
         tags = {part: parts.tag(html) for part, html in made.items()}
         have = dict(item.partition(":")[::2] for item in asked.get("have", "").split(","))
         return {
@@ -70,8 +71,9 @@ def _paid(follow: Follow) -> bool:
     return bool(follow.state.ledger.committed("usd"))
 
 
-def _number(text: str) -> str:
-    return text if text.isascii() and text.isdecimal() and len(text) < 10 else "0"
+def is_number(text: str) -> bool:
+    """Whether a text is a number that something here may have."""
+    return text.isascii() and text.isdecimal() and len(text) < 10
 
 
 def candidate(gallery: Gallery, name: str, number: int) -> dict[str, Any]:

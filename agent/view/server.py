@@ -151,9 +151,9 @@ class _Handler(BaseHTTPRequestHandler):
                     self._json(answers.runs(self.server.gallery, asked))
                 case ["run", name]:
                     self._json(answers.run(self.server.gallery, name, asked))
-                case ["run", name, "candidate", number] if number.isdecimal() and len(number) < 10:
+                case ["run", name, "candidate", number] if answers.is_number(number):
                     self._json(answers.candidate(self.server.gallery, name, int(number)))
-                case ["run", name, "trace", number] if number.isdecimal() and len(number) < 10:
+                case ["run", name, "trace", number] if answers.is_number(number):
                     self._json(answers.trace(self.server.gallery, name, int(number)))
                 case ["report", name]:
                     self._report(name)
