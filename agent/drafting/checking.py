@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import tempfile
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from agent.drafting import confined
@@ -76,7 +78,9 @@ async def check(session: Session, runs: int = RUNS, *, walls: bool = True) -> Fi
     ):  # in a process that can be killed, whatever it says
         session = replace(session, settings=replace(session.settings, executor="subprocess"))
     if walls and walled(session):
-        return await confined.confined(lambda: _check(session, runs), [session.problem.folder])
+        with tempfile.TemporaryDirectory(prefix="truegain-try-") as own:
+            session = replace(session, env={"TMPDIR": own, **(session.env or {})})
+            return await confined.confined(lambda: _check(session, runs), [session.problem.folder, Path(own)])
     return await _check(session, runs)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import tempfile
 import threading
 from collections.abc import Callable, Coroutine, Iterable
 from pathlib import Path
@@ -31,13 +30,13 @@ async def confined(work: Callable[[], Coroutine[Any, Any, T]], writable: Iterabl
 
     Args:
         work: Makes the coroutine; called in that thread's event loop.
-        writable: Folders, beside the one for temporary files.
+        writable: Folders, beside the one for shared memory.
 
     Raises:
         OSError: The machine cannot do it, and nothing was run.
         Exception: Whatever the coroutine raises.
     """
-    places = [*map(str, writable), tempfile.gettempdir(), "/dev/shm", *DEVICES]
+    places = [*map(str, writable), "/dev/shm", *DEVICES]
     outer = asyncio.get_running_loop()
     done: asyncio.Future[T] = outer.create_future()
     stopped = threading.Event()
