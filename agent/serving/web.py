@@ -10,7 +10,9 @@ import hmac
 import json
 import re
 import secrets
+import socket
 import threading
+import time
 from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -25,6 +27,8 @@ CLIENTS = 64
 """Requests that are answered at once."""
 PATIENCE = 15.0
 """Seconds that a client has to send its request."""
+LAST = 2.0
+"""Seconds that a client which is refused has to take the answer."""
 BY = re.compile(r"[A-Za-z0-9_.-]{1,32}")
 STATUS = {"config": 400, "budget": 409, "closed": 409, "store": 500, "internal": 500}
 
@@ -121,6 +125,7 @@ class Door:
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
     block_on_close = False
+    request_queue_size = 128
     allow_reuse_address = False
     door: Door
 
@@ -207,8 +212,19 @@ class _Handler(BaseHTTPRequestHandler):
                 self.send_header("Connection", "close")
             self.end_headers()
             self.wfile.write(text)
+            if status >= 400:
+                self._drop()
         except OSError:
             self.close_connection = True
+
+    def _drop(self) -> None:
+        """Read on for a moment what is not wanted: closed at once, the connection would take the answer with it."""
+        self.wfile.flush()
+        self.connection.shutdown(socket.SHUT_WR)
+        self.connection.settimeout(LAST)
+        end = time.monotonic() + LAST
+        while time.monotonic() < end and self.connection.recv(1 << 16):
+            pass
 
 
 def parsed(path: str, text: bytes) -> dict[str, Any]:

@@ -1,0 +1,191 @@
+"""Every attempt of an agent to see what is held out, to leave its folders, or to raise a limit fails."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent.journal import GATE
+from agent.serving.address import FILE
+from tests.cli_helpers import cli, folder
+from tests.serving.support import ROOT, Agent, agent, ending, events
+from tests.wall_support import MARK, write_problem
+
+pytest.importorskip("mcp", reason="needs the extra mcp")
+
+VAL, TEST = f"{MARK}-val-61row61", f"{MARK}-test-121row121"
+"""Ids of rows that are held out, which an agent might have from elsewhere."""
+RAISED = ({"evaluations": 100_000}, {"evaluations": -1}, {"evaluations": 10**30}, {"usd": 11.0}, {"seconds": 3601.0})
+LIMITS = "\ncalls = 50\ntokens = 5000\nusd = 10.0\nseconds = 3600\n"
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Iterator[Path]:
+    """One folder of problems that is served, and others beside it that are not."""
+    problem = write_problem(tmp_path / "problems" / "wall")
+    text = (problem / "problem.toml").read_text()
+    (problem / "problem.toml").write_text(text.replace("evaluations = 4000", "evaluations = 900" + LIMITS))
+    folder(tmp_path / "private" / "secret")
+    (tmp_path / "problems" / "link").symlink_to(tmp_path / "private" / "secret")
+    (tmp_path / "problems" / "half").mkdir()
+    (tmp_path / "problems" / "half" / "problem.toml").symlink_to(tmp_path / "private" / "secret" / "problem.toml")
+    outside = tmp_path / "private" / "runs"
+    assert cli("run", tmp_path / "private" / "secret", "--runs", outside, cwd=tmp_path, PYTHONPATH=ROOT).code == 0
+    (foreign,) = outside.glob("secret-*")
+    (tmp_path / "runs").mkdir()
+    shutil.copytree(foreign, tmp_path / "runs" / "foreign")  # of a problem that is not served
+    yield tmp_path
+    ending(tmp_path / "runs")
+
+
+def names(home: Path) -> list[str]:
+    """What an agent might call a problem or a run that is not its own."""
+    outside = next((home / "private" / "runs").glob("secret-*"))
+    return [
+        "", ".", "..", "../private/secret", "wall/../../private/secret", "link", "half", "foreign", "last", "*",
+        str(home / "private" / "secret"), str(home / "problems" / "wall"), str(outside), f"../private/runs/{outside.name}",
+        outside.name, "wall\0", "~", "problem.toml", "wall/problem.toml", "w" * 100_000,
+    ]  # fmt: skip
+
+
+async def strangers(ask: Agent, home: Path, run: str) -> None:
+    """Names of what is not served, in every place where a name is taken."""
+    for name in [*names(home), run[:-2], f"../runs/{run}", str(home / "runs" / run), f"{run}/gate.sqlite"]:
+        for tool, more in (
+            ("estimate", {}), ("start", {}),
+        ):  # fmt: skip
+            if name != "wall":
+                assert "there is no problem" in await ask(tool, problem=name, **more)
+        for tool, given in (
+            ("observe", {}), ("result", {}), ("stop", {}), ("finish", {}), ("read_rows", {}),
+            ("show_candidate", {"candidate": "0"}), ("evaluate_text", {"values": {"kind": "b"}}),
+        ):  # fmt: skip
+            assert "there is no run" in await ask(tool, run=name, **given), (tool, name)
+
+
+async def raising(ask: Agent, run: str) -> None:
+    """Limits in every place, and arguments that no tool has."""
+    for limit in RAISED:
+        for tool in ("start", "estimate"):
+            assert "allowed is 0 to" in await ask(tool, problem="wall", **limit), limit
+    for more in (
+        {"set": ["budget.evaluations=9999"]}, {"overrides": {"budget.evaluations": 9999}}, {"model": "openai:x"},
+        {"budget": {"evaluations": 9999}}, {"runs": "/tmp"}, {"workers": 99}, {"gate.level": 0.9}, {"unsafe": True},
+        {"evaluations": "NaN"}, {"usd": "inf"}, {"seed": "--set budget.evaluations=9999"}, {"problem": ["wall"]},
+    ):  # fmt: skip
+        said = await ask("start", **{"problem": "wall", **more})
+        assert isinstance(said, str) and "start" in said, more
+    for more in ({"budget": 99}, {"limit": 99}, {"purpose": "gate"}, {"split": "val"}, {"examples": [VAL]}):
+        said = await ask("evaluate_text", run=run, values={"kind": "b"}, **more)
+        assert "not permitted" in said, more
+
+
+async def peeping(ask: Agent, run: str) -> None:
+    """Rows, candidates and cursors that would show what is held out."""
+    for rows in ([VAL], [TEST], ["row1", VAL], ["val"], ["row61"], [""], ["../val.jsonl"], ["*"]):
+        for tool, given in (("evaluate_text", {"values": {"kind": "b"}}), ("read_rows", {})):
+            said = await ask(tool, run=run, rows=rows, **given)
+            # The same words as for a row that there is not: nobody learns which rows exist.
+            assert "there is no row" in said or "takes no requests" in said, (tool, rows)
+    for name in ("gate", "val", "verdict", "report", "rows", "best", "released", "-1", "99999", "", "0x1", "a" * 9999):
+        assert "there is no one candidate" in await ask("show_candidate", run=run, candidate=name), name
+    for cursor in (-1, -(10**12), 10**12, 2**62):
+        assert "there is no cursor" in await ask("observe", run=run, cursor=cursor)
+    for cursor in (10**40, "a", 1.5, None):
+        assert "observe" in await ask("observe", run=run, cursor=cursor)
+    for given in ({"text": f"say {VAL}"}, {"values": {"kind": f"{MARK}"}}, {"values": {"nothing": 1}}, {}):
+        assert isinstance(await ask("evaluate_text", run=run, **given), str), given
+    for tool in ("gate", "events", "export", "read_file", "resources", "budget"):
+        assert "nknown tool" in await ask(tool, run=run)
+    assert not (await ask.client.list_resources()).resources and not (await ask.client.list_prompts()).prompts
+
+
+async def everything(ask: Agent, home: Path, run: str) -> None:
+    await strangers(ask, home, run)
+    await raising(ask, run)
+    await peeping(ask, run)
+
+
+async def test_every_attempt_fails_while_a_run_is_open_and_after_its_end(home: Path) -> None:
+    async with agent(home / "problems") as ask:
+        assert [item["problem"] for item in (await ask("list_problems"))["problems"]] == ["wall"]
+        assert (await ask("list_runs"))["runs"] == []
+        run = (await ask("start", problem="wall", search=False))["run"]
+        place = home / "runs" / run
+        await everything(ask, home, run)
+        assert (await ask("evaluate_text", run=run, values={"kind": "b"}))["state"] == "measured"
+
+        better = await ask("evaluate_text", run=run, values={"kind": "c"}, compete=True)
+        assert better["state"] == "champion"
+        await _until_exam(ask, place)
+        seen = await ask("observe", run=run)
+        assert seen["exams"]["decided"] == 1 and not {"effect", "p", "level", "interval"} & set(
+            json.dumps(seen).split('"')
+        )
+        assert "nothing is claimed before its end" in await ask("result", run=run)
+        for file in ("best", "summary.json", "summary.md"):
+            assert not (place / file).exists(), "there is nothing to read before the end"
+        await everything(ask, home, run)
+        early = "\n".join(ask.heard)
+        for event in events(place, "evaluation.ended"):  # each row has a score of its own
+            if event.purpose != "search" and event.score:
+                assert str(next(iter(event.score["values"].values()))) not in early
+
+        await ask("finish", run=run)
+        await ask.until(run, "finished")
+        found = await ask("result", run=run)
+        assert found["status"] == "proven"
+        await everything(ask, home, run)
+        token = json.dumps([*place.glob(FILE)], default=str)
+        assert token == "[]", "the door is gone"
+    said = "\n".join(ask.heard)
+    for value in (VAL, TEST, MARK):  # what was asked for may be said back
+        said = said.replace(f"no row '{value}'", "").replace(f"say {value}", "")
+    told = said.replace(f"'{MARK}'", "").replace(f'"{MARK}"', "")
+    assert MARK not in told
+    assert (place / GATE).read_bytes().count(MARK.encode()) > 10, "there was something to see"
+    assert len(list((home / "runs").iterdir())) == 2, "one run was started, and the foreign one stands as it was"
+    limits = events(place, "run.started")[0].budget
+    assert limits == {"evaluations": 900, "calls": 50, "tokens": 5000, "usd": 10.0, "seconds": 3600.0}
+
+
+async def _until_exam(ask: Agent, place: Path) -> None:
+    for _ in range(2000):
+        if events(place, "exam.decided"):
+            return
+        await asyncio.sleep(0.03)
+    raise AssertionError("there was no exam while the run was open")
+
+
+async def test_the_names_of_secrets_are_masked_in_what_an_agent_is_told(home: Path) -> None:
+    key = "sk-proj-" + "aB3dE5fG7h" * 4
+    toml = home / "problems" / "wall" / "problem.toml"
+    toml.write_text(f'description = "the key is {key}"\n' + toml.read_text())
+    async with agent(home / "problems") as ask:
+        (known,) = (await ask("list_problems"))["problems"]
+        assert "[redacted]" in known["description"]
+        await ask("evaluate_text", run="none", text=key)
+    assert key not in "\n".join(ask.heard)
+
+
+async def test_an_agent_that_lowers_a_limit_has_that_limit(home: Path) -> None:
+    async with agent(home / "problems") as ask:
+        run = (await ask("start", problem="wall", search=False, evaluations=400, usd=1.0))["run"]
+        spent = 0
+        while True:  # fresh measurements of what is known cost nothing, so the key of each is its own
+            found = await ask("evaluate_text", run=run, values={"kind": "b"}, rows=[f"row{spent + 1}"])
+            if isinstance(found, str):
+                break
+            spent += found["cost"]
+        assert spent <= 60 and "there is no row" in found
+        await ask("finish", run=run)
+        ended = await ask.until(run, "finished")
+        assert ended["limits"]["evaluations"] == 400 and ended["spent"]["evaluations"] <= 400
+    assert os.path.exists(home / "runs" / run)
