@@ -37,6 +37,8 @@ COMMANDS: dict[str, str] = {
     "export": "the best candidate as files or JSON, with its status",
     "apply": "what a run has released, into the problem's own files: a patch, a branch, or in place",
     "report": "a run as one HTML file for people",
+    "eval": "measure one candidate on the train rows, or on a share of them",
+    "merge": "join the shards of an evaluation into one report",
     "compare": "several runs beside each other",
     "view": "a page that follows runs as they go, and browses those that have ended",
     "replay": "decide a run again from its recorded replies and outputs, and compare",

@@ -161,12 +161,14 @@ class DaskExecutor:
         from agent.executors.dask_worker import TOPIC, versions
 
         self._common["versions"] = versions()
-        place = self._scheduler
+        place: Any = self._scheduler
+        connect: Any = distributed.Client
+        local: Any = distributed.LocalCluster
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", VersionMismatchWarning)  # told below, as an error that says what to do
                 if place is None:
-                    place = self._cluster = await distributed.LocalCluster(
+                    place = self._cluster = await local(
                         n_workers=self._count,
                         threads_per_worker=1,
                         scheduler_kwargs=NO_DASHBOARD,
@@ -174,7 +176,6 @@ class DaskExecutor:
                         silence_logs=logging.CRITICAL,
                         memory_limit=0,
                     )
-                connect: Any = distributed.Client
                 # Known before it is connected, so that one which never gets there is closed too.
                 self._client = connect(place, asynchronous=True, set_as_default=False, timeout=self._connect_seconds)
                 await self._client
