@@ -82,8 +82,6 @@ def test_a_run_in_progress_is_followed_without_a_click(browser: Browser, tmp_pat
             assert browser.run("document.querySelectorAll('#table tr.arrived').length") > 0
             process.wait(PATIENCE)
             seen(browser, "document.querySelector('.badges').textContent.includes('finished')")
-            seen(browser, "document.querySelectorAll('#table tr[id]').length === 36 || "
-                 "document.querySelectorAll('#table tr[id]').length > 20")  # fmt: skip
             assert "ended" in browser.run("document.querySelector('.log li').textContent")
             seen(browser, "document.querySelector('#cost svg') !== null")
         (name,) = [path for path in runs.iterdir() if path.is_dir() and (path / FILE).exists()]
@@ -125,10 +123,9 @@ def _quietly(browser: Browser, script: str) -> object:
 
 def test_no_script_but_its_own_can_run_in_it(browser: Browser, ended: Viewer) -> None:
     enter(browser, ended)
-    browser.run("document.body.insertAdjacentHTML('beforeend', '<img src=x onerror=\"window.ran = 1\">')")
-    browser.run(
-        "document.body.append(Object.assign(document.createElement('script'), {textContent: 'window.ran = 2'}))"
-    )
+    browser.run("document.body.insertAdjacentHTML('beforeend', '<img src=data:,x onerror=\"window.ran = 1\">')")
+    browser.run("script = document.createElement('script'); script.textContent = 'window.ran = 2'")
+    browser.run("document.body.append(script)")
     until(lambda: "Content Security Policy" in " ".join(browser.complaints), "the policy's word")
     assert browser.run("window.ran === undefined")
 
@@ -198,7 +195,8 @@ CONTRAST = """
 (() => {
   const item = document.querySelector('WHERE'), svg = item instanceof SVGElement;
   const parts = text => text.match(/[\\d.]+/g).map(Number);
-  const light = ([r, g, b]) => [r, g, b].map(v => v / 255).map(v => v <= .04045 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4)
+  const linear = v => v <= .04045 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4;
+  const light = ([r, g, b]) => [r, g, b].map(v => linear(v / 255))
     .reduce((sum, v, at) => sum + v * [.2126, .7152, .0722][at], 0);
   let ground = item;
   while (parts(getComputedStyle(ground).backgroundColor)[3] === 0) ground = ground.parentElement;
@@ -210,16 +208,13 @@ CONTRAST = """
 """Contrast of an element's text with what lies behind it, by WCAG 2.2."""
 
 
-def test_it_goes_on_when_the_server_has_been_away(browser: Browser, tmp_path: Path, ended: Viewer) -> None:
+def test_it_goes_on_when_the_server_has_been_away(browser: Browser, ended: Viewer) -> None:
     enter(browser, ended)
     shown(browser, "proven")
-    browser.send(
-        "Network.emulateNetworkConditions", offline=True, latency=0, downloadThroughput=-1, uploadThroughput=-1
-    )
+    away = {"latency": 0, "downloadThroughput": -1, "uploadThroughput": -1}
+    browser.send("Network.emulateNetworkConditions", offline=True, **away)
     browser.run("document.dispatchEvent(new Event('visibilitychange'))")
     seen(browser, "document.getElementById('link').textContent.includes('not connected')")
-    browser.send(
-        "Network.emulateNetworkConditions", offline=False, latency=0, downloadThroughput=-1, uploadThroughput=-1
-    )
+    browser.send("Network.emulateNetworkConditions", offline=False, **away)
     seen(browser, "document.getElementById('link').textContent === ''")
     assert browser.run("document.querySelector('#head h1').textContent") == "proven"

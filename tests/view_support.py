@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import re
 import signal
 import subprocess
 import time
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, quote, urlsplit
 
-from tests.cli_helpers import begin, environment
+from tests.cli_helpers import Ran, begin
 from tests.report.browser import Browser
 
 ROOT = Path(__file__).parents[1]
@@ -150,6 +151,37 @@ def running(problem: Path, runs: Path, *arguments: object) -> Iterator[subproces
         process.communicate(timeout=PATIENCE)
 
 
+def crawled(arguments: list[str], cwd: Path) -> Ran:
+    """All that a live view says from its beginning to its end, at every address that it has."""
+    process = begin("view", *arguments, cwd=cwd, PYTHONPATH=str(ROOT))
+    assert process.stdout is not None
+    said = []
+    for line in process.stdout:
+        said.append(line)
+        if url := re.search(r"http://127[^\s\"]+", line):
+            said += _everything(Viewer(url[0], process))
+            process.send_signal(signal.SIGINT)
+            break
+    out, err = process.communicate(timeout=PATIENCE)
+    return Ran(process.returncode, "".join(said) + out, err)
+
+
+def _everything(viewer: Viewer) -> Iterator[str]:
+    viewer.enter()
+    listed = viewer.ask("/runs").json["html"]
+    yield listed
+    for name in re.findall(r'data-run="([^"]+)"', listed):
+        found = viewer.run(name)
+        yield json.dumps(found, ensure_ascii=False)
+        yield json.dumps(viewer.run(name, cursor=found.get("cursor", "")), ensure_ascii=False)
+        count = found.get("parts", {}).get("table", "").count('<tr id="c')
+        for number in range(count + 1):
+            yield json.dumps(viewer.ask(f"/run/{name}/candidate/{number}").json, ensure_ascii=False)
+        for number in range(1, 100):
+            yield json.dumps(viewer.ask(f"/run/{name}/trace/{number}").json, ensure_ascii=False)
+        yield viewer.ask(f"/report/{name}").text
+
+
 def enter(browser: Browser, viewer: Viewer) -> None:
     """Open the printed address and wait until the page behind it has the list of runs."""
 
@@ -173,6 +205,3 @@ def complaints(browser: Browser, viewer: Viewer) -> list[str]:
     """What the browser complains of: all but requests to the view itself, and going on without a click."""
     own = f"request: http://127.0.0.1:{viewer.port}/"
     return [said for said in browser.complaints if not said.startswith(own) and "MarkedSkippable" not in said]
-
-
-__all__ = ["TRACED", "Answer", "Viewer", "complaints", "enter", "environment", "running", "seen", "until", "viewing"]

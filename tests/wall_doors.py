@@ -33,6 +33,7 @@ from agent.state import State
 from agent.tools.base import Desk, Tool, tool_of
 from agent.tools.base import call as call_tool
 from tests.cli_helpers import Ran, call
+from tests.view_support import crawled
 from tests.wall_support import MARK, NAME, Secrets, World
 
 
@@ -143,7 +144,7 @@ def tried(world: World, place: Path) -> Iterator[Tried]:
             before = {folder.name for folder in (there.home / "runs").iterdir()}
             if words == ("logs",):
                 _log(there.folder)
-            ran = _called([*words, *moved], there.home)
+            ran = crawled(moved, there.home) if words == ("view",) else _called([*words, *moved], there.home)
             if "--detach" in moved:
                 _wait(there.home / "runs")
             text = ran.out + ran.err + _written(there, world)
