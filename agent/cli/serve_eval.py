@@ -69,7 +69,10 @@ def command(
     guarded(setup)
     file = token_file if token_file is not None else folder / FILE if pipe is not None else None
     service = Service(
-        port, file, lambda found: _tell(found, as_json, quiet=pipe is not None), lingers=not given["beside"]
+        port,
+        file,
+        lambda found: _tell(found, as_json, quiet=pipe is not None),
+        lingers=not given["beside"] and pipe is None,
     )
 
     def go(display: Any, hold: Any) -> Any:

@@ -201,7 +201,8 @@ class Desk:
         for name in names:
             if name not in known:
                 raise ConfigError(
-                    f"there is no row {str(name)[:60]!r} to measure on", hint="take ids of training rows (`examples` of the problem)"
+                    f"there is no row {str(name)[:60]!r} to measure on",
+                    hint="take ids of training rows (`examples` of the problem)",
                 )
         return list(dict.fromkeys(names))
 
@@ -241,8 +242,9 @@ class Desk:
         state = self._run.state
 
         def settled() -> Trial | None:
-            known = name in state.history and state.history[name].state in ("champion", "dropped")
-            return state.history[name] if known else None
+            trial = state.history[name] if name in state.history else None  # noqa: SIM401  (it is no dict)
+            over = trial is not None and (not trial.number or trial.state in ("champion", "dropped"))
+            return trial if over else None
 
         if name not in state.history and name not in self._known:
             self._refusals.pop(name, None)
@@ -275,5 +277,7 @@ class Desk:
 def _error(found: Mapping[str, Any]) -> AgentError:
     message, hint = str(found.get("message", "")), str(found.get("hint", ""))
     if found.get("kind") == "budget":
-        return BudgetExceeded("evaluations", 0, 0, message=message, hint=hint or "what is left stands in `left` of each answer")
+        return BudgetExceeded(
+            "evaluations", 0, 0, message=message, hint=hint or "what is left stands in `left` of each answer"
+        )
     return ConfigError(message, hint=hint)

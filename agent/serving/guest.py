@@ -165,7 +165,9 @@ class Guest:
             except AgentError as error:
                 return json.dumps(error.to_json(), ensure_ascii=False), True
             except ValueError as error:
-                return json.dumps({"kind": "config", "message": str(error), "hint": "the problem tells its space"}), True
+                return json.dumps(
+                    {"kind": "config", "message": str(error), "hint": "the problem tells its space"}
+                ), True
 
         text, failed = await context.step("answer", turn, 0, ANSWER, request, work)
         if self.desk is not None:

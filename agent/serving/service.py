@@ -64,7 +64,7 @@ class Service:
                 desk.over(result)
                 if self._lingers and result.status != "open":
                     await _told(desk)
-                await asyncio.sleep(0.05)  # answers that wait for the end are on their way
+                await door.quiet()  # answers that waited for the end are on their way
             return result
         finally:
             await asyncio.to_thread(door.close)

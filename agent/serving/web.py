@@ -78,6 +78,7 @@ class Door:
             ConfigError: It is taken.
         """
         self.slots = threading.BoundedSemaphore(CLIENTS)
+        self.answering: set[int] = set()
         try:
             self._server = _Server(("127.0.0.1", self.port), _Handler)
         except OSError as error:
@@ -98,6 +99,13 @@ class Door:
         if hasattr(self, "loop"):
             self._server.shutdown()
         self._server.server_close()
+
+    async def quiet(self) -> None:
+        """Return when nobody is being answered, or waits for too long."""
+        for _ in range(100):
+            if not self.answering:
+                return
+            await asyncio.sleep(LAST / 100)
 
     def ask(self, work: Coroutine[Any, Any, Any]) -> Any:
         """What something in the run's loop gives; called from a client's thread."""
@@ -153,6 +161,7 @@ class _Handler(BaseHTTPRequestHandler):
         if not door.slots.acquire(blocking=False):
             self._say(503, _error("busy", f"{CLIENTS} requests are being answered", "ask again later"))
             return
+        door.answering.add(threading.get_ident())
         try:
             path = self._checked(verb)
             found = door.ask(door.answer(path, self._body(path) if verb == "POST" else {}))
@@ -170,6 +179,7 @@ class _Handler(BaseHTTPRequestHandler):
         except Exception as error:
             self._say(500, _error("internal", type(error).__name__, "this is a defect; the run goes on"))
         finally:
+            door.answering.discard(threading.get_ident())
             door.slots.release()
 
     def _checked(self, verb: str) -> str:

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from agent.folders import listing
 from agent.journal import GATE
-from agent.lock import holder
 from agent.replay import replay
-from tests.cli_helpers import GATED, TOML, folder
+from tests.cli_helpers import GATED, folder
 from tests.fake_provider import FakeProvider
-from tests.serving.support import PATIENCE, agent, doubling, ending, events, prompt_problem, wait_for
+from tests.serving.support import PATIENCE, agent, doubling, ending, events, prompt_problem
 from tests.wall_support import MARK
 
 pytest.importorskip("mcp", reason="needs the extra mcp")
@@ -118,53 +115,3 @@ async def test_a_client_that_dies_leaves_the_run_alone_and_the_next_one_finds_it
         seen = await ask.until(run, "finished")
         assert seen["spent"]["evaluations"] == 12
         assert (await ask("result", run=run))["status"] == "exact"
-
-
-async def test_two_clients_at_once_share_a_run_and_its_budget(home: Path) -> None:
-    folder(home / "problems" / "bowl", TOML.replace("evaluations = 12", "evaluations = 20"))
-    async with agent(home / "problems") as one, agent(home / "problems") as two:
-        run = (await one("start", problem="bowl", search=False))["run"]
-
-        async def propose(ask: Any, begin: int) -> list[Any]:
-            return [
-                await ask("evaluate_text", run=run, values={"x": n / 100, "n": 6}, compete=True)
-                for n in range(begin, begin + 15)
-            ]
-
-        answers = await asyncio.gather(propose(one, 0), propose(two, 10))
-        seen = await two.until(run, "finished")
-        assert seen["spent"]["evaluations"] == 20
-        refused = [answer for answer in (*answers[0], *answers[1]) if isinstance(answer, str)]
-        assert refused and all("the search" in answer or "takes no requests" in answer for answer in refused)
-        shared = [a["candidate"] for a in answers[0] if isinstance(a, dict)]
-        assert shared, "both got answers"
-        assert (await one("result", run=run)) == (await two("result", run=run))
-    measured = [event for event in events(home / "runs" / run, "evaluation.started")]
-    assert len(measured) == 20
-
-
-async def test_stop_ends_the_process_and_keeps_what_was_measured(home: Path) -> None:
-    folder(home / "problems" / "bowl", evaluate=GATED)
-    async with agent(home / "problems", "--starts", 1) as ask:
-        run = (await ask("start", problem="bowl"))["run"]
-        place = home / "runs" / run
-        wait_for(lambda: len(events(place, "evaluation.ended")) >= 2, "two measurements")
-        (home / "problems" / "bowl" / "go").touch()
-        stopped = await ask("stop", run=run)
-        assert stopped["state"] in ("stopped", "finished") and holder(place) != os.getpid()
-        assert listing(place).pid is None
-        late = await ask("evaluate_text", run=run, values={"x": 0.5})
-        assert "takes no requests" in late
-        assert "may start 1 runs" in await ask("start", problem="bowl")
-
-
-async def test_what_keeps_a_run_from_beginning_is_told_in_the_tool_s_error(home: Path) -> None:
-    folder(home / "problems" / "broken", TOML.replace("evaluations = 12", "evaluations = 1"))
-    folder(home / "problems" / "typo", TOML.replace('"coordinate"', '"coordinates"'))
-    async with agent(home / "problems", "--starts", 1) as ask:
-        said = await ask("start", problem="broken")
-        assert "cannot pay for a run" in said and "Next: allow at least" in said
-        assert "there is no proposer 'coordinates'" in await ask("start", problem="typo")
-        assert "no proposer" in await ask("estimate", problem="typo")
-        assert not (home / "runs").exists() or not [*(home / "runs").glob("*-*")]
-    json.dumps(ask.heard)

@@ -46,6 +46,7 @@ def test_another_program_searches_and_gets_the_verdict(problem: Path) -> None:
         status, apart = desk.values(0.3, apart=True)
         assert apart["mean"]["loss"] == 0 and desk.ask("/best")[1]["champion"]["values"]["x"] == 0.5
         assert desk.values(0.3)[1]["state"] == "champion"
+        assert desk.values(0.9, 5)[1]["candidate"] == 0, "what the search began with is known"
 
         status, verdict = desk.ask("/finish", {})
         assert (status, verdict["status"], verdict["released"]) == (200, "exact", {"x": 0.3, "n": 6})
