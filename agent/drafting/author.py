@@ -37,7 +37,7 @@ SCHEMA = {
     "required": ["explanation", "files"],
     "additionalProperties": False,
 }
-OUTPUT, OUTPUT_LOCAL = 16_000, 1500
+OUTPUT, OUTPUT_LOCAL = 16_000, 1000
 """Tokens of a reply. A model on this machine is slow, and its context small."""
 SHOWN_BACK = 24_000
 """Characters of its own draft that a model is shown again."""
@@ -132,6 +132,8 @@ class Author:
                 wrong = error
             reason = cleaned(wrong.message, 1000) + (f" ({cleaned(wrong.hint, 1000)})" if wrong.hint else "")
             reasons.append(reason)
+            if getattr(getattr(wrong, "usage", None), "output", 0) >= self._most:
+                break  # it was cut off, and the next one would be too
             if attempt < REPAIRS:
                 self._told(f"Draft {len(reasons)} cannot be used: {reason} The model is told, and tries again.")
                 turn = Message("user", render("draft_repair.txt", reason=reason))

@@ -65,7 +65,7 @@ def _wrapper(module: str, found: Signature, name: str) -> str:
     call = "candidate" if found.takes_mapping else "**candidate"
     passed = "".join(f", {item}={item}" for item in found.filled)
     return (
-        f'"""Measures a candidate: calls {found.name} of {module}."""\n\n'
+        f'"""Measures a candidate: calls {found.name} of {module.replace(".", "/")}.py."""\n\n'
         f"from {module} import {found.name}\n\n\n"
         f"def measure(candidate{filled}):\n"
         f"    found = {found.name}({call}{passed})\n"

@@ -6,13 +6,13 @@ import math
 import tempfile
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from agent.drafting import confined
 from agent.drafting.findings import Findings, left
 from agent.evaluation import Failure, Request
 from agent.gate.noise import SAME, Noise
-from agent.parameters import Numeric, Value
+from agent.parameters import Numeric, Parameter, Value
 from agent.space import Candidate, digest
 
 if TYPE_CHECKING:
@@ -31,30 +31,36 @@ MOVES = 3.0
 """Standard deviations by which a score must differ to have moved."""
 
 
-def others(session: Session) -> list[tuple[str, Value]]:
-    """A value far from the default for each parameter that has one, at most `TRIED` of them."""
+def others(session: Session) -> list[tuple[str, list[Value]]]:
+    """Two values away from the default for each parameter that has them, at most `TRIED` of them: one alone may give
+    the same by symmetry.
+    """
     space, out = session.problem.space, []
     initial = space.initial()
     for name, item in space.items():
-        value: Any = None
+        tried: list[Value] = []
         if isinstance(item, Numeric):
-            unit = item.encode(initial[name])
-            value = item.decode(0.9 if unit < 0.5 else 0.1)
+            low = item.encode(initial[name]) < 0.5
+            tried = [item.decode(unit) for unit in ((0.9, 0.65) if low else (0.1, 0.3))]
         elif item.type == "text":
-            value = f"{initial[name]}\n{initial[name]}"
-            try:
-                item.check(value)
-            except ValueError:
-                continue
-        if value is not None and value != initial[name]:
-            out.append((name, value))
+            tried = [_allowed(item, f"{initial[name]}\n{initial[name]}")]
+        values = [value for value in dict.fromkeys(tried) if value is not None and value != initial[name]]
+        if values:
+            out.append((name, values))
     return out[:TRIED]
+
+
+def _allowed(item: Parameter, value: Value) -> Value:
+    try:
+        return item.check(value)
+    except ValueError:
+        return None
 
 
 def count(session: Session, runs: int = RUNS) -> int:
     """Evaluations that `check` makes at most."""
     rows = max(1, min(ROWS, len(session.problem.split("train"))))
-    return (runs + max(0, runs - FEWEST)) * rows + len(others(session)) * rows
+    return (runs + max(0, runs - FEWEST)) * rows + sum(len(values) for _, values in others(session)) * rows
 
 
 def walled(session: Session) -> bool:
@@ -191,20 +197,22 @@ async def _moves(
     moved: dict[str, tuple[Value, float | None]] = {}
     still = []
     initial = bench.problem.initial()
-    for name, value in others(bench.session):
-        candidate = bench.problem.space.candidate({**initial, name: value})
-        found: float | None = None
-        differs = False
-        for row, before in zip(bench.rows, base, strict=True):
-            try:
-                now = await bench.value(place, candidate, row, 0)
-            except _Broken:
-                found, differs = None, True
+    for name, values in others(bench.session):
+        for value in values:
+            candidate = bench.problem.space.candidate({**initial, name: value})
+            found: float | None = None
+            differs = False
+            for row, before in zip(bench.rows, base, strict=True):
+                try:
+                    now = await bench.value(place, candidate, row, 0)
+                except _Broken:
+                    found, differs = None, True
+                    break
+                found = now if found is None else found
+                differs = differs or abs(now - before) > max(MOVES * noise.sd, SAME * max(abs(now), abs(before)))
+            if differs:
+                moved[name] = (value, found)
                 break
-            found = now if found is None else found
-            differs = differs or abs(now - before) > max(MOVES * noise.sd, SAME * max(abs(now), abs(before)))
-        if differs:
-            moved[name] = (value, found)
         else:
             still.append(name)
     return moved, tuple(still)

@@ -79,6 +79,7 @@ class Flow:
 
     async def run(self) -> Drafted | None:
         """The whole way; None where nothing was written."""
+        self.folder = self.folder.resolve()
         self._ledgers.append(self.till.ledger)
         goal = self.goal or self.talk.ask("What shall be better? In a sentence, such as: the accuracy of train.py")
         if not goal:
@@ -166,6 +167,8 @@ class Flow:
 
     async def _asked(self, ask: Callable[[], Any]) -> Draft | None:
         """What the model drafts, complete; None where it cannot, and that was said."""
+        if str(self.model).startswith("local:"):
+            self.talk.say(f"{self.model} writes; on this machine that can take minutes.")
         try:
             draft, _ = await ask()
             return self._complete(draft)

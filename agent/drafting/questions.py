@@ -99,12 +99,12 @@ def name_of_number(talk: Talk) -> str:
     return asked(talk, "What is the number called? (Enter: score)", read)
 
 
-def whole(usual: int) -> Callable[[str], int]:
+def whole(usual: int, least: int = 1) -> Callable[[str], int]:
     def read(answer: str) -> int:
         if not answer:
             return usual
-        if not answer.isdecimal() or int(answer) < 1:
-            raise ConfigError(f"found {answer!r}", hint="a whole number of at least 1")
+        if not answer.isdecimal() or int(answer) < least:
+            raise ConfigError(f"found {answer!r}", hint=f"a whole number of at least {least}")
         return int(answer)
 
     return read

@@ -14,7 +14,8 @@ from agent.errors import ConfigError
 if TYPE_CHECKING:
     from agent.dialogue.talk import Talk
 
-EVALUATIONS = 60
+EVALUATIONS, FEWEST = 60, 30
+"""Measurements of a search: what is suggested, and what pays for the exam of a noisy problem and a few candidates."""
 
 
 def fill_in(folder: Path, talk: Talk, goal: str) -> Draft:
@@ -43,7 +44,11 @@ def fill_in(folder: Path, talk: Talk, goal: str) -> Draft:
     make = of_function if chosen == "1" else of_command
     space, source, target, name = make(folder, talk)
     better = direction(talk, name, "minimize")
-    evaluations = asked(talk, f"How many measurements may a search make? (Enter: {EVALUATIONS})", whole(EVALUATIONS))
+    evaluations = asked(
+        talk,
+        f"How many measurements may a search make? ({FEWEST} or more; Enter: {EVALUATIONS})",
+        whole(EVALUATIONS, FEWEST),
+    )
     seconds = asked(talk, f"Seconds after which one measurement is stopped? (Enter: {TIMEOUT})", whole(TIMEOUT))
     toml = problem(goal, target, seconds, space, name, better, evaluations)
     return Draft({PROBLEM: toml, **source}, trusted=True)
