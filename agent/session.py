@@ -432,8 +432,8 @@ class Session:
         with self._journal(folder) as journal:
             # The journal holds a server's address without its credentials; what the caller gives goes first.
             server = self.settings.base_url or before.settings.base_url
-            cluster = self.settings.dask or before.settings.dask  # it may have moved
-            run = self._make(journal, replace(before.settings, base_url=server, dask=cluster), before.seed)
+            settings = replace(before.settings.placed(self.settings), base_url=server)
+            run = self._make(journal, settings, before.seed)
             if self.sandbox and self.sandbox != before.origin.get("sandbox"):
                 changes["sandbox"] = dict(self.sandbox)
             run.resume(RunResumed(changes), *more)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from agent.errors import ConfigError
@@ -139,6 +139,11 @@ class Settings:
                     hint="leave models.batch out, or name a model of OpenAI or Anthropic, such as anthropic:MODEL",
                 )
         return list(dict.fromkeys(given))
+
+    def placed(self, given: Settings) -> Settings:
+        """These, with the executor and the cluster that `given` names: they may change while a run rests."""
+        executor = given.executor or self.executor
+        return replace(self, executor=executor, dask=(given.dask or self.dask) if executor == "dask" else {})
 
     def to_json(self) -> dict[str, Any]:
         out = asdict(self)

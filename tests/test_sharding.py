@@ -16,7 +16,7 @@ from agent.events import RunStarted
 from agent.journal import read
 from agent.problem import Example
 from agent.shardfiles import Shard, load
-from tests.cli_helpers import Ran, begin, call, kill, only_run
+from tests.cli_helpers import Ran, begin, call, kill
 
 ROOT = str(Path(__file__).parents[1])
 EVALUATE = """
@@ -209,7 +209,8 @@ def test_rows_without_splits_are_divided_as_a_run_divides_them(problem: Path) ->
         "".join(json.dumps({"id": f"{n}", "q": f"{n * 7919 % 1009} {n * n}", "n": n}) + "\n" for n in range(120))
     )
     assert call("run", problem, "--evaluations", 700, "--runs", "runs", cwd=problem.parent).code in (0, 3)
-    started = next(iter(read(only_run(problem.parent / "runs")))).event
+    (run,) = (problem.parent / "runs").glob("p-*")
+    started = next(iter(read(run))).event
     assert isinstance(started, RunStarted)
     (problem / "begun").unlink()
     ran = evaluated(problem, "--runs", "runs")

@@ -83,6 +83,11 @@ def _known(argument: click.Argument, world: World) -> str | None:
         return NAME
     if argument.name in ("problem", "problem_folder"):
         return str(world.problem)
+    if argument.name == "files":  # an evaluation that is whole
+        found = world.home / "evaluated.jsonl"
+        if not found.exists():
+            assert call("eval", world.problem, "--out", found, cwd=world.home).code == 0
+        return str(found)
     if argument.name == "file":  # a batch over the problem
         batch = world.home / "nightly.toml"
         batch.write_text(f"runs = 'runs'\n[[problems]]\npath = '{world.problem.relative_to(world.home)}'\n")

@@ -100,7 +100,9 @@ def continued(folder: Path, problem: Path | None, given: dict[str, Any]) -> tupl
     if given.get("workers") is not None:
         changes["workers"] = given["workers"]
     server = setup.settings.base_url or state.settings.base_url
-    return replace(setup, settings=replace(state.settings, base_url=server), seed=state.seed), changes
+    return replace(
+        setup, settings=replace(state.settings.placed(setup.settings), base_url=server), seed=state.seed
+    ), changes
 
 
 def _go(ctx: click.Context, folder: Path, as_json: bool) -> None:

@@ -182,7 +182,7 @@ class DaskExecutor:
         except (OSError, ValueError, RuntimeError) as error:  # refused, silent, no such scheme, not a scheduler
             raise PrerequisiteError(
                 f"there is no dask scheduler at {self._scheduler or 'this machine'}: {error}",
-                fix="start one (dask scheduler; dask worker tcp://…), or correct dask.scheduler",
+                fix="start one (dask scheduler; dask worker tcp://…), or correct it: --set dask.scheduler=tcp://…",
             ) from None
         found = await self._client.get_versions()
         theirs = ((found.get("scheduler") or {}).get("packages") or {}).get("distributed")
