@@ -25,6 +25,8 @@ SAME = {
     "fingerprints": "the evaluator, the data or the problem is another one",
     "candidate": "it measured another candidate",
     "set": "its train rows are others",
+    "seed": "it was measured with another seed",
+    "models": "it asked other models",
     "shards": "it belongs to another number of shards",
 }
 """What all shards of an evaluation share, and what is wrong where one does not."""
@@ -197,7 +199,7 @@ def read(path: Path, file: IO[bytes]) -> Record | None:
 
 def _check(item: Mapping[str, Any]) -> None:
     Shard.parse(f"{item['shard']}/{item['shards']}")
-    for name in ("problem", "fingerprints", "candidate", "values", "set", "rows", "goals"):
+    for name in ("problem", "fingerprints", "candidate", "values", "set", "seed", "models", "rows", "goals"):
         item[name]
 
 

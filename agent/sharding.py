@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import IO, Any
 
 from agent.errors import BudgetExceeded, ConfigError
+from agent.evaluating import uses
 from agent.evaluation import Output, Request
 from agent.gate.preview import copied
 from agent.problem import Example, Problem
+from agent.redact import redact
 from agent.session import Session
 from agent.setup import Setup
 from agent.shardfiles import FORMAT, Record, Row, Shard, opened, read, write
@@ -48,12 +50,13 @@ def prepared(setup: Setup, runs: Path | None) -> Session:
     return session
 
 
-def head(problem: Problem, candidate: Candidate, shard: Shard) -> dict[str, Any]:
+def head(session: Session, candidate: Candidate, shard: Shard) -> dict[str, Any]:
     """The first line of a result file.
 
     Raises:
         ConfigError: There are more shards than rows.
     """
+    problem = session.problem
     ids = [example.id for example in _rows(problem)]
     if shard.of > len(ids):
         raise ConfigError(
@@ -67,8 +70,10 @@ def head(problem: Problem, candidate: Candidate, shard: Shard) -> dict[str, Any]
         "problem": problem.name,
         "fingerprints": problem.fingerprints,
         "candidate": candidate.id,
-        "values": candidate.values_json,
+        "values": redact(candidate.values_json),
         "set": digest(sorted(ids)),
+        "seed": session.seed,
+        "models": {role: session.settings.models.get(role) for role in uses(problem.evaluator)},
         "rows": len(ids),
         "shard": shard.number,
         "shards": shard.of,
@@ -100,7 +105,7 @@ async def evaluate(
         StoreError: The file cannot be read or written.
     """
     problem, budget = session.problem, session.budget
-    first = head(problem, candidate, shard)
+    first = head(session, candidate, shard)
     with opened(path) as file:
         record = read(path, file)
         if record is None:
@@ -196,7 +201,7 @@ def _judged(problem: Problem, name: str, output: Output) -> Row:
         return Row(name, values, **more)
     except (ValueError, TypeError, KeyError) as error:
         lines = str(error).splitlines() or [type(error).__name__]
-        return Row(name, None, lines[0][:LONGEST], **more)
+        return Row(name, None, redact(lines[0])[:LONGEST], **more)
 
 
 def values_of(path: Path, problem: Problem) -> Candidate:

@@ -141,6 +141,7 @@ def test_merge_refuses_what_does_not_go_together(problem: Path) -> None:
     evaluated(problem, "--shard", "3/4", "--out", "other-number.jsonl")
     (home / "x.json").write_text('{"x": 2.0}')
     evaluated(problem, "--shard", "3/3", "--values", "x.json", "--out", "other-candidate.jsonl")
+    evaluated(problem, "--shard", "3/3", "--seed", 9, "--out", "other-seed.jsonl")
     (problem / "evaluate.py").write_text(EVALUATE + "\nCHANGED = True\n")
     evaluated(problem, "--shard", "3/3", "--out", "other-evaluator.jsonl")
     lines = (home / "3.jsonl").read_text().splitlines()
@@ -155,6 +156,7 @@ def test_merge_refuses_what_does_not_go_together(problem: Path) -> None:
         ("2.jsonl", "both shard 2/3"),
         ("other-number.jsonl", "another number of shards"),
         ("other-candidate.jsonl", "another candidate"),
+        ("other-seed.jsonl", "another seed"),
         ("other-evaluator.jsonl", "the evaluator, the data or the problem is another one"),
         ("cut.jsonl", "has 9 of its 10 rows — run it again with --shard 3/3 --out cut.jsonl"),
         ("stray.jsonl", "do not hold the rows of their shards"),
@@ -263,6 +265,13 @@ def test_a_broken_evaluator_is_no_success(problem: Path) -> None:
     ran = evaluated(problem)
     assert ran.code == 3 and ran.json["failed"] == 30 and ran.json["failures"] == ["error: OSError: no disk"]
     assert ran.json["means"] == {"share": 0.0, "size": None}
+
+
+def test_what_looks_like_a_key_is_not_written(problem: Path) -> None:
+    key = "sk-ant-api03-" + "Ab3dEf6h" * 11
+    (problem / "evaluate.py").write_text(f"def measure(candidate, example):\n    raise OSError('refused {key}')")
+    ran = evaluated(problem, "--out", "out.jsonl")
+    assert "refused" in ran.out and key not in ran.out + ran.err + (problem.parent / "out.jsonl").read_text()
 
 
 def test_a_problem_without_data_is_measured_once(problem: Path) -> None:

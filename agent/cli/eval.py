@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from agent.cli.common import amount, brief, emit, json_option, plain, runs_option, table
-from agent.cli.run import guarded, overrides, problem_options
+from agent.cli.run import budget_options, guarded, overrides, unsafe_option
 
 
 @click.command(
@@ -31,7 +31,11 @@ from agent.cli.run import guarded, overrides, problem_options
     metavar="FILE",
     help="The result file (eval-NAME-CANDIDATE.jsonl here).",
 )
-@problem_options
+@click.option("--seed", type=int, help="Of the evaluator's random numbers.")
+@click.option("--workers", type=click.IntRange(min=1), help="Evaluations in flight.")
+@click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="Any key of problem.toml.")
+@unsafe_option
+@budget_options
 @runs_option
 @json_option
 def command(
