@@ -31,7 +31,8 @@ async def draft(
     Args:
         folder: Where the problem is going to be; made when the first file is written.
         talk: Asks and says.
-        model: `provider:model` that drafts; None or "none" for questions without a model.
+        model: `provider:model` that drafts; "none" for questions without a model, also in the run; None for questions,
+            and the usual model in the run.
         goal: What shall be better, where that was said already.
         adapter: A model object instead of the one of that name, as `agent.llm.scripted` gives one.
         budget: Limits on the calls of the model, the evaluator's while it is tried included.
@@ -55,7 +56,7 @@ async def draft(
     flow = Flow(
         folder=folder,
         talk=talk,
-        model=None if model in (None, "none") else model,
+        model=model,
         goal=goal,
         adapter=adapter,
         budget=limits,

@@ -135,7 +135,7 @@ class Author:
             if getattr(getattr(wrong, "usage", None), "output", 0) >= self._most:
                 break  # it was cut off, and the next one would be too
             if attempt < REPAIRS:
-                self._told(f"Draft {len(reasons)} cannot be used: {reason} The model is told, and tries again.")
+                self._told(f"Draft {len(reasons)} cannot be used: {reason}. The model is told, and tries again.")
                 turn = Message("user", render("draft_repair.txt", reason=reason))
                 messages = [self._first, Message("assistant", cleaned(reply, SHOWN_BACK) or "(nothing)"), turn]
         raise Undrafted(reasons)

@@ -14,7 +14,7 @@ from agent.drafting.findings import spent, spent_line
 from agent.drafting.proposal import PROBLEM, Draft, admit
 from agent.drafting.questions import GivenUp, direction
 from agent.drafting.tomlkey import changed
-from agent.drafting.trying import Trial
+from agent.drafting.trying import Trial, told
 from agent.errors import AgentError, BudgetExceeded, ConfigError, PrerequisiteError, ProviderError
 from agent.untrusted import cleaned
 
@@ -85,7 +85,7 @@ class Flow:
         if not goal:
             self.talk.say(f"Nothing is written. {EXAMPLES}")
             return None
-        llm = self._llm() if self.model is not None else None
+        llm = self._llm() if self.model not in (None, "none") else None
         try:
             first = await self._first(goal, llm)
             draft = await self._reviewed(first) if first is not None else None
@@ -111,7 +111,7 @@ class Flow:
         try:
             setup = load(self.folder)
         except ConfigError as error:
-            self.talk.say(f"The problem cannot be read: {_told(error)}")
+            self.talk.say(f"The problem cannot be read: {told(error)}")
             return None
         return Drafted(self.folder, setup, tuple(self._written), found, paid)
 
@@ -136,6 +136,8 @@ class Flow:
                 return draft
             if not self.talk.confirm("Fill in a template together instead, by a few questions?"):
                 return None
+        elif self.model is None:
+            self.talk.say("A few questions write the problem; --model provider:model has a model draft it instead.")
         return self._of_questions(goal)
 
     async def _of_model(self, goal: str, llm: Llm) -> Draft | None:
@@ -177,7 +179,7 @@ class Flow:
             small = " That is to be expected of a small model." if str(self.model).startswith("local:") else ""
             self.talk.say("\n".join([f"No draft of {self.model} could be used.{small}", *lines, EXAMPLES]))
         except (BudgetExceeded, ProviderError, PrerequisiteError, ConfigError) as error:
-            self.talk.say(f"{self.model} could not draft it: {_told(error)}")
+            self.talk.say(f"{self.model} could not draft it: {told(error)}")
         return None
 
     def _of_questions(self, goal: str) -> Draft | None:
@@ -189,7 +191,7 @@ class Flow:
         except GivenUp as error:
             self.talk.say(f"Without an answer to that there is no problem: {error}")
         except AgentError as error:
-            self.talk.say(f"That makes no problem yet: {_told(error)}")
+            self.talk.say(f"That makes no problem yet: {told(error)}")
         return None
 
     def _complete(self, draft: Draft) -> Draft:
@@ -206,7 +208,7 @@ class Flow:
             if self._better[name] != drafted:
                 text = changed(text, "objectives", "direction", self._better[name], place=number)
         draft = Draft({**draft.files, PROBLEM: text}, draft.explanation, trusted=True)
-        return admit(draft, self.folder, self._named, self.model or "none")[0]
+        return admit(draft, self.folder, self._named, self.model)[0]
 
     async def _reviewed(self, draft: Draft | None) -> Draft | None:
         """The draft that the person wants to have written; None for none."""
@@ -245,7 +247,3 @@ class Flow:
 def _objectives(text: str) -> list[dict[str, Any]]:
     found = tomllib.loads(text).get("objectives", [])
     return [item for item in found if isinstance(item, dict)] if isinstance(found, list) else []
-
-
-def _told(error: AgentError) -> str:
-    return cleaned(error.message + (f" ({error.hint})" if error.hint else ""), 1500)

@@ -62,14 +62,14 @@ class Draft:
         return replace(self, files={**self.files, name: text})
 
 
-def admit(draft: Draft, folder: Path, named: Collection[str], model: str) -> tuple[Draft, Setup]:
+def admit(draft: Draft, folder: Path, named: Collection[str], model: str | None) -> tuple[Draft, Setup]:
     """Check a draft without writing into the folder, and without running anything of it.
 
     Args:
         draft: To check.
         folder: Where it is meant to go.
         named: The files it may refer to, beside its own: those that the person named.
-        model: Who proposes, and answers a prompt: `provider:model` or "none".
+        model: Who proposes, and answers a prompt: `provider:model`, "none", or None for what is usual.
 
     Returns:
         The draft, with that model and with a time limit where it had none, and what it means.
@@ -89,9 +89,10 @@ def admit(draft: Draft, folder: Path, named: Collection[str], model: str) -> tup
                 + (", ".join(named) or "there is none"),
             )
     _check_function(raw, draft.files)
-    text = changed(_with_timeout(draft.files[PROBLEM], raw), "models", "propose", model)
-    if "prompt" in raw.get("evaluator", {}):
-        text = changed(text, "models", "task", model)
+    text = _with_timeout(draft.files[PROBLEM], raw)
+    roles = ("propose", "task") if "prompt" in raw.get("evaluator", {}) else ("propose",)
+    for role in roles if model is not None else ():
+        text = changed(text, "models", role, model)
     draft = draft.changed(PROBLEM, text)
     return draft, tried(draft, folder)
 
@@ -137,8 +138,11 @@ def _beside(root: Path, folder: Path, ours: Collection[str]) -> None:
 
 
 def _check_files(draft: Draft) -> None:
-    if PROBLEM not in draft.files or len(draft.files) > MOST_FILES:
-        raise ConfigError(f"{len(draft.files)} files, of which one must be {PROBLEM} and at most {MOST_FILES} may be")
+    if PROBLEM not in draft.files:
+        there = cleaned(", ".join(draft.files), 200) or "none"
+        raise ConfigError(f"there is no {PROBLEM} among its files ({there})", hint=f"give {PROBLEM} in full")
+    if len(draft.files) > MOST_FILES:
+        raise ConfigError(f"it has {len(draft.files)} files or more, at most {MOST_FILES} can be looked through")
     for name, text in draft.files.items():
         why = bad_path(name) or ("hidden files are not written" if name.startswith(".") or "/." in name else "")
         if why:

@@ -62,7 +62,7 @@ class Trial:
             try:
                 session = self._session()
             except ConfigError as error:
-                self.talk.say(f"The problem cannot be read: {_told(error)}")
+                self.talk.say(f"The problem cannot be read: {told(error)}")
                 if not self.talk.confirm("Try again, when you have mended it?"):
                     return found
                 continue
@@ -72,7 +72,7 @@ class Trial:
             try:
                 found = await checking.check(session, walls=self.walls)
             except AgentError as error:
-                self.talk.say(f"It could not be tried: {_told(error)}")
+                self.talk.say(f"It could not be tried: {told(error)}")
                 return found
             self.ledgers += found.ledgers
             last = attempt == attempts - 1
@@ -115,18 +115,18 @@ class Trial:
         """Say what went wrong; whether to try again."""
         failure = found.failure
         assert failure is not None
-        told = f"{failure.kind}: {failure.message}"
+        said = f"{failure.kind}: {failure.message}"
         more = "\n".join(part for part in (failure.detail, found.printed) if part)
-        self.talk.say(f"It does not work yet: {cleaned(told, 500)}" + (f"\n{cleaned(more, 2000)}" if more else ""))
+        self.talk.say(f"It does not work yet: {cleaned(said, 500)}" + (f"\n{cleaned(more, 2000)}" if more else ""))
         if last:
             return False
-        if self.walls and any(mark in f"{told}\n{more}" for mark in WALLS):
+        if self.walls and any(mark in f"{said}\n{more}" for mark in WALLS):
             self.talk.say("It may be that it wanted to write outside of its folder, or to use the network.")
             if self.talk.confirm("Allow it both, and try again?"):
                 self.walls = False
                 return True
         if self.mend is not None and self.talk.confirm("May the model read this and change the draft?"):
-            return await self.mend(f"{told}\n{more}")
+            return await self.mend(f"{said}\n{more}")
         return self.talk.confirm("Try again, when you have mended it yourself?")
 
     def _keep(self, session: Session, found: Findings) -> None:
@@ -167,5 +167,6 @@ def _divided(make: type[Session], setup: Setup, trial: Trial) -> Session:
     return session
 
 
-def _told(error: AgentError) -> str:
+def told(error: AgentError) -> str:
+    """An error and what to do about it, on its way to the person."""
     return cleaned(error.message + (f" ({error.hint})" if error.hint else ""), 1500)

@@ -145,3 +145,10 @@ async def test_escapes_in_an_explanation_never_reach_the_person(tmp_path: Path) 
     person = Person()
     await drafted(tmp_path, person, reply(explanation="Fine.\x1b[2J\x1b]0;owned\x07 \u202eyes"))
     assert "\x1b" not in person.heard and "\u202e" not in person.heard and "Fine." in person.heard
+
+
+async def test_a_draft_without_a_problem_file_is_told_what_is_missing(tmp_path: Path) -> None:
+    import json
+
+    only = json.dumps({"explanation": "x", "files": [{"path": "a.py", "text": "x = 1"}]})
+    await mended(tmp_path, only, "there is no problem.toml among its files (a.py)")

@@ -44,7 +44,8 @@ async def test_a_function_becomes_a_problem_that_runs_to_a_released_candidate(tm
         "layers": {"type": "int", "low": 1, "high": 12, "default": 3},
         "solver": {"type": "categorical", "choices": ["adam", "sgd"], "default": "adam"},
     }
-    assert found.setup.settings.models == {} and found.spent["calls"] == 0
+    assert found.setup.settings.models == {}  # "none" holds for the run as well
+    assert found.spent["calls"] == 0
     assert tree(folder)["train.py"] == TRAIN
     session = Session.of(found.setup)
     session.settings = replace(session.settings, proposer="coordinate")
@@ -75,6 +76,8 @@ async def test_a_command_that_fails_says_so(tmp_path: Path) -> None:
     person = Person(answers)
     found = await draft(tmp_path, person, None, goal="x", here=tmp_path)
     assert found is not None and not found.ready and "exit code" in person.heard
+    assert "--model provider:model" in person.heard  # nobody said that there should be no model
+    assert found.setup.settings.models["propose"].startswith("local:")
 
 
 async def test_a_function_of_one_mapping_is_asked_for_its_values(tmp_path: Path) -> None:
