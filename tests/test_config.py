@@ -212,7 +212,7 @@ def test_an_unknown_key_names_what_is_allowed_there(folder: Path, key: str, leve
         (
             'executor = "subprocess"',
             'executor = "thread"',
-            ["evaluator.executor", "'thread'", "'inline' or 'subprocess'"],
+            ["evaluator.executor", "'thread'", "'inline', 'subprocess' or 'dask'"],
         ),
         ('env = { MODE = "fast" }', "env = { MODE = 1 }", ["evaluator.env.MODE", "found 1", "string"]),
         (

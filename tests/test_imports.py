@@ -25,6 +25,8 @@ HEAVY = (
     "sklearn",
     "optuna",
     "tenacity",
+    "distributed",
+    "dask",
 )
 
 SPY = """
@@ -68,8 +70,11 @@ def loaded(*arguments: str, cwd: Path) -> set[str]:
         ("stop",),
         ("pause", "--help"),
         ("logs", "--help"),
+        ("view", "--help"),
         ("run", "--help"),
         ("doctor", "--help"),
+        ("eval", "--help"),
+        ("merge", "--help"),
         ("mcp", "--help"),
         ("serve-eval", "--help"),
     ],
