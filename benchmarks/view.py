@@ -1,6 +1,6 @@
 """What it costs a run to be looked at.
 
-    python benchmarks/view.py               # 8 runs of 1,000 evaluations: about two minutes; needs Chromium
+    python benchmarks/view.py               # 6 runs of 1,000 evaluations: about two minutes; needs Chromium
 
 The live page is open on each run in headless Chromium, and is hidden and shown in turn, a hundred evaluations each.
 So every stretch has a neighbour of the same run, moments away, with the same server and browser there and nobody
@@ -32,7 +32,7 @@ from agent.parameters import Categorical, Float, Int  # noqa: E402
 from tests.report.browser import Browser  # noqa: E402
 from tests.view_support import Viewer, complaints, enter, seen, viewing  # noqa: E402
 
-EVALUATIONS, STRETCH, RUNS, SLEEP = 1000, 100, 8, 0.004
+EVALUATIONS, STRETCH, RUNS, SLEEP = 1000, 100, 6, 0.004
 MOST = 2.0
 """Percent by which a viewer may slow a run."""
 SPACE = {"a": Float(0, 1), "b": Float(0, 1), "n": Int(1, 100), "kind": Categorical(["x", "y", "z"])}
