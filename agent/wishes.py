@@ -158,16 +158,12 @@ class Narrowed(Space):
         return Candidate(self._wishes.keep(self._whole, self._whole.initial()))
 
     def candidate(self, values: Mapping[str, Value]) -> Candidate:
-        """As of a space; pinned parameters have their values whatever is given.
+        """As of a space, moved to what is allowed; a text with banned words is refused when it is proposed.
 
-        Raises:
-            ValueError: Also for a value that is banned.
+        Proposers check known candidates by this too, and a ban makes none of them invalid.
         """
         made = self._whole.candidate({**values, **self._wishes.pins})
-        refused = self._wishes.refusal(made)
-        if refused:
-            raise ValueError(refused)
-        return made
+        return Candidate(self._wishes.keep(self._whole, made))
 
     def sample(self, rng: random.Random) -> Candidate:
         for _ in range(DRAWS):

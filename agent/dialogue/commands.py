@@ -128,12 +128,16 @@ class Commands:
         self._say("\n".join(f"  {line}" for line in lines))
 
     async def _pin(self, rest: str) -> None:
+        await self._record(values.pin(self._run.state, rest, self._words))
+
+    @property
+    def _words(self) -> bool:
+        """Whether the run's proposer changes texts too."""
         own = self._run.state.settings.proposer not in TABLE
-        words = own or bool(getattr(self._run.proposer, "texts", False))
-        await self._record(values.pin(self._run.state, rest, words))
+        return own or bool(getattr(self._run.proposer, "texts", False))
 
     async def _ban(self, rest: str) -> None:
-        await self._record(values.ban(self._run.state, rest))
+        await self._record(values.ban(self._run.state, rest, self._words))
 
     async def _free(self, rest: str) -> None:
         await self._record(*values.free(self._run.state, rest))

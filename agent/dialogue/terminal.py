@@ -158,7 +158,7 @@ class Prompting:
             interrupted()
 
         # History stays in memory: what was typed is in the journal, without keys and credentials.
-        self._session: Any = PromptSession(key_bindings=keys, erase_when_done=True)
+        self._session: Any = PromptSession(key_bindings=keys)
         self._asking: Any = PromptSession()
         self._toolbar = toolbar
 

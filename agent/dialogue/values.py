@@ -47,7 +47,7 @@ def pin(state: State, text: str, words: bool) -> ValuePinned:
     return event
 
 
-def ban(state: State, text: str) -> ValueBanned:
+def ban(state: State, text: str, words: bool) -> ValueBanned:
     """The event for `name=value`, or for `name=low..high` of a number; of a text, words that it must not hold.
 
     Raises:
@@ -61,6 +61,8 @@ def ban(state: State, text: str) -> ValueBanned:
     if name in state.wishes.pins:
         raise ConfigError(f"{name} is pinned", hint=f"/free {name} lets go of it")
     found = _ban(name, parameter, given)
+    if "words" in found and not words:
+        raise ConfigError("the proposer of this run changes no texts", hint="words can be banned where it does")
     bans = (*state.wishes.bans.get(name, ()), found)
     if isinstance(parameter, Numeric) and nearest(parameter, bans, parameter.initial()) is None:
         raise ConfigError(f"nothing would be left of {name}", hint="ban less, or pin it to one value")

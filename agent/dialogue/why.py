@@ -90,7 +90,8 @@ def why(folder: Path, name: str) -> list[str]:
 
 def _told(state: State, trial: Trial, words: list[str]) -> list[str]:
     history, goal = state.history, state.problem.objective
-    out = [f"#{trial.number} {trial.id[:8]} [{trial.source}]: {STATES[trial.state]}"]
+    where = "champion" if trial.id == history.champion else trial.state
+    out = [f"#{trial.number} {trial.id[:8]} [{trial.source}]: {STATES[where]}"]
     changed = since_parent(state.problem.space, history, trial) if trial.number else ""
     out += [f"changes: {changed}"] if changed else []
     out += [f"its reasons: {brief(trial.rationale, 300)}"] if trial.rationale else []
