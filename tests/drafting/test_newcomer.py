@@ -1,0 +1,104 @@
+"""A newcomer at a terminal: `truegain session` in an empty folder, to a released candidate and the report."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from agent.result import load_result
+from tests.cli_helpers import call, only_run
+from tests.drafting.support import BOWL, TOML, reply
+from tests.fake_provider import Behaviour, Request, structured
+from tests.session_support import ended, keys, model, provider, spawn
+
+MODEL = "openai-chat:m"
+
+
+def author(request: Request) -> Behaviour:
+    """Drafts, with an evaluator that fails at first; what is asked afterwards is the run's."""
+    said = json.dumps(request.body)
+    if "problem.toml" not in said:
+        return model(request)
+    good = "did not work" in said
+    return structured(json.loads(reply(TOML, BOWL if good else BOWL.replace('"slope"', '"slop"'))))
+
+
+@pytest.mark.parametrize("term", ["dumb", "xterm"])
+def test_with_a_model(tmp_path: Path, term: str) -> None:
+    place = tmp_path / "line"
+    place.mkdir()
+    with provider(author) as running:
+        more = ("--model", MODEL, "--proposer", "coordinate", "--runs", tmp_path / "runs")
+        child = spawn(place, *more, cwd=tmp_path, term=term, **keys(running))
+        for question, answer in (
+            ("What shall be better", "the fit of my line"),
+            ("Which files or folders", ""),
+            ("Ask openai-chat:m for a draft", "y"),
+            ("higher or a lower loss", ""),
+            ("Write this into", "y"),
+            ("Measure the defaults", "y"),
+            ("It does not work yet", None),
+            ("May the model read this", "y"),
+            ("Write this into", "y"),
+            ("Measure the defaults", "y"),
+            ("it is deterministic", None),
+            ("Spent on models so far: 2 model calls", None),
+        ):
+            child.expect(question)
+            if answer is not None:
+                child.sendline(answer)
+        child.expect("EXACT")
+        assert ended(child) == 0
+    run = only_run(tmp_path / "runs")
+    result = load_result(run)
+    assert result.status == "exact" and result.released != result.initial
+    assert (place / "evaluate.py").read_text() == BOWL
+    assert call("report", run, cwd=tmp_path).code == 0 and (run / "report.html").exists()
+
+
+def test_with_questions_alone(tmp_path: Path) -> None:
+    place = tmp_path / "p"
+    place.mkdir()
+    (place / "train.py").write_text("def train(lr=0.1, layers=3):\n    return (lr - 0.5) ** 2 + (layers - 6) ** 2\n")
+    more = ("--model", "none", "--proposer", "coordinate", "--runs", tmp_path / "runs")
+    child = spawn(place, *more, cwd=place, term="dumb")
+    for question, answer in (
+        ("What shall be better", "the loss of train.py"),
+        ("1 or 2", ""),
+        ("File and function", "train.py"),
+        ("lr .now 0.1", "0.0 1.0"),
+        ("layers .now 3", ""),
+        ("What is the number called", "loss"),
+        ("higher or a lower loss", ""),
+        ("How many measurements", "40"),
+        ("Seconds after which", ""),
+        ("Write this into", "y"),
+        ("Measure the defaults", "y"),
+        ("it is deterministic", None),
+        ("EXACT", None),
+    ):
+        child.expect(question)
+        if answer is not None:
+            child.sendline(answer)
+    assert ended(child) == 0
+    result = load_result(only_run(tmp_path / "runs"))
+    assert result.status == "exact" and result.released["layers"] == 6
+
+
+def test_a_no_ends_it_with_nothing_written(tmp_path: Path) -> None:
+    place = tmp_path / "p"
+    with provider(author) as running:
+        child = spawn(place, "--model", MODEL, cwd=tmp_path, term="dumb", **keys(running))
+        child.expect("What shall be better")
+        child.sendline("the fit")
+        child.expect("Which files")
+        child.sendline("")
+        child.expect("Ask openai-chat:m")
+        child.sendline("n")
+        child.expect("Fill in a template")
+        child.sendline("n")
+        child.expect("Nothing is written")
+        assert ended(child) == 0
+        assert running.calls == 0 and not place.exists()
