@@ -113,7 +113,8 @@ def _new(
         refuse_at_terminal(setup.problem.evaluator)
     setup = replace(setup, origin={**setup.origin, "command": list(ctx.obj or ())})
     for note in setup.notes:
-        click.echo(plain(f"Note: {note}"), err=True)
+        if note.startswith("Left out"):
+            click.echo(plain(f"Note: {note}"), err=True)
     folder = new_run(runs_folder(setup.problem.folder, runs), setup.problem.name)
     return folder, lambda display, hold: session_of(setup, display, service=True).run(folder, hold)
 

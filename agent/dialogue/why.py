@@ -13,6 +13,7 @@ from agent.errors import ConfigError
 from agent.events import CandidateCleared, CandidateConvicted, CandidateSuspected, ExamDecided, RaceDecided, RunStarted
 from agent.history import AGAIN, History, Trial
 from agent.journal import read
+from agent.ledger import plural
 from agent.state import State
 
 TOLD = ("pairs", "wins", "losses", "effect", "low", "high", "rank", "of")
@@ -100,7 +101,7 @@ def _told(state: State, trial: Trial, words: list[str]) -> list[str]:
         champion = history[history.champion]
         beside = amount((champion.values or {}).get(goal.name), goal.unit)
         other = "" if champion.id == trial.id else f"; the champion #{champion.number} has {beside}"
-        out.append(f"measured on train: {goal.name} {score}, {trial.count} times{other}")
+        out.append(f"measured on train: {goal.name} {score}, {plural(trial.count, 'measurement')}{other}")
         if not trial.feasible:
             out.append(f"it breaks {', '.join(map(str, state.problem.violated(trial.values)))}")
     if trial.failure:
@@ -113,7 +114,7 @@ def _told(state: State, trial: Trial, words: list[str]) -> list[str]:
 def _raced(event: RaceDecided, history: History) -> str:
     said = {"promote": "kept", "drop": "dropped", "continue": "goes into a race", "climb": "measured with more effort"}
     against = history[event.champion].number if event.champion in history else "?"
-    told = [f"{name} {_number(event.evidence[name])}" for name in TOLD if event.evidence.get(name) is not None]
+    told = [f"{name} {_number(event.evidence[name])}" for name in TOLD if event.evidence.get(name)]
     evidence = f" ({', '.join(told)})" if told else ""
     return f"race against #{against}: {said[event.decision]}: {event.reason}{evidence}"
 

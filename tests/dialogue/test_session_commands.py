@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,8 @@ from agent.dialogue.terminal import TooLong
 from agent.dialogue.why import why
 from agent.errors import ConfigError
 from agent.evaluation import Output, Score
-from agent.events import Event, ExamDecided
 from agent.evaluators.function import FunctionEvaluator
+from agent.events import Event, ExamDecided
 from agent.goals import Objective
 from agent.journal import read, read_all
 from agent.ledger import Budget
@@ -116,7 +117,7 @@ BAD = (
 
 async def test_what_is_wrong_is_said_and_changes_nothing(tmp_path: Path) -> None:
     script = Script(("= #1", "/pause"), ("paused:", BAD[0][0]))
-    for (_, before), (line, _) in zip(BAD[:-1], BAD[1:], strict=True):
+    for (_, before), (line, _) in pairwise(BAD):
         script.lines.append((before, line))
     script.lines += [(BAD[-1][1], TooLong("a line of 9000 bytes was thrown away")), ("9000 bytes", "/resume")]
     result = await talked(tmp_path / "run", script, slow())

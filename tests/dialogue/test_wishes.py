@@ -37,8 +37,9 @@ SPACE = Space(
     }
 )
 WISHES = Wishes(
-    pins={"kind": "b"}, bans={"x": ({"low": 0.4, "high": 1.0},), "n": ({"low": 2, "high": 4},), "prompt": ({"words": "please"},)}
-)  # fmt: skip
+    pins={"kind": "b"},
+    bans={"x": ({"low": 0.4, "high": 1.0},), "n": ({"low": 2, "high": 4},), "prompt": ({"words": "please"},)},
+)
 
 
 def test_a_narrowed_space_gives_whole_candidates_that_keep_to_the_wishes() -> None:
