@@ -172,6 +172,7 @@ async def test_while_a_run_is_open_nothing_of_val_or_test_is_served(tmp_path: Pa
     ran = crawled(["--json"], world.folder.parent.parent)
     assert ran.code == 0 and f">{name}<" in ran.out and "show trace" in ran.out, ran.err
     assert secrets.inside(ran.out) == []
+    assert "exam: the best candidate" not in ran.out, "not even that an exam is being held"
 
 
 def test_a_run_is_followed_to_its_end_by_two_and_then_goes_away(tmp_path: Path) -> None:
@@ -190,6 +191,7 @@ def test_a_run_is_followed_to_its_end_by_two_and_then_goes_away(tmp_path: Path) 
             process.wait(PATIENCE)
             last = one.run(name, cursor=first["cursor"])
             assert last["state"] == "finished" and not last["live"] and "✓ exact" in last["parts"]["head"]
+            assert "loss went from" in last["parts"]["head"], "what the gate has found is told after the end"
             assert two.run(name)["tags"]["table"] == last["tags"]["table"], "both see the same"
         shutil.rmtree(runs / name)
         for viewer in (one, two):
