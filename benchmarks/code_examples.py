@@ -76,7 +76,7 @@ EXAMPLES = {
     "sql": Example(200),
     "bin-packing": Example(400, "test.jsonl"),
     "spans": Example(
-        800, "val.jsonl", programs=False, more=(("data.target", "population"),)
+        400, "val.jsonl", programs=False, more=(("data.target", "population"),)
     ),  # F1 of a set has an exam
     "speedup": Example(48, programs=False, more=(("gate.exam_pairs", 6),)),
     "solver": Example(360, "val.jsonl"),
