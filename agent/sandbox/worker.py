@@ -135,7 +135,8 @@ class Worker:
             self._process = GuardedProcess(
                 "grouped" if self._group else "command",
                 [*folders, "0", *argv],
-                environment=environment(),
+                # What the linker finds out late, each candidate would find out again.
+                environment={**environment(), "LD_BIND_NOW": "1"},
                 stdout=write,
                 stderr=write,
                 cwd=Path("/"),

@@ -36,6 +36,7 @@ SWEEP_SECONDS = 5.0
 
 
 def main() -> None:
+    os.environ.pop("LD_BIND_NOW", None)  # for us alone
     spec = json.loads(sys.argv[1])
     root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     sys.path.insert(0, root)
@@ -151,6 +152,9 @@ class Zygote:
         for descriptor in self.fds:
             os.close(descriptor)
         self.fds = []
+        if job["program"]:  # the next one may be one too, and finds what it needs loaded
+            import subprocess
+            import tempfile  # noqa: F401
         return self.child
 
     def watch(self, child: int) -> None:
