@@ -30,17 +30,20 @@ FEWEST = 8
 """Programs with a result from which the space is learned for the first time; then whenever there are twice as many."""
 
 
-def numbers(problem: Problem, trial: Trial, looks: Callable[[Trial], Mapping[str, float]]) -> dict[str, float]:
+def numbers(
+    problem: Problem, trial: Trial, rows: Mapping[str, float], looks: Callable[[Trial], Mapping[str, float]]
+) -> dict[str, float]:
     """What a candidate does, in numbers by name.
 
     Args:
         problem: Its objectives and constraints are no part of it: they say how good a program is.
         trial: With values.
+        rows: Its results by row.
         looks: What a candidate's programs look like, for where nothing else is known.
     """
     goals = set(problem.reported)
     out = {name: value for name, value in (trial.values or {}).items() if name not in goals}
-    out.update({f"row {row}": score for row, (score, _) in trial.rows.items() if score is not None})
+    out.update({f"row {row}": score for row, score in rows.items()})
     return out or dict(looks(trial))
 
 

@@ -15,12 +15,13 @@ import pytest
 from agent.errors import ConfigError
 from agent.evaluators.function import FunctionEvaluator
 from agent.evolution.behaviour import Behaviour, numbers
+from agent.evolution.kinds import Kinds
 from agent.goals import Constraint, Objective
 from agent.history import History, Trial
 from agent.llm.types import Completion, ModelRequest
 from agent.problem import Problem
 from agent.proposers.base import Ask, Context
-from agent.proposers.quality_diversity import Options, QualityDiversity, archived
+from agent.proposers.quality_diversity import Options, QualityDiversity, kind_of
 from agent.space import Candidate, Space
 from agent.testing import square
 from agent.testing_search import Search
@@ -48,11 +49,13 @@ def context(made: Problem, measured: list[Mapping[str, float] | None], decision:
         candidate = Candidate({"program": program(k)})
         trials.append(Trial(candidate, k, k, "test", values=own, feasible=feasible, failure=failed))
     history = History.of(trials, made.initial().id, made.objective)
+    history.told, history.heard = list(history.trials), len(history.trials)
     return Context(made, history, random.Random(decision), decision=decision)
 
 
 def filed(given: Context, **options: Any) -> dict[int, Any]:
-    archive = archived(given, Options(**options), {})
+    kinds = Kinds(given.problem, kind_of(given.problem, Options(**options))).follow(given.history)
+    archive = kinds.archive(given.decision)
     return {elite.number: archive.grid.cell(elite.descriptor) for elite in archive}
 
 
@@ -107,10 +110,10 @@ def test_what_is_missing_counts_as_the_mean_and_what_never_differs_as_nothing() 
 def test_behaviour_is_what_the_evaluator_tells_beside_the_goals_or_the_rows_or_else_the_looks() -> None:
     made, looks = problem(constraints=(Constraint("size", max=1),)), {"nodes": 5.0}
     told = Trial(made.initial(), 0, 0, "t", values={"value": 1.0, "size": 0.0, "turns": 4.0})
-    assert numbers(made, told, lambda trial: looks) == {"turns": 4.0}
-    rows = Trial(made.initial(), 0, 0, "t", values={"value": 1.0}, rows={"a": (0.5, ""), "b": (None, "failed")})
-    assert numbers(made, rows, lambda trial: looks) == {"row a": 0.5}
-    assert numbers(made, Trial(made.initial(), 0, 0, "t", values={"value": 1.0}), lambda trial: looks) == looks
+    assert numbers(made, told, {}, lambda trial: looks) == {"turns": 4.0}
+    plain = Trial(made.initial(), 0, 0, "t", values={"value": 1.0})
+    assert numbers(made, plain, {"a": 0.5}, lambda trial: looks) == {"row a": 0.5}
+    assert numbers(made, plain, {}, lambda trial: looks) == looks
 
 
 # The archive
