@@ -127,7 +127,7 @@ def _load(job: Mapping[str, Any], confine: Callable[[], None]) -> Callable[[Any]
 
 def _program(job: Mapping[str, Any], value: Any, confine: Callable[[], None]) -> dict[str, Any]:
     """Run the command on one input."""
-    # Not above: `threading` comes with it, which makes each fork, of functions as well, a third of a millisecond longer.
+    # Not above: `threading` comes with it, which makes each fork, a function's too, a third of a millisecond longer.
     import subprocess
     import tempfile
 

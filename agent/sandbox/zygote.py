@@ -153,8 +153,8 @@ class Zygote:
             os.close(descriptor)
         self.fds = []
         if job["program"]:  # the next one may be one too, and finds what it needs loaded
-            import subprocess
-            import tempfile  # noqa: F401
+            for name in ("subprocess", "tempfile"):
+                importlib.import_module(name)
         return self.child
 
     def watch(self, child: int) -> None:

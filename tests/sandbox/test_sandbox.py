@@ -317,7 +317,7 @@ async def test_a_candidate_that_the_machine_killed_may_be_innocent(
 ) -> None:
     source = "import os\ndef solve(x):\n    os.kill(os.getpid(), 9)\n"
     assert (await sandbox.run(job(source))).status == "crash"
-    count = itertools.count()
+    count = itertools.count(2**40)  # at each look one more
     monkeypatch.setattr(working, "memory_kills", lambda: next(count))
     result = await sandbox.run(job(source))
     assert (result.status, result.message) == (
