@@ -206,7 +206,10 @@ class EnsembleEvaluator:
         Raises:
             ConfigError, PrerequisiteError: As a member's.
         """
-        told = [found for member in self.members.values() if (found := getattr(member, "guard", dict)())]
+        asked: list[Callable[[], dict[str, Any]]] = [
+            member.guard for member in self.members.values() if hasattr(member, "guard")
+        ]
+        told = [found for guard in asked if (found := guard())]
         if not told:
             return {}
         out: dict[str, Any] = {"layers": list(_common([item["layers"] for item in told]))}

@@ -26,8 +26,8 @@ FAILED = 4
 """Failures of an island that may still be mended; older ones are forgotten."""
 CHILDREN = 3
 """Children of a candidate that a prompt tells of: the latest."""
-TUNED = ":tune"
-"""How the source of a candidate ends that differs from its parent in the values of holes alone."""
+TUNED = "tune"
+"""A part of the source of a candidate that differs from its parent in the values of holes alone, whoever made it."""
 BETTER, KEPT, VALID = 1.0, 0.5, 0.1
 """What an operator is paid for a child that is better than its parent, that is kept, that works."""
 
@@ -141,7 +141,7 @@ class Population(Fold):
         self._numbers[trial.id] = trial.number
         self.pulls[trial.source] = self.pulls.get(trial.source, 0.0) + 1
         looks = self.features(trial.candidate)
-        if not trial.source.endswith(TUNED):
+        if TUNED not in trial.source.split(":"):
             self.skeletons.setdefault(looks.skeleton, []).append(self.place)
         for parent in trial.parents:
             self.children.setdefault(parent, deque(maxlen=CHILDREN)).append(trial.number)

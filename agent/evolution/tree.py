@@ -105,7 +105,7 @@ class Tree(Fold):
             self._set(node, self._prices.cost(trial.values) if trial.values is not None else math.inf)
 
     def _prices_move(self) -> bool:
-        return self._prices.bounded and self._epochs.due(len(self._costs) + 1)
+        return bool(self._prices.bounded) and self._epochs.due(len(self._costs) + 1)
 
     def _reprice(self) -> None:
         known = [node.means for node in self.nodes.values() if node.means is not None]
@@ -217,7 +217,7 @@ class Tree(Fold):
 
     def _push(self, node: Node) -> None:
         """Let best-first know of a node, or of what changed about it."""
-        if node.cost < math.inf or node.number < len(self._trials) and self._limit(node) > 0:
+        if node.cost < math.inf or (node.number < len(self._trials) and self._limit(node) > 0):
             heapq.heappush(self._ahead, (self._key(node), node.name))
 
     def _key(self, node: Node) -> Key:

@@ -161,7 +161,7 @@ def test_mcts_walks_down_a_path() -> None:
 def test_a_fold_made_anew_goes_on_as_the_old_one_would(name: str) -> None:
     made, make, decide = FOLDS[name]
     run, fold, rng = Growing(made), make(made), random.Random(0)
-    for decision in range(1, 150):
+    for decision in range(1, 90):
         fold = fold.follow(run.history)
         fresh = make(made).follow(run.history)
         state = rng.getstate()
@@ -227,3 +227,13 @@ def test_a_suspected_candidate_is_left_alone_until_it_is_cleared() -> None:
     assert fold.follow(run.history).best_first() != best
     run.trials.trials[number] = known
     assert fold.follow(run.history).best_first() == best
+
+
+@pytest.mark.parametrize("source", ["tune:gp", "tree:tune:gp", "evolve:tune"])
+def test_versions_that_were_tuned_do_not_make_a_model_change_the_structure(source: str) -> None:
+    made = problem()
+    run = Growing(made)
+    run.add(run.history.initial)
+    run.told.trials[1] = replace(run.told.trials[1], source=source)
+    fold = Population(made, lambda: grid(made)).follow(run.history)
+    assert sum(map(len, fold.skeletons.values())) == 1, "the initial program alone"
