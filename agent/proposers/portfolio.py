@@ -9,6 +9,7 @@ none of them helped, and one that the surrogate thinks hopeless is not paid for.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -40,6 +41,8 @@ MODELS = ("llambo", "evollm")
 WRITERS = ("evolve", "optoprime", "reflect", "mipro")
 """Arms in which a model writes texts and programs. `mipro` also searches numbers, in its own way, and so joins where
 there are none for the other arms."""
+CODERS = ("evolve", "optoprime")
+"""Writers whose replies of no use count as points that did not help: a small model may write no program at all."""
 UNTRACED = ("code", "pytest", "ensemble", "command")
 """Evaluators that run a program where nothing of it is recorded; `optoprime` is for what reads a trace."""
 FLOOR = {"gp": 0.12}
@@ -188,7 +191,9 @@ class Portfolio:
         if not arms:
             return ""
         recent = list(context.history.trials)[-WINDOW:]
-        known = {item.name: item for item in standings(recent, arms, options.exploration, wanted)}
+        asked = Counter(wanted)
+        asked.update(arm for arm in map(_refused, context.history.rejections) if arm in CODERS)
+        known = {item.name: item for item in standings(recent, arms, options.exploration, asked)}
         # Of texts and programs a model makes the best candidates there are, so that nothing holds it back.
         if holes or not context.problem.space.numeric:
             return max(arms, key=lambda arm: known[arm].value)
@@ -275,6 +280,11 @@ class Portfolio:
         out, replaced = vetted(made, context, points, surrogate, missed)
         memory["vetoed"] = [*vetoed, *[len(context.history)] * replaced][-WINDOW:]
         return out
+
+
+def _refused(rejection: Mapping[str, Any]) -> str:
+    """The arm whose reply was of no use."""
+    return str(rejection.get("source", "")).partition(":")[0]
 
 
 def _own(arm: str, chosen: Options, options: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -358,3 +358,26 @@ def test_a_users_arms_tune_the_numbers_of_a_program_or_write_it() -> None:
     assert arms_of(problem, Options(arms=["random", "evolve", "tune"]), True, True) == ["evolve", "tune"]
     most = Portfolio().forecast(problem, 10, {})
     assert most[0] >= Evolve().forecast(problem, 10, {})[0] == 20
+
+
+def test_a_model_that_writes_no_program_is_asked_less_and_less() -> None:
+    asked = []
+
+    async def ask(request: ModelRequest) -> Completion:
+        if request.schema is not None:
+            raise OutputInvalid("it is no JSON")
+        asked.append(request)
+        return Completion(text="I cannot do that.", model="scripted:test")
+
+    space = Space(
+        {
+            "program": Code(
+                "def solve(x):\n    return [tune(9.0, 0, 9), tune(9.0, 0, 9), tune(9.0, 0, 9)]\n", entry="solve"
+            )
+        }
+    )
+    state = run(
+        space=space, measure=apart, ask=ask, budget=40, options={"model_share": 0.1, "arms": ["tune", "evolve"]}
+    )
+    assert len(state.history) == 40 and sources(state)["tune"] >= 30, "all of the budget"
+    assert 2 <= len(asked) <= 24, "two calls for each time"
