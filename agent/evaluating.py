@@ -44,6 +44,7 @@ async def evaluate(run: Run, started: EvaluationStarted) -> None:
     open: a resume begins it again, and takes the replies that it already got.
     """
     state, problem = run.state, run.problem
+    repeats = getattr(problem.evaluator, "repeat", False)
     request = Request(
         candidate=(
             state.looks.candidate(started.id) if started.stage == LOOK else state.history[started.candidate].candidate
@@ -56,7 +57,8 @@ async def evaluate(run: Run, started: EvaluationStarted) -> None:
         stage=_stage(run, started),
         purpose=started.purpose,  # type: ignore[arg-type]
         limits=problem.limits,
-        rival=rival(state, started) if getattr(problem.evaluator, "repeat", False) else None,
+        rival=rival(state, started) if repeats else None,
+        claimed=repeats and started.stage == AGAIN,
     )
     asking = Asking(run, started) if uses(problem.evaluator) else None
     more: dict[str, Any] = {} if asking is None else {"ask": asking}
@@ -85,10 +87,11 @@ def rival(state: State, started: EvaluationStarted) -> Rival | None:
     """The champion, where a program that does not beat it need not be run a second time; None where it must be.
 
     An evaluator of programs runs a program twice, since dice and clocks must not win an exact claim. What is claimed is
-    the champion, and the first champion whose score is exact is the first of a row that only gets better: who does not
-    beat the champion of now will not beat a later one either. So the second run changes nothing that may be claimed
-    unless the score beats this one. The one way down is the check at the end, which convicts a champion and puts the
-    next best one in its place; that one is measured again, twice, before anything is claimed of it.
+    the champion, and champions only get better: who does not beat the one of now will not beat a later one either. So
+    the second run changes nothing that may be claimed, unless the score beats this one; then it is made. The one way
+    down is the check at the end, which convicts a champion and puts the next best one in its place. Nothing is claimed
+    of that one before the same check, which runs it three times (`Request.claimed`): with the first, as often as a
+    champion is run that had its second run in the search.
 
     Only for the plain case: one objective, one measurement in full, outside of races, quarantine, looks and exams. On
     rows, with several objectives or with shares of the effort, every program runs twice.
