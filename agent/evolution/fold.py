@@ -25,14 +25,17 @@ class Fold(ABC):
 
     def follow(self, history: History) -> Self:
         """Take in what is new: gives itself; or a new one, where it knows of another run, or more than this view."""
-        if not self._fits(history):
-            return self._anew().follow(history)
-        self._told = history.told
-        self._look(history)
-        while self.place < history.heard:
-            self._take(history.told[self.place])
-            self.place += 1
-        return self
+        made = self.fitting(history)
+        made._told = history.told
+        made._look(history)
+        while made.place < history.heard:
+            made._take(history.told[made.place])
+            made.place += 1
+        return made
+
+    def fitting(self, history: History) -> Self:
+        """The one that would follow a view: itself or a new one, which has not taken in what is new yet."""
+        return self if self._fits(history) else self._anew()
 
     def _fits(self, history: History) -> bool:
         return self._told is None or (self._told is history.told and self.place <= history.heard)

@@ -83,6 +83,7 @@ class Kinds(Fold):
         self._seed = ""
         self._codes = {name: item for name, item in problem.space.items() if isinstance(item, Code)}
         self._initial = sum(map(len, self._texts(problem.initial()).values()))
+        self._traced: dict[str, Mapping[str, float]] = {}
         self._looked: dict[str, Mapping[str, float]] = {}
         """What programs look like, by candidate: it never changes, and takes time to find out."""
         goals: list[Objective | None] = list(problem.objectives) if kind.descriptors == CYCLE else [None]
@@ -97,6 +98,23 @@ class Kinds(Fold):
     def archive(self, decision: int) -> Archive:
         """The elites that count in a decision."""
         return self._qualities[decision % len(self._qualities)].archive
+
+    def untraced(self, history: History) -> list[str]:
+        """Candidates that `follow` is going to take in, of which a trace would say what they do.
+
+        Only of problems where measuring twice gives the same: else the newest trace, which is the one that there is,
+        would not be the same after a resume.
+        """
+        if self._kind.descriptors != LEARNED or not self._problem.exact:
+            return []
+        goals = set(self._problem.reported)
+        new = history.told[self.place : history.heard]
+        found = (trial.id for trial in new if trial.values is not None and goals.issuperset(trial.values))
+        return [name for name in dict.fromkeys(found) if name not in self._traced]
+
+    def tell(self, candidate: str, numbers: Mapping[str, float]) -> None:
+        """What a candidate's trace says that it does; nothing where there is none."""
+        self._traced[candidate] = numbers
 
     def _look(self, history: History) -> None:
         self._trials, self._seed = history.trials, history.initial
@@ -171,6 +189,8 @@ class Kinds(Fold):
         return dict(scored[: trial.count])
 
     def _looks(self, trial: Trial) -> Mapping[str, float]:
+        if self._traced.get(trial.id):
+            return self._traced[trial.id]
         if trial.id not in self._looked:
             self._looked[trial.id] = features(self._texts(trial.candidate), self._initial).numbers
         return self._looked[trial.id]

@@ -18,13 +18,13 @@ from typing import Any
 from agent.bandits import Arm
 from agent.errors import BudgetExceeded, ConfigError, OutputInvalid
 from agent.history import Trial
+from agent.holes import structures
 from agent.parameters import Categorical
 from agent.problem import Problem
 from agent.proposers.base import Context, Proposal, Proposer, load
 from agent.proposers.guide import FADE, WINDOW, arm_of, counted, misses, standings
 from agent.proposers.options import number, read, wrong
 from agent.proposers.tune import SOURCE as TUNE
-from agent.proposers.tune import holed
 from agent.texts import Code, Demos, Text
 
 LARGEST = 50
@@ -153,7 +153,7 @@ class Portfolio:
         Raises:
             ConfigError: There are texts or programs alone, and no model; or an option is wrong.
         """
-        if arms_of(problem, Options.of(options), model, holed(problem.space, problem.initial())):
+        if arms_of(problem, Options.of(options), model, bool(structures(problem.space, problem.initial()))):
             return
         others = "or add a float, int, categorical or demos parameter"
         if any(isinstance(item, Code) for item in problem.space.values()):
@@ -170,7 +170,7 @@ class Portfolio:
     def forecast(self, problem: Problem, candidates: int, options: Mapping[str, Any]) -> tuple[int, int, int]:
         """The models' arms make at most their share of the candidates."""
         chosen = Options.of(options)
-        holes = holed(problem.space, problem.initial())
+        holes = bool(structures(problem.space, problem.initial()))
         share = candidates if holes or not problem.space.numeric else math.ceil(candidates * chosen.model_share)
         most = (0, 0, 0)
         for arm in arms_of(problem, chosen, True, holes):
@@ -186,7 +186,7 @@ class Portfolio:
     ) -> str:
         """The arm to ask next; "" when none is left."""
         model = context.ask is not None and context.left.get("calls", math.inf) >= 1
-        holes = holed(context.problem.space, context.champion)
+        holes = bool(structures(context.problem.space, context.champion))
         arms = [arm for arm in arms_of(context.problem, options, model, holes) if arm not in barred]
         if not arms:
             return ""

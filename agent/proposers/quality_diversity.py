@@ -15,7 +15,7 @@ from typing import Any
 from agent.errors import ConfigError
 from agent.evolution import operators
 from agent.evolution.archive import Archive
-from agent.evolution.behaviour import PROJECTIONS, Projection
+from agent.evolution.behaviour import PROJECTIONS, Projection, traced
 from agent.evolution.descriptors import MOST, grid
 from agent.evolution.kinds import CYCLE, LEARNED, Kind, Kinds
 from agent.problem import Problem
@@ -76,7 +76,7 @@ class QualityDiversity:
         """
         options = read(Options, context.options)
         programs.evolvable(context.problem, self.name)
-        archive = self._followed(context, options).archive(context.decision)
+        archive = (await self._followed(context, options)).archive(context.decision)
         found: dict[str, Proposal] = {}
         for index in range(n):
             made = await self._child(context, options, archive, index)
@@ -90,11 +90,15 @@ class QualityDiversity:
         kind_of(problem, chosen)
         return programs.forecast(problem, self.name, candidates, chosen, others=2)
 
-    def _followed(self, context: Context, options: Options) -> Kinds:
+    async def _followed(self, context: Context, options: Options) -> Kinds:
         if self._kinds is None or self._made_for != (context.problem, options):
             self._made_for = (context.problem, options)
             self._kinds = Kinds(context.problem, kind_of(context.problem, options))
-        self._kinds = self._kinds.follow(context.history)
+        kinds = self._kinds.fitting(context.history)
+        for name in kinds.untraced(context.history):
+            trace = await context.trace(name)
+            kinds.tell(name, traced(trace) if trace is not None else {})
+        self._kinds = kinds.follow(context.history)
         return self._kinds
 
     async def _child(self, context: Context, options: Options, archive: Archive, index: int) -> Proposal | None:

@@ -14,6 +14,7 @@ from typing import Any
 from agent.evolution import operators
 from agent.evolution.tree import Tree
 from agent.history import Trial
+from agent.holes import structures
 from agent.problem import Problem
 from agent.proposers import programs, tune
 from agent.proposers.base import Context, Proposal
@@ -77,10 +78,7 @@ class TreeSearch:
         tree = self._followed(context, options)
         found: dict[str, Proposal] = {}
         for index in range(n):
-            if options.search == "mcts":
-                place = tree.mcts(options.exploration, context.rng)
-            else:
-                place = tree.best_first()
+            place = tree.mcts(options.exploration, context.rng) if options.search == "mcts" else tree.best_first()
             if not place:
                 context.exhausted = not found and all(trial.state == "failed" for trial in context.history.trials)
                 context.reject("there is no program that may still be refined", self.name)
@@ -108,7 +106,7 @@ class TreeSearch:
 
     async def _tuned(self, context: Context, options: Options, base: Trial) -> list[Proposal]:
         """Other values for the holes of a program; [] where it is not their turn, or there are none."""
-        if base.values is None or not operators.holed(context.problem, base.candidate):
+        if base.values is None or not structures(context.problem.space, base.candidate):
             return []
         if context.rng.random() >= options.tune:
             return []

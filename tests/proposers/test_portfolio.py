@@ -379,5 +379,5 @@ def test_a_model_that_writes_no_program_is_asked_less_and_less() -> None:
     state = run(
         space=space, measure=apart, ask=ask, budget=40, options={"model_share": 0.1, "arms": ["tune", "evolve"]}
     )
-    assert len(state.history) == 40 and sources(state)["tune"] >= 30, "all of the budget"
-    assert 2 <= len(asked) <= 24, "two calls for each time"
+    assert sources(state)["tune"] >= 30, "nearly all of the budget"
+    assert 2 <= len(asked) <= 9, f"{len(asked)} calls, two for each time"
