@@ -107,7 +107,7 @@ def _load(job: Mapping[str, Any], confine: Callable[[], None]) -> Callable[[Any]
     os.environ.update(job["env"])  # the zygote has no others than it may have
     if not isinstance(job["entry"], str):
         return lambda value: _program(job, value, confine)
-    os.register_at_fork(after_in_child=random._inst.seed)  # type: ignore[attr-defined]  # see zygote.main
+    os.register_at_fork(after_in_child=random._inst.seed)  # see zygote.main
     random.seed(0)  # a fork shares its parent's state: make it the same in every zygote as well
     numpy_random = sys.modules.get("numpy.random")
     if numpy_random is not None:

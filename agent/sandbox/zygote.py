@@ -41,7 +41,7 @@ def main() -> None:
     root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     sys.path.insert(0, root)
     # `random` seeds itself anew in each fork. A candidate has its own seed, and registers that for its own forks.
-    register, os.register_at_fork = os.register_at_fork, lambda **_: None  # type: ignore[assignment]
+    register, os.register_at_fork = os.register_at_fork, lambda **_: None
     import random  # noqa: F401
 
     os.register_at_fork = register
