@@ -2,7 +2,8 @@
 
     nice python benchmarks/code_examples.py                  # all examples, three seeds, the arms that need no model
     python benchmarks/code_examples.py --example tsp --seeds 1 --model openai:MODEL --calls 100 --tokens 2000
-    python benchmarks/code_examples.py --table               # the tables of the READMEs, from what is measured
+    python benchmarks/code_examples.py --table               # the tables, from what is measured
+    python benchmarks/code_examples.py --table --write       # into the READMEs of the examples, too
 
 The arms: the initial program; best of N random edits of it; random edits that climb, (1+1); evolution on islands with
 random edits in the model's place; `tune`, its numbers without a model; and with --model `best_of_n` and `evolve`. All
@@ -20,6 +21,7 @@ import asyncio
 import csv
 import json
 import os
+import re
 import statistics
 import tempfile
 import time
@@ -216,11 +218,14 @@ def table(name: str, rows: list[dict[str, str]]) -> str:
             cells = [_title(arm, group), str(len(group)) if ran else "", _spread(group, "unseen")]
             out.append("| " + " | ".join([*cells, _spread(group, "search"), *counts]) + " |")
         if not models:
-            why = "not run"
-            out.append(
-                f"| {TITLES[arm]} | | {why if applies(name, arm) else 'no program is a parameter here'} | | | | |"
-            )
+            why = "not run" if applies(name, arm) else "no program is a parameter here"
+            out.append(f"| {TITLES[arm]} | | {why} | | | | |")
     return "\n".join(out)
+
+
+def written(text: str, made: str) -> str:
+    """A README with the table that was made in the place of the one that is in it."""
+    return re.sub(r"\| \d+ evaluations \|.*(?:\n\|.*)*", lambda _: made, text, count=1)
 
 
 def _title(arm: str, group: list[dict[str, str]]) -> str:
@@ -254,6 +259,7 @@ def main() -> None:
     parser.add_argument("--calls", type=int, default=0, help="most replies of the model in a run; default: no limit")
     parser.add_argument("--tokens", type=int, default=0, help="most tokens of a reply; default: the proposer's own")
     parser.add_argument("--table", action="store_true", help="measure nothing, print the tables")
+    parser.add_argument("--write", action="store_true", help="put the tables into the READMEs of the examples")
     parser.add_argument("--csv", type=Path, default=CSV)
     given = parser.parse_args()
     names = given.example or list(EXAMPLES)
@@ -276,7 +282,11 @@ def main() -> None:
                     writer.writerow(row)
                 print(json.dumps(row), flush=True)
     for name in names:
-        print(f"\n{name}\n\n{table(name, known(given.csv))}")
+        made = table(name, known(given.csv))
+        print(f"\n{name}\n\n{made}")
+        if given.write:
+            path = ROOT / "examples" / name / "README.md"
+            path.write_text(written(path.read_text(encoding="utf-8"), made), encoding="utf-8")
 
 
 if __name__ == "__main__":

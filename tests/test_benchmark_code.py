@@ -52,7 +52,7 @@ def test_what_is_there_is_not_measured_again_and_the_rest_is_added(
     text = capsys.readouterr().out
     assert "| the initial program |  | 0.25 |  |  |  |  |" in text
     assert "| `tune`, its numbers alone | 3 | 1.25 (0.25 to 4.25) | 0.5 | 41 | 1 | 4 |" in text
-    assert "| `evolve` | | not run: no such model here |" in text
+    assert "| `evolve` | | not run |" in text
     more = ["--model", "local:smollm2-135m", "--seeds", "1", "--arm", "evolve", "--calls", "20", "--tokens", "300"]
     monkeypatch.setattr(sys, "argv", [*sys.argv, *more])
     benchmark.main()
@@ -77,3 +77,13 @@ def test_the_limits_of_a_model_are_for_its_arms_alone(benchmark: ModuleType) -> 
     chance = benchmark.setup("hash", "tune", 0, "local:smollm2-135m", 20, 300)
     assert chance.budget.calls is None and "max_output_tokens" not in chance.settings.options
     assert chance.budget.evaluations == asked.budget.evaluations
+
+
+def test_the_tables_of_the_readmes_are_those_of_what_is_measured(benchmark: ModuleType) -> None:
+    rows = benchmark.known(benchmark.CSV)
+    for name in benchmark.EXAMPLES:
+        text = (benchmark.ROOT / "examples" / name / "README.md").read_text(encoding="utf-8")
+        assert benchmark.table(name, rows) in text, "python benchmarks/code_examples.py --table --write"
+    before, after = "# A\n\n", "\n\nWhat it says.\n"
+    for old in ("| 9 evaluations | x |\n|---|---|\n| tune | 1 |", "| 9 evaluations | x |"):
+        assert benchmark.written(before + old + after, "| new |\n| 2 |") == f"{before}| new |\n| 2 |{after}"
