@@ -282,6 +282,7 @@ class EnsembleEvaluator:
     async def _outputs(self, request: Request, report: Callable[[Any], None]) -> dict[str, Output]:
         """The members' outputs; one by one it ends with the first that failed."""
         limits = request.limits
+        request = replace(request, rival=None)  # the rival's number is the joined one, which no member's is like
         share = replace(limits, log_chars=limits.log_chars // len(self.members))
         running = sys.modules.get("asyncio")  # a worker in which nothing waits never imports it
         in_loop = running is not None and running._get_running_loop() is not None

@@ -16,6 +16,7 @@ from agent.config import load
 from agent.errors import ConfigError
 from agent.evaluation import Request
 from agent.evaluators.build import build
+from agent.evaluators.code import CodeEvaluator
 from agent.evaluators.ensemble import EnsembleEvaluator
 from agent.journal import read_all
 from agent.problem import Problem
@@ -271,3 +272,18 @@ def test_wrong_settings_from_python(tmp_path: Path) -> None:
         run(tmp_path, Right, ensemble={"combine": "worst"})  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="fewer than two"):
         run(tmp_path, {"right": Right})
+
+
+def test_members_are_not_told_the_joined_number_of_a_rival(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[Any] = []
+    made = ensemble(tmp_path)
+    real = CodeEvaluator.produce
+
+    async def watched(self: CodeEvaluator, request: Request, partial: Any) -> Any:
+        told.append(request.rival)
+        return await real(self, request, partial)
+
+    monkeypatch.setattr(CodeEvaluator, "produce", watched)
+    rival: Any = object()
+    values(made, HONEST, rival=rival)
+    assert told == [None, None]
