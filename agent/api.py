@@ -108,7 +108,7 @@ def make_session(
     if task(evaluate):
         known = fenced(known, where, *own_source(evaluate, where))
         programs = evaluate if isinstance(evaluate, Programs) else Programs(evaluate)
-        made = programs.evaluator(known, where, names, exclusive, deterministic)
+        made = programs.evaluator(known, where, goals[0], names, exclusive, deterministic)
     else:
         needs = fidelity.needs if fidelity is not None else ()
         made = compared(_evaluator(evaluate, where, names, exclusive, needs, scored, known), known, where)
@@ -281,7 +281,7 @@ def _evaluator(
 
 def _folder_of(evaluate: Any) -> Path:
     # A script's runs lie beside the script, wherever it was started from; a notebook's in its working directory.
-    evaluate = evaluate.task if isinstance(evaluate, Programs) else evaluate
+    evaluate = evaluate.first if isinstance(evaluate, Programs) else evaluate
     try:
         source = inspect.getsourcefile(inspect.unwrap(evaluate))
     except TypeError:
@@ -296,7 +296,7 @@ def _words_of(evaluate: Any) -> str:
 
 
 def _name_of(evaluate: Any) -> str:
-    evaluate = evaluate.task if isinstance(evaluate, Programs) else evaluate
+    evaluate = evaluate.first if isinstance(evaluate, Programs) else evaluate
     text = evaluate if isinstance(evaluate, str) else getattr(evaluate, "__name__", type(evaluate).__name__)
     if isinstance(evaluate, str) and not TARGET.fullmatch(text):
         return "prompt"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from agent import watching
 from agent.decide_gate import reserve
 from agent.errors import BudgetExceeded
-from agent.evaluation import Failure, Output, Request
+from agent.evaluation import Failure, Output, Request, Rival
 from agent.events import (
     CallEnded,
     CallRefused,
@@ -44,6 +44,7 @@ async def evaluate(run: Run, started: EvaluationStarted) -> None:
     open: a resume begins it again, and takes the replies that it already got.
     """
     state, problem = run.state, run.problem
+    repeats = getattr(problem.evaluator, "repeat", False)
     request = Request(
         candidate=(
             state.looks.candidate(started.id) if started.stage == LOOK else state.history[started.candidate].candidate
@@ -56,6 +57,8 @@ async def evaluate(run: Run, started: EvaluationStarted) -> None:
         stage=_stage(run, started),
         purpose=started.purpose,  # type: ignore[arg-type]
         limits=problem.limits,
+        rival=rival(state, started) if repeats else None,
+        claimed=repeats and started.stage == AGAIN,
     )
     asking = Asking(run, started) if uses(problem.evaluator) else None
     more: dict[str, Any] = {} if asking is None else {"ask": asking}
@@ -78,6 +81,28 @@ async def evaluate(run: Run, started: EvaluationStarted) -> None:
             score, output = None, replace(output, value=None, failure=failure)
     await run.turn("evaluation.ended", started.id)
     run.record(EvaluationEnded(started.id, started.purpose, output.to_json(), score))
+
+
+def rival(state: State, started: EvaluationStarted) -> Rival | None:
+    """The champion, where a program that does not beat it need not be run a second time; None where it must be.
+
+    An evaluator of programs runs a program twice, since dice and clocks must not win an exact claim. What is claimed is
+    the champion, and champions only get better: who does not beat the one of now will not beat a later one either. So
+    the second run changes nothing that may be claimed, unless the score beats this one; then it is made. The one way
+    down is the check at the end, which convicts a champion and puts the next best one in its place. Nothing is claimed
+    of that one before the same check, which runs it three times (`Request.claimed`): with the first, as often as a
+    champion is run that had its second run in the search.
+
+    Only for the plain case: one objective, one measurement in full, outside of races, quarantine, looks and exams. On
+    rows, with several objectives or with shares of the effort, every program runs twice.
+    """
+    problem, history = state.problem, state.history
+    plain = problem.exact and len(problem.objectives) == 1 and len(state.rows) == 1 and problem.fidelity is None
+    search = started.purpose == "search" and started.stage == "full" and started.pair < 0
+    champion = history[history.champion]
+    if not (plain and search and state.suspects.watched) or champion.values is None or not champion.feasible:
+        return None
+    return Rival(problem.objective.name, problem.objective.sign, problem.compared(champion.values))
 
 
 def starts_work(event: Event) -> bool:

@@ -47,6 +47,25 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
+class Rival:
+    """The champion's score, which a measurement has to beat to change anything that may be claimed.
+
+    Args:
+        name: The objective.
+        sign: 1 where larger is better, -1 where smaller is.
+        value: Its score.
+    """
+
+    name: str
+    sign: int
+    value: float
+
+    def beaten(self, values: Mapping[str, float]) -> bool:
+        """Whether these numbers are better; what cannot be compared counts as better."""
+        return not self.sign * (values.get(self.name, math.nan) - self.value) <= 0
+
+
+@dataclass(frozen=True, slots=True)
 class Request:
     """One thing to measure, as plain data.
 
@@ -60,6 +79,8 @@ class Request:
         stage: Name of the evaluation stage; "full" unless the evaluator declares stages.
         purpose: Who may read the result.
         limits: What the evaluation may take.
+        rival: Where it is enough to be sure of a result that beats the champion: that one. None: be sure of any.
+        claimed: Whether the result is about to be claimed: be as sure as can be.
     """
 
     candidate: Candidate
@@ -71,10 +92,14 @@ class Request:
     stage: str = "full"
     purpose: Purpose = "search"
     limits: Limits = Limits()
+    rival: Rival | None = None
+    claimed: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """The request as JSON: what a worker or a command receives."""
         return {
+            **({"rival": asdict(self.rival)} if self.rival is not None else {}),
+            **({"claimed": True} if self.claimed else {}),
             "candidate": self.candidate.values_json,
             "example": self.example,
             "row": self.row,
@@ -89,8 +114,10 @@ class Request:
     def from_json(cls, data: Mapping[str, Any]) -> Request:
         """The request that `to_json` wrote; the purpose is not sent and reads as "search"."""
         given = dict(data)
+        rival = given.pop("rival", None)
         return cls(
             candidate=Candidate(given.pop("candidate")),
+            rival=Rival(**rival) if rival else None,
             limits=Limits(**given.pop("limits", {})),
             **given,
         )

@@ -21,7 +21,7 @@ from typing import Any
 
 from agent import programs
 from agent.errors import ConfigError
-from agent.parameters import Categorical, Float, Int, Numeric, Value
+from agent.parameters import Categorical, Float, Int, Numeric, Parameter, Value
 
 NAME = "tune"
 FORM = 'tune(value, low, high), tune(value, low, high, log=True) or tune(value, ["one", "of", "these"])'
@@ -148,11 +148,45 @@ class Structure:
         return first + "".join(f"{value!r}{piece}" for value, piece in zip(given, rest, strict=True))
 
 
-def texts(value: Any) -> Mapping[str, str]:
-    """The Python files of a code parameter's value by path; of a program in one text the path is ""."""
-    if isinstance(value, str):
-        return {"": value}
-    return {path: text for path, text in value.items() if path.endswith(".py")}
+Place = tuple[str, str]
+"""Name of a code parameter, and path of the file; of a program in one text the path is ""."""
+
+
+def structures(space: Mapping[str, Parameter], base: Mapping[str, Value]) -> dict[Place, Structure]:
+    """The structures of those files of a candidate's programs that have holes.
+
+    Raises:
+        ValueError: As for `find`.
+    """
+    out = {}
+    for name, item in space.items():
+        if getattr(item, "language", "") != "python":
+            continue
+        value: Any = base[name]
+        files = {"": value} if isinstance(value, str) else value
+        for path, text in files.items():
+            found = Structure.of(text) if not path or path.endswith(".py") else None
+            if found is not None and found.holes:
+                out[name, path] = found
+    return out
+
+
+def filled(base: Mapping[str, Any], known: Mapping[Place, Structure], values: Mapping[Place, Sequence[Value]]) -> Any:
+    """A candidate's values with others in its holes.
+
+    Args:
+        base: The candidate.
+        known: Its structures.
+        values: For each of them, in the order of its holes.
+
+    Raises:
+        ValueError: As for `Structure.fill`.
+    """
+    out = dict(base)
+    for (name, path), structure in known.items():
+        text = structure.fill(values[name, path])
+        out[name] = {**out[name], path: text} if path else text
+    return out
 
 
 def _taken(tree: ast.Module) -> bool:

@@ -15,7 +15,7 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from agent.goals import Constraint
+from agent.goals import Constraint, Objective
 from agent.history import Trial
 from agent.problem import Problem
 
@@ -34,29 +34,39 @@ class Multipliers:
         weights: By constraint: usual deviations of the cost for each usual deviation beyond the threshold.
         scales: By constraint, the usual deviation of its value.
         spread: The usual deviation of the cost.
+        goal: What is compared, where that is another objective than the problem's.
     """
 
     problem: Problem
     weights: Mapping[str, float] = field(default_factory=dict)
     scales: Mapping[str, float] = field(default_factory=dict)
     spread: float = 1.0
+    goal: Objective | None = None
+
+    @property
+    def bounded(self) -> list[Constraint]:
+        """The constraints that have a price."""
+        return [item for item in self.problem.constraints if item.max is not None or item.min is not None]
 
     @classmethod
-    def of(cls, problem: Problem, trials: Iterable[Trial], rate: float = RATE) -> Multipliers:
+    def of(
+        cls, problem: Problem, trials: Iterable[Trial], rate: float = RATE, goal: Objective | None = None
+    ) -> Multipliers:
         """The prices after some trials, in the order in which they were admitted; those without a value do not count.
 
         Args:
             problem: Of the run.
             trials: Of its history.
             rate: Of the ascent, above 0.
+            goal: What is compared; the problem's own without it.
         """
         known = [trial.values for trial in trials if trial.values is not None]
-        bounded = [item for item in problem.constraints if item.max is not None or item.min is not None]
+        bounded = cls(problem).bounded
         if not known or not bounded:
-            return cls(problem)
+            return cls(problem, goal=goal)
         scales = {item.name: _deviation([excess(item, values) for values in known]) for item in bounded}
         weights = dict.fromkeys(scales, 0.0)
-        prices = cls(problem, weights, scales, _deviation([_goal(problem, values) for values in known]))
+        prices = cls(problem, weights, scales, _deviation([_goal(problem, values, goal) for values in known]), goal)
         best = known[0]
         for values in known:
             best = min(best, values, key=prices.cost)
@@ -73,7 +83,7 @@ class Multipliers:
             for item in self.problem.constraints
             if item.name in self.weights
         )
-        return _goal(self.problem, values) + self.spread * price
+        return _goal(self.problem, values, self.goal) + self.spread * price
 
 
 def excess(item: Constraint, values: Mapping[str, float]) -> float:
@@ -83,7 +93,9 @@ def excess(item: Constraint, values: Mapping[str, float]) -> float:
     return max(beyond + ([item.min - value] if item.min is not None else []))
 
 
-def _goal(problem: Problem, values: Mapping[str, float]) -> float:
+def _goal(problem: Problem, values: Mapping[str, float], goal: Objective | None) -> float:
+    if goal is not None:
+        return -goal.sign * values[goal.name]
     return -problem.objective.sign * problem.compared(values)
 
 

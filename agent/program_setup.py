@@ -15,6 +15,7 @@ from agent.errors import ConfigError
 from agent.evaluation import Evaluator
 from agent.evaluators.loading import parse_target
 from agent.evaluators.source import import_path, sources
+from agent.goals import Objective
 from agent.space import Space
 from agent.texts import Code
 
@@ -38,45 +39,132 @@ CAPS = (
 class Programs:
     """What `optimize` measures programs with: a task, run in the sandbox.
 
-    optimize(Programs(Sorting, imports=["numpy"], seconds=5), space={"program": Code(file="sort.py", entry="solve")}, …)
+    optimize(
+        Programs(Sorting, sandbox={"imports": ["numpy"], "seconds": 5.0}),
+        space={"program": Code(file="sort.py", entry="solve")},
+    )
 
     Args:
-        task: A class with `inputs` and `score` (see `agent.evaluators.code_task.Task`), or "module:Class".
+        task: A class with `inputs` and `score` (see `agent.evaluators.code_task.Task`), or "module:Class". Several by
+            name judge the same program, and their scores are joined as [evaluator.ensemble] joins them; each measures
+            the first objective.
         timing: As [evaluator.timing] of a problem file: `cost`, `repeats`, `against`.
         sandbox: As [evaluator.sandbox] of a problem file: limits, `imports`, `env`, `layers`, `unsafe`, `kind`.
+        ensemble: Of several tasks: `combine`, `kappa`, `weight`.
     """
 
     task: Any
     timing: Mapping[str, Any] = field(default_factory=dict)
     sandbox: Mapping[str, Any] = field(default_factory=dict)
+    ensemble: Mapping[str, Any] = field(default_factory=dict)
 
-    def evaluator(self, space: Space, folder: Path, names: Sequence[str], exclusive: bool, repeat: bool) -> Evaluator:
+    @property
+    def first(self) -> Any:
+        """The task, of several the first one: what a problem is called after, and beside which its runs are."""
+        return next(iter(self.task.values()), None) if isinstance(self.task, Mapping) else self.task
+
+    def evaluator(
+        self,
+        space: Space,
+        folder: Path,
+        goal: Objective,
+        names: Sequence[str],
+        exclusive: bool,
+        repeat: bool,
+    ) -> Evaluator:
         """The evaluator for a space with programs in it.
 
         Raises:
             ConfigError: The space has none, or a setting is wrong.
         """
-        from pydantic import ValidationError
-
         from agent.config import SandboxConfig, TimingConfig
         from agent.evaluators.code import CodeEvaluator
+        from agent.evaluators.ensemble import EnsembleEvaluator
 
         if not any(isinstance(item, Code) for item in space.values()):
             raise ConfigError("a task judges programs, and the space has none", hint='space={"program": Code(…)}')
-        try:
-            sandbox, timing = SandboxConfig(**self.sandbox), TimingConfig(**self.timing)
-        except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(map(str, first["loc"]))
-            raise ConfigError(f"{error.title}: {where}: found {first['input']!r}; {first['msg']}") from None
-        named = import_path(self.task)
-        target = ":".join(named) if named is not None else self.task
-        return CodeEvaluator(target, **_given(space, folder, names, sandbox, timing, exclusive, repeat))
+        sandbox, timing = _read(SandboxConfig, self.sandbox), _read(TimingConfig, self.timing)
+
+        def made(task: Any, reported: Sequence[str]) -> Evaluator:
+            named = import_path(task)
+            target = ":".join(named) if named is not None else task
+            return CodeEvaluator(target, **_given(space, folder, reported, sandbox, timing, exclusive, repeat))
+
+        if not isinstance(self.task, Mapping):
+            if self.ensemble:
+                raise ConfigError("ensemble: there is one task alone", hint='task={"right": Right, "quick": Quick}')
+            return made(self.task, names)
+        joined: dict[str, Any] = {"name": goal.name, "direction": goal.direction, "names": list(names)}
+        if wrong := sorted(set(self.ensemble) - {"combine", "kappa", "weight"}):
+            raise ConfigError(f"ensemble: {wrong[0]}: unknown key, allowed are combine, kappa and weight")
+        members = {name: made(task, [goal.name]) for name, task in self.task.items()}
+        return EnsembleEvaluator(members, **joined, **self.ensemble, folder=folder, exclusive=exclusive)
 
 
 def task(value: Any) -> bool:
     """Whether what was given to `optimize` judges programs."""
     return isinstance(value, Programs) or all(callable(getattr(value, name, None)) for name in ("inputs", "score"))
+
+
+def judges(given: Any) -> bool:
+    """Whether a member of [evaluator.ensemble] judges programs in the sandbox."""
+    return isinstance(given, Mapping) and given.get("kind") in ("code", "pytest")
+
+
+def member(
+    given: Mapping[str, Any], chosen: EvaluatorConfig, space: Space, folder: Path, names: Sequence[str]
+) -> Evaluator:
+    """A member of an ensemble that judges programs.
+
+    Args:
+        given: `kind` and `target` of a task, or `kind` and what [evaluator.pytest] has; `sandbox` and `timing` change
+            what the section of that name says, for this member alone.
+        chosen: [evaluator].
+        space: Of the problem.
+        folder: Of the problem.
+        names: What the member must measure.
+
+    Raises:
+        ConfigError: Says what does not fit.
+    """
+    from agent.config import EvaluatorConfig, SuiteConfig
+
+    rest = dict(given)
+    own: dict[str, Any] = {"exclusive": chosen.exclusive, "deterministic": chosen.deterministic}
+    for section in ("sandbox", "timing"):
+        shared = getattr(chosen, section)
+        changed = {**shared.model_dump(exclude_unset=True), **_table(section, rest.pop(section, {}))}
+        own[section] = _read(type(shared), changed)
+    if rest.pop("kind") == "pytest":
+        return evaluator(EvaluatorConfig(pytest=_read(SuiteConfig, rest), **own), space, folder, list(names))
+    if set(rest) != {"target"} or not isinstance(rest["target"], str):
+        raise ConfigError(
+            f"a member of kind code has {', '.join(sorted(rest)) or 'no target'}, allowed is target, sandbox, timing",
+            hint='{ kind = "code", target = "task:Task" }',
+        )
+    return evaluator(EvaluatorConfig(code=rest["target"], **own), space, folder, list(names))
+
+
+def _table(section: str, given: Any) -> Mapping[str, Any]:
+    if not isinstance(given, Mapping):
+        raise ConfigError(f"{section}: found {given!r}, allowed is a table, as [evaluator.{section}]")
+    return given
+
+
+def _read(section: Any, given: Mapping[str, Any]) -> Any:
+    """A section of a problem file from plain data.
+
+    Raises:
+        ConfigError: Names the key that is wrong.
+    """
+    from pydantic import ValidationError
+
+    try:
+        return section(**given)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise ConfigError(f"{error.title}: {where}: found {first['input']!r}; {first['msg']}") from None
 
 
 def evaluator(chosen: EvaluatorConfig, space: Space, folder: Path, names: list[str]) -> Evaluator:
@@ -202,7 +290,12 @@ def own_files(parsed: ProblemConfig, path: Path) -> tuple[set[str], set[str]]:
     """
     folder, chosen = path.parent.resolve(), parsed.evaluator
     own, imported = {path.name}, set()
-    by_name = [name for name in (parsed.proposer.name, chosen.sandbox.kind) if ":" in (name or "")]
+    members = list(chosen.ensemble.members.values()) if chosen.ensemble else []
+    told = [item for item in members if isinstance(item, Mapping)]
+    kinds = [chosen.sandbox.kind, *(_table("sandbox", item.get("sandbox", {})).get("kind") for item in told)]
+    by_name = [name for name in (parsed.proposer.name, *kinds) if ":" in (name or "")]
+    targets = [item if isinstance(item, str) else item.get("target") for item in members]
+    by_name += [target for target in targets if isinstance(target, str)]
     for target in filter(None, (chosen.code, chosen.function, *parsed.gate.checks, *by_name)):
         module = parse_target(target)[0]
         found = sources(module, folder)
@@ -210,7 +303,8 @@ def own_files(parsed: ProblemConfig, path: Path) -> tuple[set[str], set[str]]:
         imported |= _inside(folder, found.values())
     named = [*(chosen.pytest.tests if chosen.pytest else ()), *(chosen.pytest.confirm if chosen.pytest else ())]
     named += chosen.command or []
-    if chosen.pytest is not None:
+    named += [name for item in told for key in ("argv", "tests", "confirm") for name in item.get(key, ())]
+    if chosen.pytest is not None or any(item.get("kind") == "pytest" for item in told):
         from agent.evaluators.pytest_suite import CONFIGURES
 
         named += CONFIGURES
@@ -223,6 +317,10 @@ def own_files(parsed: ProblemConfig, path: Path) -> tuple[set[str], set[str]]:
 def own_source(value: Any, folder: Path) -> tuple[set[str], set[str]]:
     """The file of a task that was given to `optimize`, and the modules that it imports, of those in the folder."""
     made = value.task if isinstance(value, Programs) else value
+    if isinstance(made, Mapping):
+        pairs = [own_source(task, folder) for task in made.values()]
+        mine, theirs = (set().union(*sets) for sets in zip(*pairs, strict=True)) if pairs else (set(), set())
+        return mine, theirs - mine
     if isinstance(made, str):
         module, file = parse_target(made)[0], None
     else:

@@ -54,6 +54,7 @@ def definition(text: str, entry: str, name: str = "") -> ast.FunctionDef | ast.A
     raise ValueError(f"{name or 'the program'} does not define {entry}")
 
 
+@lru_cache(maxsize=64)
 def misfit(text: str, entry: str, signature: str) -> str:
     """Why a function cannot be called as a signature says; "" when it can.
 
@@ -85,8 +86,9 @@ def misfit(text: str, entry: str, signature: str) -> str:
     return f"{found} needs {', '.join(more)} too, which nobody gives" if more else ""
 
 
+@lru_cache(maxsize=64)
 def _arguments(signature: str) -> ast.arguments:
-    """The parameters that a signature names.
+    """The parameters that a signature names; nobody may change them.
 
     Raises:
         ValueError: It is none.
@@ -158,6 +160,7 @@ def forbidden(text: str, allowed: Collection[str], own: Collection[str] = ()) ->
     return ""
 
 
+@lru_cache(maxsize=64)
 def normal(text: str) -> str:
     """A form that equal programs share: comments, layout, docstrings and the names of local variables do not matter.
 

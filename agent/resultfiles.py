@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -145,7 +146,11 @@ def exhausted(state: State) -> str:
         taken=0,
         last=True,
     )
-    return standing.exhausted_sentence(units, level) if standing.exhausted(units, level) else ""
+    if not standing.exhausted(units, level):
+        return ""
+    folder = state.problem.folder
+    where = f" {shlex.quote(str(folder))}" if (folder / "problem.toml").is_file() else ""
+    return f"{standing.exhausted_sentence(units, level)}{where}; until then runs on these rows are unproven"
 
 
 def role_lines(spent: dict[str, Any]) -> list[str]:

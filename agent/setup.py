@@ -20,7 +20,8 @@ from agent.ledger import Budget
 from agent.parameters import Value
 from agent.problem import Problem
 from agent.program_setup import evaluator as program_evaluator
-from agent.program_setup import fenced, own_files
+from agent.program_setup import fenced, judges, own_files
+from agent.program_setup import member as program_member
 from agent.settings import Settings
 from agent.space import Space
 from agent.texts import Code
@@ -216,8 +217,14 @@ def _objective(chosen: EvaluatorConfig, folder: Path) -> Objective:
 
 
 def _ensemble(
-    chosen: EvaluatorConfig, given: EnsembleConfig, folder: Path, names: list[str], objectives: tuple[Objective, ...]
+    chosen: EvaluatorConfig,
+    given: EnsembleConfig,
+    space: Space,
+    folder: Path,
+    names: list[str],
+    objectives: tuple[Objective, ...],
 ) -> Evaluator:
+    """Several judges of the same thing; those of programs share [evaluator.sandbox] and [evaluator.timing]."""
     from agent.evaluators.ensemble import EnsembleEvaluator
 
     goal = next((item for item in objectives if item.name == (given.objective or objectives[0].name)), None)
@@ -227,10 +234,14 @@ def _ensemble(
             hint=f"name one of {', '.join(item.name for item in objectives)}",
         )
     env = {"env": chosen.env} if chosen.env else {}
-    members = {
+    members: dict[str, Any] = {
         name: {**env, **item} if isinstance(item, dict) and item.get("kind") == "command" else item
         for name, item in given.members.items()
     }
+    for name, item in given.members.items():
+        if isinstance(item, dict) and judges(item):
+            made = partial(program_member, item, chosen, space, folder, [goal.name])
+            members[name] = _section(f"evaluator.ensemble.members.{name}", made)
     return _section(  # type: ignore[no-any-return]
         "evaluator.ensemble",
         lambda: EnsembleEvaluator(
@@ -310,14 +321,15 @@ def _evaluator(
         )
     if chosen.code is not None or chosen.pytest is not None:
         return _section("evaluator", partial(program_evaluator, chosen, space, folder, names))  # type: ignore[no-any-return]
+    sandboxed = chosen.ensemble is not None and any(map(judges, chosen.ensemble.members.values()))
     for name in ("sandbox", "timing", "duplicates"):
-        if name in chosen.model_fields_set:
+        if name in chosen.model_fields_set and not (sandboxed and name != "duplicates"):
             raise ConfigError(
                 f"evaluator.{name} is for programs that are run in the sandbox",
                 hint='take code = "task:Task" or pytest = { tests = ["tests"] }, or leave it out',
             )
     if chosen.ensemble is not None:
-        return _ensemble(chosen, chosen.ensemble, folder, names, objectives)
+        return _ensemble(chosen, chosen.ensemble, space, folder, names, objectives)
     if chosen.metric is not None and chosen.function is None:
         raise ConfigError(
             "evaluator.metric scores what a function answers", hint="of a prompt it is evaluator.prompt.metric"

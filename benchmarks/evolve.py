@@ -1,6 +1,6 @@
 """How fast evolution goes, and whether it stays so: a scripted model, and programs that do next to nothing.
 
-    python benchmarks/evolve.py [--evaluations 10000] [--workers 2] [--inline] [--json]
+    python benchmarks/evolve.py [--evaluations 10000] [--workers 4] [--inline] [--json]
     python benchmarks/evolve.py --think 1.0 --workers 4 --evaluations 62
 
 The first command measures what an iteration takes at the 100th and at the last one: prompt, call, edit, checks,
@@ -140,7 +140,7 @@ def measure(evaluations: int, workers: int, pause: float, is_inline: bool) -> di
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else "")
     parser.add_argument("--evaluations", type=int, default=10_000)
-    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--workers", type=int, default=4)
     parser.add_argument("--think", type=float, default=0.0, metavar="SECONDS")
     parser.add_argument("--inline", action="store_true", help="without the sandbox")
     parser.add_argument("--slack", type=float, default=1.25)

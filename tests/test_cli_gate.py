@@ -361,7 +361,9 @@ def test_an_exhausted_gate_is_told_before_anything_is_spent(problem: Path) -> No
     assert "exhausted" not in first.err.partition("initial candidate")[0]
     assert call("estimate", "quiz", cwd=problem.parent).out.splitlines()[-1] == "Next: truegain gate new quiz"
     second = call("run", "quiz", cwd=problem.parent)
-    assert "  ! the gate is exhausted" in second.err.partition("ended (")[0].partition("kept #")[0]
+    early = second.err.partition("ended (")[0].partition("kept #")[0]
+    assert "  ! the gate is exhausted" in early
+    assert "open a new gate with truegain gate new /" in early and "runs on these rows are unproven" in early
 
 
 def test_rows_that_are_left_out_are_named_when_a_run_begins(problem: Path) -> None:

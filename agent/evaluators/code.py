@@ -65,7 +65,8 @@ class CodeEvaluator:
         exclusive: Whether nothing else of ours may compute while it measures.
         initial: The initial candidate's values, where it is measured beside each candidate.
         repeat: Run every program twice, and take no score of one that answers differently the second time; for problems
-            that are declared deterministic.
+            that are declared deterministic. Where the request names the champion, only one that beats it; before
+            a claim three times.
     """
 
     blocking = True
@@ -313,12 +314,18 @@ class CodeEvaluator:
                     return _rejected(stage, number, question, wrong, public, log)
             if stage == SMOKE:
                 return Output(log=log)
-            self._answers_again(runner, job, result)
+            # A score that depends on time may be another one the next moment, so there the answers are compared first.
+            later = request.rival is not None and not task.timed and self.timing.cost is None
+            for _ in range(0 if later else 2 if request.claimed else 1):
+                self._answers_again(runner, job, result)
             self._steady(task, runner, job, inputs[0], result, request.seed)
             took = zip(times(result), result.usages, strict=True)
             first = [Measured(seconds, usage.cpu_seconds, usage.peak_mb) for seconds, usage in took]
             usages = self.timing.measure(runner, job, first, self._beside(task, stage, asked), result.outputs)
-            return self._judged(task, stage, inputs, result.outputs, usages, public, log, entry)
+            found = self._judged(task, stage, inputs, result.outputs, usages, public, log, entry)
+            if later and request.rival and found.value is not None and request.rival.beaten(found.value["values"]):
+                self._answers_again(runner, job, result)
+            return found
         except (Exception, SystemExit) as error:
             return Output(failure=_wrong(error, stage, public))
 

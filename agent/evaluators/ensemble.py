@@ -9,14 +9,14 @@ import math
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from agent.errors import ConfigError
-from agent.evaluation import Evaluator, Limits, Output, Request, Score, measurement
+from agent.evaluation import Evaluator, Limits, Output, Purpose, Request, Score, measurement
 from agent.evaluators.build import build
 from agent.evaluators.function import FunctionEvaluator
 from agent.executors.measure import drive, failure_of, measure
@@ -182,6 +182,40 @@ class EnsembleEvaluator:
         joined = [self.name, self.direction, self.combine, self.kappa, self.weight]
         return digest(["ensemble", joined, {key: member.fingerprint for key, member in self.members.items()}])
 
+    @property
+    def stage_for(self) -> Callable[[Purpose], str]:
+        """Which stage a purpose gets, where members have stages of their own, as those that judge programs do.
+
+        Raises:
+            AttributeError: None has; as for an evaluator that knows no stages.
+        """
+        for member in self.members.values():
+            found: Callable[[Purpose], str] | None = getattr(member, "stage_for", None)
+            if found is not None:
+                return found
+        raise AttributeError("no member has stages of its own")
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """Names of the sandbox's layers that all members have that run programs in one."""
+        return _common([member.layers for member in self.members.values() if hasattr(member, "layers")])
+
+    def guard(self) -> dict[str, Any]:
+        """What the records say of the members' sandboxes; {} where none has one.
+
+        Raises:
+            ConfigError, PrerequisiteError: As a member's.
+        """
+        asked: list[Callable[[], dict[str, Any]]] = [
+            member.guard for member in self.members.values() if hasattr(member, "guard")
+        ]
+        told = [found for guard in asked if (found := guard())]
+        if not told:
+            return {}
+        out: dict[str, Any] = {"layers": list(_common([item["layers"] for item in told]))}
+        lacking = dict.fromkeys(what for item in told for what in item.get("not_stopped", ()))
+        return {**out, "unsafe": True, "not_stopped": list(lacking)} if lacking else out
+
     def load(self) -> None:
         """Import the members' code, once."""
         for member in self.members.values():
@@ -195,6 +229,7 @@ class EnsembleEvaluator:
         whole = Output(
             log="\n".join(f"{key}: {output.log}" for key, output in outputs.items() if output.log),
             usd=sum(output.usd for output in outputs.values()),
+            layers=_common([output.layers for output in outputs.values() if output.layers]),
         )
         for key, output in outputs.items():
             if output.failure is not None:
@@ -247,6 +282,7 @@ class EnsembleEvaluator:
     async def _outputs(self, request: Request, report: Callable[[Any], None]) -> dict[str, Output]:
         """The members' outputs; one by one it ends with the first that failed."""
         limits = request.limits
+        request = replace(request, rival=None)  # the rival's number is the joined one, which no member's is like
         share = replace(limits, log_chars=limits.log_chars // len(self.members))
         running = sys.modules.get("asyncio")  # a worker in which nothing waits never imports it
         in_loop = running is not None and running._get_running_loop() is not None
@@ -307,6 +343,12 @@ def _member(key: str, given: Any, name: str, folder: Path | str | None) -> Evalu
         return FunctionEvaluator(given, folder=folder, names=[name])
     except ConfigError as error:
         raise ConfigError(f"ensemble: member {key}: {error.message}", hint=error.hint) from error
+
+
+def _common(layers: Sequence[Sequence[str]]) -> tuple[str, ...]:
+    """What stands in all of some lists, in the order of the first."""
+    first, *rest = layers or [()]
+    return tuple(name for name in first if all(name in item for item in rest))
 
 
 def _left(limits: Limits, seconds: float) -> Limits:

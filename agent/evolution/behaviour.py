@@ -1,15 +1,18 @@
 """A behaviour space that is learned: numbers about what programs do, projected onto a few axes.
 
 What a program does is told by the numbers that its evaluator reports beside the goals, and by its results on the rows;
-where there are neither, by what it looks like. Random projection keeps distances (Johnson and Lindenstrauss 1984), PCA
-the directions in which programs differ most. As in STAX (Paolo et al. 2021, "Discovering and exploiting sparse rewards
-in a learned behavior space", arXiv 2111.01919) the space is learned from what the search itself has met, and anew from
-time to time, since early programs do not show what later ones do; other than there, it is linear.
+where there are neither, by its trace, and without one by what it looks like. Random projection keeps distances (Johnson
+and Lindenstrauss 1984), PCA the directions in which programs differ most. As in STAX (Paolo et al. 2021, "Discovering
+and exploiting sparse rewards in a learned behavior space", arXiv 2111.01919) the space is learned from what the search
+itself has met, and anew from time to time, since early programs do not show what later ones do; other than there, it is
+linear.
 """
 
 from __future__ import annotations
 
+import math
 import random
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -22,26 +25,59 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+    from agent.spans import Trace, Value
+
     Array = npt.NDArray[np.float64]
 
 Projection = Literal["pca", "random"]
 PROJECTIONS: tuple[Projection, ...] = ("pca", "random")
+OPS = 64
+"""Ops of a trace that count, those that were called most."""
 FEWEST = 8
 """Programs with a result from which the space is learned for the first time; then whenever there are twice as many."""
 
 
-def numbers(problem: Problem, trial: Trial, looks: Callable[[Trial], Mapping[str, float]]) -> dict[str, float]:
+def numbers(
+    problem: Problem, trial: Trial, rows: Mapping[str, float], looks: Callable[[Trial], Mapping[str, float]]
+) -> dict[str, float]:
     """What a candidate does, in numbers by name.
 
     Args:
         problem: Its objectives and constraints are no part of it: they say how good a program is.
         trial: With values.
+        rows: Its results by row.
         looks: What a candidate's programs look like, for where nothing else is known.
     """
     goals = set(problem.reported)
     out = {name: value for name, value in (trial.values or {}).items() if name not in goals}
-    out.update({f"row {row}": score for row, (score, _) in trial.rows.items() if score is not None})
+    out.update({f"row {row}": score for row, score in rows.items()})
     return out or dict(looks(trial))
+
+
+def traced(trace: Trace) -> dict[str, float]:
+    """What a program does, by its trace: how often each op was called, and what it gave on average, if that is a
+    number, else how large that was.
+
+    Args:
+        trace: Of one measurement; values in it are previews.
+    """
+    calls: Counter[str] = Counter(span.name for span in trace.spans)
+    given: dict[str, list[float]] = {}
+    for span in trace.spans:
+        value = trace.values.get(span.output)
+        if value is not None:
+            given.setdefault(span.name, []).append(_number(value))
+    kept = [name for name, _ in calls.most_common(OPS)]
+    out = {f"calls {name}": float(calls[name]) for name in kept}
+    means = {f"gave {name}": math.fsum(given[name]) / len(given[name]) for name in kept if name in given}
+    return out | {name: mean for name, mean in means.items() if math.isfinite(mean)}
+
+
+def _number(value: Value) -> float:
+    try:
+        return float(value.text) if value.type in ("int", "float") else float(value.size)
+    except ValueError:  # a preview that was cut
+        return float(value.size)
 
 
 @dataclass(frozen=True)

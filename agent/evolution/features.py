@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from agent.programs import parse
+
 LONGEST = 200_000
 """Characters beyond which a program is not parsed for this; it counts by its length alone."""
 BRANCHES = (ast.If, ast.IfExp, ast.Match, ast.Try, ast.BoolOp)
@@ -60,8 +62,8 @@ def _parsed(text: str) -> ast.Module | None:
     if len(text) > LONGEST:
         return None
     try:
-        return ast.parse(text)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):  # another language
+        return parse(text)
+    except ValueError:  # another language
         return None
 
 

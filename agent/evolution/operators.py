@@ -11,7 +11,7 @@ from agent import holes
 from agent.edits import revised, revised_tree
 from agent.evolution.archive import Elite
 from agent.evolution.population import Population
-from agent.holes import Structure
+from agent.parameters import Value
 from agent.problem import Problem
 from agent.space import Candidate
 from agent.texts import Code
@@ -118,34 +118,16 @@ def stale(population: Population, candidate: Candidate, variants: int, place: in
     return f"it differs in numbers alone from {count} programs that were tried; change the structure"
 
 
-def _open(problem: Problem, base: Candidate) -> list[tuple[str, str, Structure]]:
-    """The files of a candidate's programs that have holes: parameter, path, structure."""
-    out = []
-    for name, item in codes(problem).items():
-        for path, text in holes.texts(base[name]).items() if item.language == "python" else ():
-            structure = Structure.of(text)
-            if structure.holes:
-                out.append((name, path, structure))
-    return out
-
-
-def holed(problem: Problem, base: Candidate) -> bool:
-    """Whether there is anything to tune in a candidate's programs."""
-    return bool(_open(problem, base))
-
-
 def tuned(problem: Problem, base: Candidate, rng: random.Random) -> Candidate | None:
     """The parent with other values in some of the holes of its programs; None where there is no hole."""
-    found = _open(problem, base)
-    count = sum(len(structure.holes) for _, _, structure in found)
-    values = dict(base)
-    for name, path, structure in found:
-        moved = []
-        for hole in structure.holes:
-            place = hole.parameter.encode(hole.value)
-            if rng.random() < max(2.0 / count, 0.3):
-                place = min(1.0, max(0.0, place + rng.gauss(0.0, STEP)))
-            moved.append(hole.parameter.decode(place))
-        text = structure.fill(moved)
-        values[name] = {**values[name], path: text} if path else text
-    return problem.space.candidate(values) if found else None
+    found = holes.structures(problem.space, base)
+    count = sum(len(structure.holes) for structure in found.values())
+
+    def moved(hole: holes.Hole) -> Value:
+        place = hole.parameter.encode(hole.value)
+        if rng.random() < max(2.0 / count, 0.3):
+            place = min(1.0, max(0.0, place + rng.gauss(0.0, STEP)))
+        return hole.parameter.decode(place)
+
+    values = {place: [moved(hole) for hole in structure.holes] for place, structure in found.items()}
+    return problem.space.candidate(holes.filled(base, found, values)) if found else None

@@ -1,7 +1,6 @@
 """Islands of elites, kept up to date with a run: a fold over what the search was told of its candidates.
 
-It is a function of `History.told` alone, so that it is the same after a resume, and following a run costs the same for
-each candidate however many there were. Source of the islands: Tanese 1989, "Distributed genetic algorithms for function
+Source of the islands: Tanese 1989, "Distributed genetic algorithms for function
 optimization"; with an archive in each as in FunSearch's programs database (Romera-Paredes et al. 2024, Nature 625,
 "Methods") and MAP-Elites.
 """
@@ -16,8 +15,9 @@ from typing import Any
 
 from agent.evolution.archive import Archive, Elite
 from agent.evolution.features import Features, features
+from agent.evolution.fold import Fold
 from agent.evolution.grid import Grid
-from agent.history import History, Trial
+from agent.history import Trial
 from agent.problem import Problem
 from agent.space import Candidate, digest
 from agent.texts import Code
@@ -26,8 +26,8 @@ FAILED = 4
 """Failures of an island that may still be mended; older ones are forgotten."""
 CHILDREN = 3
 """Children of a candidate that a prompt tells of: the latest."""
-TUNED = ":tune"
-"""How the source of a candidate ends that differs from its parent in the values of holes alone."""
+TUNED = "tune"
+"""A part of the source of a candidate that differs from its parent in the values of holes alone, whoever made it."""
 BETTER, KEPT, VALID = 1.0, 0.5, 0.1
 """What an operator is paid for a child that is better than its parent, that is kept, that works."""
 
@@ -37,7 +37,7 @@ def behaviour(values: Mapping[str, float]) -> str:
     return digest({name: float(f"{value:.9g}") for name, value in sorted(values.items())})
 
 
-class Population:
+class Population(Fold):
     """What evolution knows of a run.
 
     Args:
@@ -82,19 +82,9 @@ class Population:
         self._numbers: dict[str, int] = {}
         self._merits: dict[str, tuple[int, float]] = {}
         """Broken constraints and cost of those with a result."""
-        self._told: list[Trial] | None = None
-        self.place = 0
-        """How much of `History.told` it knows."""
 
-    def follow(self, history: History) -> Population:
-        """Take in what is new: gives itself; or a new one, where it knows of another run, or more than this view."""
-        if self._told is not None and (self._told is not history.told or self.place > history.heard):
-            return Population(*self._given).follow(history)
-        self._told = history.told
-        while self.place < history.heard:
-            self._take(history.told[self.place])
-            self.place += 1
-        return self
+    def _anew(self) -> Population:
+        return Population(*self._given)
 
     def texts(self, candidate: Mapping[str, Any]) -> dict[str, str]:
         """The programs of a candidate by path, with the parameter's name in front where there are several."""
@@ -151,7 +141,7 @@ class Population:
         self._numbers[trial.id] = trial.number
         self.pulls[trial.source] = self.pulls.get(trial.source, 0.0) + 1
         looks = self.features(trial.candidate)
-        if not trial.source.endswith(TUNED):
+        if TUNED not in trial.source.split(":"):
             self.skeletons.setdefault(looks.skeleton, []).append(self.place)
         for parent in trial.parents:
             self.children.setdefault(parent, deque(maxlen=CHILDREN)).append(trial.number)

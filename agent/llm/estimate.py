@@ -23,6 +23,8 @@ from agent.llm.types import ModelRequest
 _RUN = re.compile(r"[A-Z]?[a-z]+|[A-Z]+| +")
 
 LONGEST_WORD = 20
+_SAVED = [min(length // 2, max(0, length - 3)) for length in range(LONGEST_WORD + 1)]
+"""By how much a run of letters or spaces is certainly shorter in tokens than in bytes; a longer one is not."""
 FRAME = 64
 """Tokens around every request."""
 TURN = 16
@@ -33,13 +35,8 @@ PREAMBLE = 1024
 
 def text_bound(text: str) -> int:
     """An upper bound of a text's tokens."""
-    saved = sum([_saved(len(run)) for run in _RUN.findall(text)])
+    saved = sum([_SAVED[length] for length in map(len, _RUN.findall(text)) if length <= LONGEST_WORD])
     return len(text.encode("utf-8", "surrogatepass")) - saved
-
-
-def _saved(length: int) -> int:
-    """By how much a run of letters or spaces is certainly shorter in tokens than in bytes."""
-    return 0 if length > LONGEST_WORD else min(length // 2, max(0, length - 3))
 
 
 def input_bound(request: ModelRequest) -> int:

@@ -17,6 +17,7 @@ from agent.evolution import operators
 from agent.evolution.descriptors import DEFAULT, grid
 from agent.evolution.population import Population
 from agent.history import Trial
+from agent.holes import structures
 from agent.problem import Problem
 from agent.proposers import programs
 from agent.proposers.base import Context, Proposal
@@ -186,7 +187,7 @@ class Evolve:
             if operator == "cross" and not (parents and population.measured > 1):
                 continue
             if operator == "tune":
-                if operators.holed(context.problem, base):
+                if structures(context.problem.space, base):
                     able.append(operator)
                 continue
             roles = list(dict.fromkeys(options.models))

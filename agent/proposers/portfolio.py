@@ -9,21 +9,23 @@ none of them helped, and one that the surrogate thinks hopeless is not paid for.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from agent.bandits import Arm
 from agent.errors import BudgetExceeded, ConfigError, OutputInvalid
 from agent.history import Trial
+from agent.holes import structures
 from agent.parameters import Categorical
 from agent.problem import Problem
-from agent.proposers.base import Context, Proposal, load
+from agent.proposers.base import Context, Proposal, Proposer, load
 from agent.proposers.guide import FADE, WINDOW, arm_of, counted, misses, standings
 from agent.proposers.options import number, read, wrong
-from agent.proposers.tune import Options as Tuning
-from agent.proposers.tune import holed, tuned
-from agent.texts import Demos, Text
+from agent.proposers.tune import SOURCE as TUNE
+from agent.texts import Code, Demos, Text
 
 LARGEST = 50
 """Numbers and choices up to which arms with a Gaussian process take part."""
@@ -36,9 +38,13 @@ OWN: Mapping[str, Mapping[str, Any]] = {"evollm": {"population": 1}}
 """Options of arms that the user did not set. The other arms draw around good points better than EvoLLM does."""
 MODELS = ("llambo", "evollm")
 """Arms whose points are numbers that a model made up; a surrogate can judge them."""
-WRITERS = ("reflect", "mipro")
+WRITERS = ("evolve", "optoprime", "reflect", "mipro")
 """Arms in which a model writes texts and programs. `mipro` also searches numbers, in its own way, and so joins where
 there are none for the other arms."""
+CODERS = ("evolve", "optoprime")
+"""Writers whose replies of no use count as points that did not help: a small model may write no program at all."""
+UNTRACED = ("code", "pytest", "ensemble", "command")
+"""Evaluators that run a program where nothing of it is recorded; `optoprime` is for what reads a trace."""
 FLOOR = {"gp": 0.12}
 """Share of the last points below which an arm is asked first: looking everywhere pays late."""
 
@@ -102,6 +108,10 @@ class Portfolio:
     uses_model = True
     texts = True
 
+    def __init__(self) -> None:
+        self._made: dict[str, Proposer] = {}
+        """The arms, some of which keep a fold of the history that they would make again without."""
+
     async def propose(self, context: Context, n: int) -> list[Proposal]:
         """`n` points, each of the arm that the bandit chooses. Numbers in programs count as parameters.
 
@@ -109,8 +119,6 @@ class Portfolio:
             ConfigError: Nothing in the space can be changed without a model and there is none, or an option is wrong.
             ProviderError: The model cannot be reached.
         """
-        if holed(context.problem.space, context.champion):
-            return await tuned(context, context.champion, n, Tuning(own=context.options))
         options = Options.of(context.options)
         self.check(context.problem, context.options, context.ask is not None)
         memory: dict[str, Any] = dict(context.memory or {})
@@ -119,7 +127,8 @@ class Portfolio:
             context.reject("the limit on model calls is spent; the arms without a model go on alone", self.name)
             memory["told"] = True
         wanted: dict[str, int] = {}
-        barred: set[str] = set()
+        barred: dict[str, bool] = {}
+        """Arms that gave nothing in this decision, and whether they may give something in another one."""
         out: list[Proposal] = []
         while len(out) < n:
             for _ in range(n - len(out)):
@@ -130,12 +139,12 @@ class Portfolio:
             if not wanted:
                 break
             arm = next(iter(wanted))
-            made = await self._ask(arm, wanted.pop(arm), context, options, memory)
+            made, again = await self._ask(arm, wanted.pop(arm), context, options, memory)
             if not made:
-                barred.add(arm)
+                barred[arm] = again
             out.extend(made)
         context.memory = memory
-        context.exhausted = not out
+        context.exhausted = not out and not any(barred.values())
         return out
 
     def check(self, problem: Problem, options: Mapping[str, Any], model: bool) -> None:
@@ -144,37 +153,49 @@ class Portfolio:
         Raises:
             ConfigError: There are texts or programs alone, and no model; or an option is wrong.
         """
-        if not arms_of(problem, Options.of(options), model) and not holed(problem.space, problem.initial()):
-            raise ConfigError(
-                f"the proposer {self.name!r} needs a model to change texts and programs, and there is none",
-                hint="name one as provider:model, such as local:smollm2-135m; or a proposer of your own as module:attr;"
-                " or add a float, int, categorical or demos parameter",
+        if arms_of(problem, Options.of(options), model, bool(structures(problem.space, problem.initial()))):
+            return
+        others = "or add a float, int, categorical or demos parameter"
+        if any(isinstance(item, Code) for item in problem.space.values()):
+            others = (
+                "or write tune(value, low, high) in the program where a number is, which needs none; or take"
+                " --proposer random_edits, which edits by chance"
             )
+        raise ConfigError(
+            f"the proposer {self.name!r} needs a model to change texts and programs, and there is none",
+            hint="name one as provider:model, such as local:smollm2-135m; or a proposer of your own as module:attr;"
+            f" {others}",
+        )
 
     def forecast(self, problem: Problem, candidates: int, options: Mapping[str, Any]) -> tuple[int, int, int]:
         """The models' arms make at most their share of the candidates."""
         chosen = Options.of(options)
-        if holed(problem.space, problem.initial()):
-            return load("tune", problem.folder).forecast(problem, candidates, {"own": options})
-        share = math.ceil(candidates * chosen.model_share) if problem.space.numeric else candidates
+        holes = bool(structures(problem.space, problem.initial()))
+        share = candidates if holes or not problem.space.numeric else math.ceil(candidates * chosen.model_share)
         most = (0, 0, 0)
-        for arm in arms_of(problem, chosen, model=True):
+        for arm in arms_of(problem, chosen, True, holes):
             made = load(arm, problem.folder)
-            if made.needs_model and share:
-                most = max(most, made.forecast(problem, share, {**OWN.get(arm, {}), **chosen.own.get(arm, {})}))
+            if share and (made.needs_model or arm == TUNE):
+                most = max(most, made.forecast(problem, share, _own(arm, chosen, options)))
         if chosen.choose == "model":
             most = (most[0] + candidates, most[1] + candidates * CHOICE[0], most[2] + candidates * CHOICE[1])
         return most
 
-    async def _choice(self, context: Context, options: Options, wanted: Mapping[str, int], barred: set[str]) -> str:
+    async def _choice(
+        self, context: Context, options: Options, wanted: Mapping[str, int], barred: Collection[str]
+    ) -> str:
         """The arm to ask next; "" when none is left."""
         model = context.ask is not None and context.left.get("calls", math.inf) >= 1
-        arms = [arm for arm in arms_of(context.problem, options, model) if arm not in barred]
+        holes = bool(structures(context.problem.space, context.champion))
+        arms = [arm for arm in arms_of(context.problem, options, model, holes) if arm not in barred]
         if not arms:
             return ""
         recent = list(context.history.trials)[-WINDOW:]
-        known = {item.name: item for item in standings(recent, arms, options.exploration, wanted)}
-        if not context.problem.space.numeric:  # of texts a model makes the best candidates there are
+        asked = Counter(wanted)
+        asked.update(arm for arm in map(_refused, context.history.rejections) if arm in CODERS)
+        known = {item.name: item for item in standings(recent, arms, options.exploration, asked)}
+        # Of texts and programs a model makes the best candidates there are, so that nothing holds it back.
+        if holes or not context.problem.space.numeric:
             return max(arms, key=lambda arm: known[arm].value)
         talkers = [arm for arm in arms if load(arm, context.problem.folder).needs_model]
         rest = [arm for arm in arms if arm not in talkers]
@@ -213,26 +234,31 @@ class Portfolio:
 
     async def _ask(
         self, arm: str, n: int, context: Context, options: Options, memory: dict[str, Any]
-    ) -> list[Proposal]:
-        """What an arm proposes; where it cannot, that is recorded, and another arm is asked."""
+    ) -> tuple[list[Proposal], bool]:
+        """What an arm proposes, and whether it may have more another time; where it cannot, that is recorded, and
+        another arm is asked."""
         arms = memory["arms"]
         own = dict(arms.get(arm) or {}) or None
         shares = arm in ("gp", "trust", "gameopt")
         if shares and memory.get("hyper") is not None:
             own = {**(own or {}), "hyper": memory["hyper"]}
-        inner = replace(context, memory=own, options={**OWN.get(arm, {}), **options.own.get(arm, {})}, exhausted=False)
+        inner = replace(context, memory=own, options=_own(arm, options, context.options), exhausted=False)
+        proposer = self._made.setdefault(arm, load(arm, context.problem.folder))
         try:
-            made = await load(arm, context.problem.folder).propose(inner, n)
+            made = await proposer.propose(inner, n)
         except BudgetExceeded as error:
             context.reject(f"no model call was made: {error.message}", arm)
-            return []
+            return [], False
         kept = inner.memory
         if shares and isinstance(kept, dict) and "hyper" in kept:
             memory["hyper"] = kept["hyper"]
             kept = {name: value for name, value in kept.items() if name != "hyper"}
         arms[arm] = kept
-        judged = arm not in WRITERS and load(arm, context.problem.folder).needs_model
-        return self._vetted(made, context, memory) if judged and options.justify else made
+        judged = arm not in WRITERS and proposer.needs_model
+        # A reply that is of no use says nothing of the next one.
+        return self._vetted(made, context, memory) if judged and options.justify else made, (
+            arm == "evolve" and not inner.exhausted
+        )
 
     def _vetted(self, made: list[Proposal], context: Context, memory: dict[str, Any]) -> list[Proposal]:
         """A model's points after the checks, as soon as there is enough to fit a surrogate to."""
@@ -256,20 +282,55 @@ class Portfolio:
         return out
 
 
-def arms_of(problem: Problem, options: Options, model: bool) -> list[str]:
+def _refused(rejection: Mapping[str, Any]) -> str:
+    """The arm whose reply was of no use."""
+    return str(rejection.get("source", "")).partition(":")[0]
+
+
+def _own(arm: str, chosen: Options, options: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The options of an arm. Numbers in programs are tuned by a portfolio as the user wants it."""
+    if arm == TUNE and TUNE not in chosen.own:
+        inner = [name for name in chosen.arms if not _writes(name, None)]
+        return {"own": {**{name: value for name, value in options.items() if name != "arms"}, "arms": inner}}
+    return {**OWN.get(arm, {}), **chosen.own.get(arm, {})}
+
+
+def _writes(arm: str, folder: Path | None) -> bool:
+    """Whether an arm changes texts and programs, or numbers in them."""
+    return ":" not in arm and bool(getattr(load(arm, folder), "texts", False))
+
+
+def arms_of(problem: Problem, options: Options, model: bool, holes: bool = False) -> list[str]:
     """The arms that take part in a problem; none where there are texts alone and no model.
+
+    Args:
+        problem: Of the run.
+        options: Of the portfolio.
+        model: Whether there is one.
+        holes: Whether the champion has numbers in its programs that may be tuned: then one arm tunes them, with all
+            other numbers, and the others change the structure.
 
     Raises:
         ConfigError: The user named one that is not known.
     """
+    named = [arm for arm in options.arms if model or not load(arm, problem.folder).needs_model]
+    if holes:
+        named = [arm for arm in named if _writes(arm, problem.folder)] or ([TUNE] if options.arms else [])
     if options.arms:
-        return [arm for arm in options.arms if model or not load(arm, problem.folder).needs_model]
+        return named
     space = problem.space
     words = [name for name in space if name not in space.numeric]
+    codes = [name for name in words if isinstance(space[name], Code)]
     demos = any(isinstance(space[name], Demos) for name in words)
-    writers = ["reflect"] if model and words else []
+    writers = ["evolve"] if model and codes else []
+    if writers and (problem.evaluator.spec or {}).get("kind") not in UNTRACED:
+        writers.append("optoprime")
+    if model and len(words) > len(codes):
+        writers.append("reflect")
     if model and not space.numeric and (demos or any(isinstance(space[name], Text) for name in words)):
         writers.append("mipro")
+    if holes:
+        return [TUNE, *(writers if options.model_share else [])]
     if demos:
         writers.append("bootstrap")
     if not space.numeric:

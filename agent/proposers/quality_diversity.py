@@ -14,20 +14,14 @@ from typing import Any
 
 from agent.errors import ConfigError
 from agent.evolution import operators
-from agent.evolution.archive import Archive, Elite
-from agent.evolution.behaviour import PROJECTIONS, Behaviour, numbers
+from agent.evolution.archive import Archive
+from agent.evolution.behaviour import PROJECTIONS, Projection, traced
 from agent.evolution.descriptors import MOST, grid
-from agent.evolution.features import features
-from agent.evolution.grid import Axis, Grid
-from agent.goals import Objective
-from agent.history import Trial
-from agent.lagrange import Multipliers
+from agent.evolution.kinds import CYCLE, LEARNED, Kind, Kinds
 from agent.problem import Problem
 from agent.proposers import programs
 from agent.proposers.base import Context, Proposal
 from agent.proposers.options import check_whole, number, read, wrong
-
-CYCLE, LEARNED = "objectives", "learned"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,15 +55,16 @@ class Options(programs.Options):
 
 
 class QualityDiversity:
-    """At most two calls for a child. It remembers nothing: the archive is made of the history."""
+    """At most two calls for a child. It remembers nothing; the archives are a fold of the history, which it would make
+    again without."""
 
     name = "quality_diversity"
     needs_model = True
     texts = True
 
     def __init__(self) -> None:
-        self._looks: dict[str, Mapping[str, float]] = {}
-        """What programs look like, by candidate: it never changes, and takes time to find out."""
+        self._kinds: Kinds | None = None
+        self._made_for: tuple[Problem, Options] | None = None
 
     async def propose(self, context: Context, n: int) -> list[Proposal]:
         """Up to `n` children of elites that are drawn with equal chance. What is of no use is recorded.
@@ -81,7 +76,7 @@ class QualityDiversity:
         """
         options = read(Options, context.options)
         programs.evolvable(context.problem, self.name)
-        archive = archived(context, options, self._looks)
+        archive = (await self._followed(context, options)).archive(context.decision)
         found: dict[str, Proposal] = {}
         for index in range(n):
             made = await self._child(context, options, archive, index)
@@ -92,8 +87,19 @@ class QualityDiversity:
     def forecast(self, problem: Problem, candidates: int, options: Mapping[str, Any]) -> tuple[int, int, int]:
         """Two calls for each candidate, of which the second has the first reply in it as well."""
         chosen = read(Options, options)
-        _kind(problem, chosen)
+        kind_of(problem, chosen)
         return programs.forecast(problem, self.name, candidates, chosen, others=2)
+
+    async def _followed(self, context: Context, options: Options) -> Kinds:
+        if self._kinds is None or self._made_for != (context.problem, options):
+            self._made_for = (context.problem, options)
+            self._kinds = Kinds(context.problem, kind_of(context.problem, options))
+        kinds = self._kinds.fitting(context.history)
+        for name in kinds.untraced(context.history):
+            trace = await context.trace(name)
+            kinds.tell(name, traced(trace) if trace is not None else {})
+        self._kinds = kinds.follow(context.history)
+        return self._kinds
 
     async def _child(self, context: Context, options: Options, archive: Archive, index: int) -> Proposal | None:
         rng, history = context.rng, context.history
@@ -112,52 +118,8 @@ class QualityDiversity:
         )
 
 
-def archived(context: Context, options: Options, looked: dict[str, Mapping[str, float]]) -> Archive:
-    """The elites of a history, in the cells that count in this decision.
-
-    Args:
-        context: Of the decision.
-        options: Of the proposer.
-        looked: What is known of how programs look, by candidate; it is added to.
-
-    Raises:
-        ConfigError: A descriptor is unknown, or there are too few objectives for cycling.
-    """
-    problem = context.problem
-    trials = [trial for trial in context.history.trials if trial.values is not None]
-    initial = sum(map(len, _texts(problem, problem.initial()).values()))
-    prices = Multipliers.of(problem, trials)
-
-    def looks(trial: Trial) -> Mapping[str, float]:
-        if trial.id not in looked:
-            looked[trial.id] = features(_texts(problem, trial.candidate), initial).numbers
-        return looked[trial.id]
-
-    kind = _kind(problem, options)
-    if kind == CYCLE:
-        goal = problem.objectives[context.decision % len(problem.objectives)]
-        return _cycled(problem, goal, trials, options.bins)
-    if kind == LEARNED:
-        known = [numbers(problem, trial, looks) for trial in trials]
-        if not known:
-            return Archive(Grid([Axis("axis 0", 1, ())]))
-        seed = context.history.initial
-        projection = "pca" if options.projection == "pca" else "random"
-        space = Behaviour.learned(known, options.axes, options.bins, projection, seed)  # type: ignore[arg-type]
-        archive = Archive(space.grid())
-        placed = [space.descriptor(one) for one in known]
-    else:
-        archive = Archive(grid(problem, kind))
-        placed = [{**looks(trial), **(trial.values or {})} for trial in trials]
-        for descriptor in placed:
-            archive.grid.see(descriptor)
-    for trial, descriptor in zip(trials, placed, strict=True):
-        archive.add(Elite(trial.id, trial.number, prices.cost(trial.values or {}), descriptor))
-    return archive
-
-
-def _kind(problem: Problem, options: Options) -> Any:
-    """What spans the archive.
+def kind_of(problem: Problem, options: Options) -> Kind:
+    """What spans the archives.
 
     Raises:
         ConfigError: It cannot.
@@ -172,36 +134,10 @@ def _kind(problem: Problem, options: Options) -> Any:
         )
     if kind == CYCLE and options.bins ** (len(problem.objectives) - 1) > MOST:
         raise wrong("bins", options.bins, f"so few that there are at most {MOST} cells")
-    if kind not in (CYCLE, LEARNED):
-        grid(problem, kind)
-    return kind
-
-
-def _cycled(problem: Problem, goal: Objective, trials: list[Trial], bins: int) -> Archive:
-    """The elites of one objective, with the others as descriptors; edges are quantiles of what was met."""
-    axes = []
-    for item in problem.objectives:
-        if item.name == goal.name:
-            continue
-        values = sorted((trial.values or {})[item.name] for trial in trials)
-        if item.low is not None and item.high is not None:
-            axes.append(Axis.even(item.name, item.low, item.high, bins))
-        else:
-            edges = [values[len(values) * k // bins] for k in range(1, bins)] if values else []
-            axes.append(Axis(item.name, bins, tuple(edges)))
-    archive = Archive(Grid(axes))
-    for trial in trials:
-        values_ = dict(trial.values or {})
-        cost = -goal.sign * values_[goal.name]
-        broken = len(problem.violated(values_))
-        archive.add(Elite(trial.id, trial.number, cost, values_, violated=broken))
-    return archive
-
-
-def _texts(problem: Problem, candidate: Mapping[str, Any]) -> dict[str, str]:
-    """A candidate's programs by path."""
-    return {
-        f"{name}/{path}" if path else f"{name}.py": text
-        for name, item in operators.codes(problem).items()
-        for path, text in item.texts(candidate[name]).items()
-    }
+    if kind == CYCLE:
+        return Kind(CYCLE, bins=options.bins)
+    if kind == LEARNED:
+        projection: Projection = "pca" if options.projection == "pca" else "random"
+        return Kind(LEARNED, projection=projection, axes=options.axes, bins=options.bins)
+    grid(problem, kind)
+    return Kind("", lambda: grid(problem, kind))

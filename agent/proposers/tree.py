@@ -14,7 +14,7 @@ from typing import Any
 from agent.evolution import operators
 from agent.evolution.tree import Tree
 from agent.history import Trial
-from agent.lagrange import Multipliers
+from agent.holes import structures
 from agent.problem import Problem
 from agent.proposers import programs, tune
 from agent.proposers.base import Context, Proposal
@@ -54,11 +54,16 @@ class Options(programs.Options):
 
 
 class TreeSearch:
-    """At most two calls for a refinement. Its memory is that of the proposer that tunes."""
+    """At most two calls for a refinement. Its memory is that of the proposer that tunes; the tree is a fold of the
+    history, which it would make again without."""
 
     name = "tree"
     needs_model = True
     texts = True
+
+    def __init__(self) -> None:
+        self._tree: Tree | None = None
+        self._made_for: tuple[Problem, Options] | None = None
 
     async def propose(self, context: Context, n: int) -> list[Proposal]:
         """Up to `n` refinements. What is of no use is recorded.
@@ -70,16 +75,12 @@ class TreeSearch:
         """
         options = read(Options, context.options)
         programs.evolvable(context.problem, self.name)
-        trials = context.history.trials
-        tree = Tree(trials, Multipliers.of(context.problem, trials).cost, options.repairs)
+        tree = self._followed(context, options)
         found: dict[str, Proposal] = {}
         for index in range(n):
-            if options.search == "mcts":
-                place = tree.mcts(options.exploration, context.rng)
-            else:
-                place = tree.best_first(options.width)
+            place = tree.mcts(options.exploration, context.rng) if options.search == "mcts" else tree.best_first()
             if not place:
-                context.exhausted = not found and all(trial.state == "failed" for trial in trials)
+                context.exhausted = not found and all(trial.state == "failed" for trial in context.history.trials)
                 context.reject("there is no program that may still be refined", self.name)
                 break
             tree.plan(place)
@@ -96,9 +97,16 @@ class TreeSearch:
         """Two calls for each candidate, of which the second has the first reply in it as well."""
         return programs.forecast(problem, self.name, candidates, read(Options, options), others=1)
 
+    def _followed(self, context: Context, options: Options) -> Tree:
+        if self._tree is None or self._made_for != (context.problem, options):
+            self._made_for = (context.problem, options)
+            self._tree = Tree(context.problem, options.repairs, options.width, options.search == "mcts")
+        self._tree = self._tree.follow(context.history)
+        return self._tree
+
     async def _tuned(self, context: Context, options: Options, base: Trial) -> list[Proposal]:
         """Other values for the holes of a program; [] where it is not their turn, or there are none."""
-        if base.values is None or not operators.holed(context.problem, base.candidate):
+        if base.values is None or not structures(context.problem.space, base.candidate):
             return []
         if context.rng.random() >= options.tune:
             return []

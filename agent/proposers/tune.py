@@ -19,7 +19,6 @@ from agent.problem import Problem
 from agent.proposers.base import Context, Proposal, load
 from agent.proposers.options import read, wrong
 from agent.space import Candidate, Space, digest
-from agent.texts import Code
 
 SOURCE = "tune"
 NONE = "there is nothing to tune: neither a hole in a program nor a number or choice in the space"
@@ -71,16 +70,10 @@ class Numbers:
             item = space[name]
             assert isinstance(item, Numeric)
             parameters[name] = item
-        structures, names = {}, {}
-        for name, item in space.items():
-            if not isinstance(item, Code) or item.language != "python":
-                continue
-            for path, text in holes.texts(base[name]).items():
-                found = Structure.of(text)
-                if found.holes:
-                    structures[name, path] = found
-                    names[name, path] = [_free(hole.name, parameters) for hole in found.holes]
-                    parameters.update((n, h.parameter) for n, h in zip(names[name, path], found.holes, strict=True))
+        structures, names = holes.structures(space, base), {}
+        for place, found in structures.items():
+            names[place] = [_free(hole.name, parameters) for hole in found.holes]
+            parameters.update((name, hole.parameter) for name, hole in zip(names[place], found.holes, strict=True))
         return cls(Space(parameters), structures, names, space.numeric, base) if parameters else None
 
     @property
@@ -116,17 +109,9 @@ class Numbers:
 
     def write(self, numbers: Mapping[str, Value]) -> dict[str, Value]:
         """The values of the candidate with these numbers."""
-        out = {**self.base.values_json, **{name: numbers[name] for name in self.plain}}
-        for (name, path), structure in self.structures.items():
-            text = structure.fill([numbers[own] for own in self.names[name, path]])
-            out[name] = {**out[name], path: text} if path else text
-        return out
-
-
-def holed(space: Space, base: Mapping[str, Value]) -> bool:
-    """Whether a candidate has holes in its programs."""
-    codes = [name for name, item in space.items() if isinstance(item, Code) and item.language == "python"]
-    return any(holes.find(text) for name in codes for text in holes.texts(base[name]).values())
+        values = {place: [numbers[name] for name in names] for place, names in self.names.items()}
+        out: dict[str, Value] = holes.filled(self.base.values_json, self.structures, values)
+        return {**out, **{name: numbers[name] for name in self.plain}}
 
 
 class Tune:

@@ -16,7 +16,7 @@ from agent.sandbox.types import Job, Result
 from agent.sandbox.worker import Lost, Worker
 from agent.sandbox.workspace import Workspace
 
-LIFETIME = 500
+LIFETIME = 2000
 """Candidates after which a zygote is replaced by a fresh one."""
 
 

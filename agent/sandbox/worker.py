@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from agent.executors.capture import Drain, HeadTail
 from agent.executors.process import GuardedProcess
 from agent.sandbox import bubblewrap, cgroups, codec, layers, reach
 from agent.sandbox.channel import Channel, Closed, Failure
-from agent.sandbox.types import Job, Result, Usage
+from agent.sandbox.types import Caps, Job, Result, Usage
 from agent.sandbox.workspace import WorkerFolder
 from agent.sandbox.zygote import cpu_seconds, descendants, memory_kills, parent, peak_mb
 
@@ -97,6 +98,9 @@ class Worker:
         self._lines = bytearray()
         self._complaint = HeadTail(2000)
         self._drain: Drain | None = None
+        self._zygote: int | None = None
+        self._kills = memory_kills()
+        """Processes that the kernel had killed for want of memory when we last looked: what is more now is recent."""
 
     async def start(self) -> None:
         """Start the zygote and wait until it has loaded the libraries.
@@ -135,7 +139,8 @@ class Worker:
             self._process = GuardedProcess(
                 "grouped" if self._group else "command",
                 [*folders, "0", *argv],
-                environment=environment(),
+                # What the linker finds out late, each candidate would find out again.
+                environment={**environment(), "LD_BIND_NOW": "1"},
                 stdout=write,
                 stderr=write,
                 cwd=Path("/"),
@@ -211,7 +216,7 @@ class Worker:
             "nonce": channel.hello.hex(),
             "work": str(work),
             "program": program,
-            "caps": {**asdict(caps), "cpu_seconds": cpu},
+            "caps": {**_plain(caps), "cpu_seconds": cpu},
         }
         try:
             assert self._control is not None
@@ -224,7 +229,6 @@ class Worker:
             finally:
                 channel.theirs.close()
                 os.close(write)
-            kills = memory_kills()
             watching = asyncio.ensure_future(self._watch(caps.disk_mb, watch))
             talking = asyncio.ensure_future(self._talk(job, inputs, files, work, channel, watch, started + total))
             try:
@@ -238,7 +242,7 @@ class Worker:
             starved = self._group is not None and self._group.killed()  # asked each time: the next is not to blame
             silent = not result.message  # whoever told of an exception is killed by us
             result = self._judged(result, end, watch, cpu, channel.extra(), starved)
-            if result.status == "crash" and silent and end["signal"] == signal.SIGKILL and memory_kills() > kills:
+            if result.status == "crash" and silent and end["signal"] == signal.SIGKILL and self._more_kills():
                 raise Lost("the machine ran out of memory, and the kernel killed the candidate")
         finally:
             drain.close()
@@ -252,6 +256,11 @@ class Worker:
             start_seconds=None if watch.ready is None else watch.ready - started,
             load_seconds=watch.load_seconds,
         )
+
+    def _more_kills(self) -> bool:
+        """Whether memory ran out since we last looked; if that was before this job, it is run once more for nothing."""
+        before, self._kills = self._kills, memory_kills()
+        return self._kills > before
 
     async def _ended(self) -> dict[str, Any]:
         """Wait until the candidate and all it started are gone; cancelling waits as well."""
@@ -307,7 +316,9 @@ class Worker:
             }
             async with asyncio.timeout(START_SECONDS):
                 pid = await channel.greeted(json.dumps(load).encode())
-            watch.greeted, watch.zygote = True, parent(pid) if pid else None
+            if pid and self._zygote is None:
+                self._zygote = parent(pid)  # of all our candidates
+            watch.greeted, watch.zygote = True, self._zygote
             measured = pid if _alone(job) else None
             greeted = time.monotonic()
             await self._within(job.caps.seconds, until, channel.loaded())
@@ -391,6 +402,12 @@ class Worker:
 def _alone(job: Job) -> bool:
     """Whether all the work is done in the process that answers: only then is it known what it takes."""
     return isinstance(job.entry, str) and job.caps.processes == 1
+
+
+@lru_cache(maxsize=8)
+def _plain(caps: Caps) -> dict[str, Any]:
+    """The limits as JSON; nobody may change it."""
+    return asdict(caps)
 
 
 def _signal_name(number: int) -> str:

@@ -22,6 +22,8 @@ YOUNG = "truegain-new-sandbox-"
 CHILDHOOD_SECONDS = 3600.0
 """A folder has its lock and its name after milliseconds; with neither after this, its maker was killed."""
 MOST_FILES = 10_000
+FEW_FILES = 16
+"""A folder that never held more is as small as a new one, and tells nothing of what was in it."""
 
 
 class Workspace:
@@ -93,6 +95,8 @@ class WorkerFolder:
         self.files = self.folder / "files"
         self.work = self.folder / "work"
         self._uid = uid
+        self._own: Path | None = None
+        """An empty folder for the next job's files. Only root keeps one: candidates cannot touch what is root's."""
         for folder in (self.folder, self.files, self.work):
             folder.mkdir(mode=0o700)
             if uid is not None:
@@ -109,9 +113,11 @@ class WorkerFolder:
             ConfigError: A path leaves the folder.
         """
         name = secrets.token_hex(8)
-        own, work = self.files / name, self.work / name
+        own, work = self._own or self.files / name, self.work / name
         try:
-            _fill(str(own), files)
+            _fill(str(own), files, self._own is None)
+            # To make and remove a folder takes longer than all else here.
+            self._own = own if self._uid is not None and len(files) <= FEW_FILES else None
             os.mkdir(work, 0o700)
             if self._uid is not None:
                 os.chown(work, self._uid, self._uid)
@@ -153,19 +159,26 @@ class WorkerFolder:
     def clear(self) -> None:
         """Remove what the job had and made."""
         for folder in (self.files, self.work):
-            with os.scandir(folder) as entries:
-                found = list(entries)
-            for entry in found:
-                remove(Path(entry.path))
+            for path in _inside(folder):
+                if path != self._own:
+                    remove(path)
+        for path in _inside(self._own) if self._own is not None else ():
+            remove(path)
 
     def close(self) -> None:
         """Remove it all."""
         remove(self.folder)
 
 
-def _fill(own: str, files: Mapping[str, bytes]) -> None:
-    made = {own}
-    os.mkdir(own, 0o755)
+def _inside(folder: Path) -> list[Path]:
+    with os.scandir(folder) as entries:
+        return [Path(entry.path) for entry in entries]
+
+
+def _fill(own: str, files: Mapping[str, bytes], new: bool) -> None:
+    made = {own} if new else set()
+    if new:
+        os.mkdir(own, 0o755)
     for name, content in files.items():
         parts = name.split("/")
         if not all(parts) or {".", ".."} & set(parts):
@@ -264,9 +277,11 @@ def remove(folder: Path) -> None:
             if call is os.unlink or call is os.rmdir:
                 call(path)
 
+    with contextlib.suppress(OSError):  # a file, a link or an empty folder, as nearly always
+        return folder.unlink()
+    with contextlib.suppress(OSError):
+        return folder.rmdir()
     with contextlib.suppress(OSError, RecursionError):
-        if not folder.is_dir() or folder.is_symlink():
-            return folder.unlink()
         if not root:
             folder.chmod(0o700)
         shutil.rmtree(folder, onerror=open_and_retry)

@@ -36,9 +36,15 @@ SWEEP_SECONDS = 5.0
 
 
 def main() -> None:
+    os.environ.pop("LD_BIND_NOW", None)  # for us alone
     spec = json.loads(sys.argv[1])
     root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     sys.path.insert(0, root)
+    # `random` seeds itself anew in each fork. A candidate has its own seed, and registers that for its own forks.
+    register, os.register_at_fork = os.register_at_fork, lambda **_: None
+    import random  # noqa: F401
+
+    os.register_at_fork = register
     import agent.sandbox.candidate
     import agent.sandbox.lockdown
     import agent.sandbox.reach  # noqa: F401
@@ -151,6 +157,9 @@ class Zygote:
         for descriptor in self.fds:
             os.close(descriptor)
         self.fds = []
+        if job["program"]:  # the next one may be one too, and finds what it needs loaded
+            for name in ("subprocess", "tempfile"):
+                importlib.import_module(name)
         return self.child
 
     def watch(self, child: int) -> None:

@@ -1,9 +1,10 @@
 """The table of the README: who finds which optimizer, at equal budget.
 
-    python examples/optimizer-discovery/compare.py --seeds 3
+    python examples/optimizer-discovery/compare.py --seeds 3 --log runs.jsonl
 
-Each run is an ordinary one in a folder of its own, with error accounts of its own. Afterwards its best program is
-measured on all test tasks, proven or not, beside the fixed programs.
+Each run is an ordinary one in a folder of its own, with error accounts of its own, and ends with the gate's verdict on
+rows of val. Afterwards its best program is measured on all test tasks, proven or not, beside the fixed programs. With
+--log a run that has ended is a line of a file, and is not made again.
 """
 
 from __future__ import annotations
@@ -52,10 +53,12 @@ async def run(proposer: str, seed: int, evaluations: int | None) -> dict[str, An
         result = await Session.of(load(HERE, overrides)).run(Path(folder) / "run")
     text = result.best["program"]
     told = [trial.rationale.partition("; ")[2] for trial in result.trials if "; " in trial.rationale]
+    found = result.verdict or {}
     return {
         "proposer": proposer,
         "seed": seed,
         "status": result.status,
+        **{key: found.get(key) for key in ("before", "after", "interval", "p", "pairs")},
         "test": statistics.mean(gains(text, "test")),
         "candidates": len(result.trials) - 1,
         "evaluations": result.spent["evaluations"],
@@ -68,10 +71,20 @@ async def run(proposer: str, seed: int, evaluations: int | None) -> dict[str, An
 
 def table(rows: list[dict[str, Any]]) -> list[str]:
     """Lines of Markdown: a line for each run."""
-    out = ["| proposer | seed | status | gain on test tasks | raced | seconds |", "|---|---|---|---|---|---|"]
+    out = [
+        "| proposer | seed | verdict | gain on the gate's tasks | its difference, with interval | on test tasks | "
+        "raced | seconds |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
     for row in rows:
-        cells = (row["seed"], row["status"], f"{row['test']:+.3f}", row["candidates"], f"{row['seconds']:.0f}")
-        out.append(f"| {row['proposer'].removeprefix('discover:')} | {' | '.join(map(str, cells))} |")
+        gate, differs = "no exam", ""
+        if row["before"] is not None:
+            gate = f"{row['before']:+.3f} to {row['after']:+.3f} ({row['pairs']} rows)"
+            differs = f"{row['after'] - row['before']:+.3f}"
+            differs += f" ({row['interval'][0]:+.3f} to {row['interval'][1]:+.3f})" if row["interval"] else ""
+        cells = (row["proposer"].removeprefix("discover:"), row["seed"], row["status"], gate, differs)
+        more = (f"{row['test']:+.3f}", row["candidates"], f"{row['seconds']:.0f}")
+        out.append(f"| {' | '.join(map(str, (*cells, *more)))} |")
     return out
 
 
@@ -81,12 +94,22 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--evaluations", type=int, help="default: the problem's own budget")
     parser.add_argument("--json", action="store_true", help="every run as JSON")
+    parser.add_argument("--log", type=Path, help="a file with a line for each run; those in it are not made again")
     given = parser.parse_args()
     rows = []
+    if given.log and given.log.is_file():
+        rows = [json.loads(line) for line in given.log.read_text(encoding="utf-8").splitlines()]
+    done = {(row["proposer"], row["seed"]) for row in rows}
     for seed in range(given.seeds):
         for proposer in given.proposer or PROPOSERS:
+            if (proposer, seed) in done:
+                continue
             rows.append(asyncio.run(run(proposer, seed, given.evaluations)))
             print(json.dumps(rows[-1]), file=sys.stderr, flush=True)
+            if given.log:
+                with given.log.open("a", encoding="utf-8") as stream:
+                    stream.write(json.dumps(rows[-1]) + "\n")
+    rows.sort(key=lambda row: (row["proposer"], row["seed"]))
     fixed = {name: statistics.mean(gains(known(file), "test")) for name, file in FIXED.items()}
     if given.json:
         print(json.dumps({"runs": rows, "fixed": fixed}))

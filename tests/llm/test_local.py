@@ -246,6 +246,7 @@ async def test_our_own_surroundings_are_left_alone(cache, monkeypatch):
     monkeypatch.delenv("NO_PROXY", raising=False)
     monkeypatch.delenv("no_proxy", raising=False)
     monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:9")
+    monkeypatch.delitem(sys.modules, "xllamacpp", raising=False)  # a test of another file may have imported it
     before = dict(os.environ)
     model = LocalModel(NAME)
     assert (await model.complete(SHORT, seed=1)).text

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
 import pytest
 
-from agent.errors import BudgetExceeded, ConfigError
+from agent.errors import BudgetExceeded, ConfigError, OutputInvalid
 from agent.history import Trial
+from agent.holes import plain
 from agent.ledger import Budget
 from agent.llm.types import Completion, ModelRequest
 from agent.parameters import Categorical, Float, Int
 from agent.proposers.base import Ask
+from agent.proposers.evolve import Evolve
 from agent.proposers.guide import helped, misses, standings
 from agent.proposers.portfolio import Options, Portfolio, arms_of
 from agent.proposers.random import Random
@@ -92,7 +95,8 @@ def test_texts_and_programs_have_arms_in_which_a_model_writes() -> None:
         return arms_of(Search(Portfolio(), space, bowl(space)).state.problem, Options(), model)
 
     assert arms(True, t=text) == ["reflect", "mipro"] and arms(False, t=text) == []
-    assert arms(True, c=code) == ["reflect"]
+    assert arms(True, c=code) == ["evolve", "optoprime"] and arms(False, c=code) == []
+    assert arms(True, t=text, c=code) == ["evolve", "optoprime", "reflect", "mipro"]
     assert arms(True, t=text, d=demos) == ["reflect", "mipro", "bootstrap"] and arms(False, d=demos) == ["bootstrap"]
     mixed = arms(True, t=text, x=Float(0, 1))
     assert mixed[-3:] == ["llambo", "evollm", "reflect"] and mixed[:-1] == arms(True, x=Float(0, 1))
@@ -275,3 +279,105 @@ def test_the_guide_counts_what_was_asked_for_already() -> None:
     alone = standings(trials, ["trust"], 0.02)[0]
     asked = standings(trials, ["trust"], 0.02, {"trust": 3})[0]
     assert asked.mean < alone.mean and asked.pulls == alone.pulls + 3
+
+
+# Programs: the model changes the structure, and the numbers in it are tuned
+
+HOLED = Space({"program": Code("def solve(x):\n    return [0, 0, tune(0, 0, 9)]\n", entry="solve")})
+
+
+def apart(candidate: Candidate) -> Mapping[str, float] | None:
+    space: dict[str, Any] = {}
+    exec(plain(candidate["program"]), space)
+    value = space["solve"](0)
+    return {"value": float(sum(abs(a - b) for a, b in zip(value, [2, 1, 6], strict=True))), "size": 0.0}
+
+
+def stepping() -> Ask:
+    """A model that adds a step up or down to one of the two plain numbers; it cannot answer in a form."""
+    rng = random.Random(5)
+
+    async def ask(request: ModelRequest) -> Completion:
+        if request.schema is not None:
+            raise OutputInvalid("it is no JSON")
+        found = re.search(r"return \[([^,]*), ([^,]*), (tune\(\d+, 0, 9\))\]", request.messages[0].text)
+        assert found is not None
+        value = [found[1], found[2]]
+        value[rng.randrange(2)] += rng.choice([" - 1", " + 1"])
+        text = f"A step.\n```python\ndef solve(x):\n    return [{value[0]}, {value[1]}, {found[3]}]\n```"
+        return Completion(text=text, model="scripted:test")
+
+    return ask
+
+
+def test_structure_and_numbers_of_a_program_share_the_budget() -> None:
+    state = run(space=HOLED, measure=apart, ask=stepping(), budget=60)
+    made = sources(state)
+    assert made["tune"] >= 8 and made["evolve"] >= 8
+    assert state.history.value(state.history[state.history.champion]) == 0.0
+    helped_by = {trial.source.partition(":")[0] for trial in state.history.trials if helped(trial)}
+    assert {"tune", "evolve"} <= helped_by
+
+
+def test_without_a_model_the_numbers_of_a_program_are_tuned_alone() -> None:
+    for given in ({"ask": None}, {"ask": stepping(), "options": {"model_share": 0}}):
+        state = run(space=HOLED, measure=apart, budget=20, **given)
+        assert set(sources(state)) <= {"initial", "tune"}
+        assert state.history.value(state.history[state.history.champion]) == 3.0, "the hole is as good as it can be"
+
+
+def test_a_program_without_holes_is_evolved_and_useless_replies_do_not_end_the_run() -> None:
+    space = Space({"program": Code("def solve(x):\n    return [0, 0, 6]\n", entry="solve")})
+    rng, asked = random.Random(2), [0]
+
+    async def ask(request: ModelRequest) -> Completion:
+        asked[0] += 1
+        found = re.search(r"return \[(-?\d+), (-?\d+), 6\]", request.messages[0].text)
+        if found is None or asked[0] <= 4:
+            return Completion(text="I cannot do that.", model="scripted:test")
+        value = [int(found[1]), int(found[2])]
+        value[rng.randrange(2)] += rng.choice([-1, 1])
+        text = f"```python\ndef solve(x):\n    return [{value[0]}, {value[1]}, 6]\n```"
+        return Completion(text=text, model="scripted:test")
+
+    state = run(space=space, measure=apart, ask=ask, budget=14, options={"arms": ["evolve"]})
+    assert sources(state)["evolve"] >= 6
+
+
+def test_a_program_without_holes_and_without_a_model_is_refused_with_what_to_do() -> None:
+    space = Space({"program": Code("def solve(x):\n    return [0, 0, 6]\n", entry="solve")})
+    with pytest.raises(ConfigError, match="needs a model") as caught:
+        run(space=space, measure=apart)
+    assert "tune(value, low, high)" in caught.value.hint and "random_edits" in caught.value.hint
+
+
+def test_a_users_arms_tune_the_numbers_of_a_program_or_write_it() -> None:
+    state = run(space=HOLED, measure=apart, ask=stepping(), budget=12, options={"arms": ["random"]})
+    assert {trial.source for trial in list(state.history.trials)[1:]} == {"tune:random"}
+    problem = state.problem
+    assert arms_of(problem, Options(arms=["random", "evolve", "tune"]), True, True) == ["evolve", "tune"]
+    most = Portfolio().forecast(problem, 10, {})
+    assert most[0] >= Evolve().forecast(problem, 10, {})[0] == 20
+
+
+def test_a_model_that_writes_no_program_is_asked_less_and_less() -> None:
+    asked = []
+
+    async def ask(request: ModelRequest) -> Completion:
+        if request.schema is not None:
+            raise OutputInvalid("it is no JSON")
+        asked.append(request)
+        return Completion(text="I cannot do that.", model="scripted:test")
+
+    space = Space(
+        {
+            "program": Code(
+                "def solve(x):\n    return [tune(9.0, 0, 9), tune(9.0, 0, 9), tune(9.0, 0, 9)]\n", entry="solve"
+            )
+        }
+    )
+    state = run(
+        space=space, measure=apart, ask=ask, budget=40, options={"model_share": 0.1, "arms": ["tune", "evolve"]}
+    )
+    assert sources(state)["tune"] >= 30, "nearly all of the budget"
+    assert 2 <= len(asked) <= 9, f"{len(asked)} calls, two for each time"

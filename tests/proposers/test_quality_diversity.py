@@ -14,17 +14,20 @@ import pytest
 
 from agent.errors import ConfigError
 from agent.evaluators.function import FunctionEvaluator
-from agent.evolution.behaviour import Behaviour, numbers
+from agent.evolution.behaviour import Behaviour, numbers, traced
+from agent.evolution.kinds import Kinds
 from agent.goals import Constraint, Objective
 from agent.history import History, Trial
 from agent.llm.types import Completion, ModelRequest
 from agent.problem import Problem
 from agent.proposers.base import Ask, Context
-from agent.proposers.quality_diversity import Options, QualityDiversity, archived
+from agent.proposers.quality_diversity import Options, QualityDiversity, kind_of
 from agent.space import Candidate, Space
+from agent.spans import Trace
 from agent.testing import square
 from agent.testing_search import Search
 from agent.texts import Code
+from agent.trace import op, record
 
 SPACE = Space({"program": Code("def solve(x):\n    return [0, 0, 0]\n", entry="solve")})
 
@@ -48,11 +51,13 @@ def context(made: Problem, measured: list[Mapping[str, float] | None], decision:
         candidate = Candidate({"program": program(k)})
         trials.append(Trial(candidate, k, k, "test", values=own, feasible=feasible, failure=failed))
     history = History.of(trials, made.initial().id, made.objective)
+    history.told, history.heard = list(history.trials), len(history.trials)
     return Context(made, history, random.Random(decision), decision=decision)
 
 
 def filed(given: Context, **options: Any) -> dict[int, Any]:
-    archive = archived(given, Options(**options), {})
+    kinds = Kinds(given.problem, kind_of(given.problem, Options(**options))).follow(given.history)
+    archive = kinds.archive(given.decision)
     return {elite.number: archive.grid.cell(elite.descriptor) for elite in archive}
 
 
@@ -107,10 +112,66 @@ def test_what_is_missing_counts_as_the_mean_and_what_never_differs_as_nothing() 
 def test_behaviour_is_what_the_evaluator_tells_beside_the_goals_or_the_rows_or_else_the_looks() -> None:
     made, looks = problem(constraints=(Constraint("size", max=1),)), {"nodes": 5.0}
     told = Trial(made.initial(), 0, 0, "t", values={"value": 1.0, "size": 0.0, "turns": 4.0})
-    assert numbers(made, told, lambda trial: looks) == {"turns": 4.0}
-    rows = Trial(made.initial(), 0, 0, "t", values={"value": 1.0}, rows={"a": (0.5, ""), "b": (None, "failed")})
-    assert numbers(made, rows, lambda trial: looks) == {"row a": 0.5}
-    assert numbers(made, Trial(made.initial(), 0, 0, "t", values={"value": 1.0}), lambda trial: looks) == looks
+    assert numbers(made, told, {}, lambda trial: looks) == {"turns": 4.0}
+    plain = Trial(made.initial(), 0, 0, "t", values={"value": 1.0})
+    assert numbers(made, plain, {"a": 0.5}, lambda trial: looks) == {"row a": 0.5}
+    assert numbers(made, plain, {}, lambda trial: looks) == looks
+
+
+def test_what_a_traced_program_does_is_how_often_its_ops_are_called_and_what_they_give() -> None:
+    with record() as run:
+        for k in range(4):
+            halved(k)
+        spread("abc")
+    assert traced(run.trace) == {
+        "calls halved": 4.0,
+        "gave halved": 0.75,
+        "calls spread": 1.0,
+        "gave spread": 3.0,
+    }
+    assert traced(Trace()) == {}
+
+
+@op(name="halved")
+def halved(number: float) -> float:
+    return number / 2
+
+
+@op(name="spread")
+def spread(text: str) -> list[str]:
+    return list(text)
+
+
+def _trace(candidate: Candidate) -> Mapping[str, Any]:
+    space: dict[str, Any] = {}
+    exec(candidate["program"], space)
+    with record() as run:
+        for k in range(abs(space["solve"](0)[0])):
+            halved(k)
+    return run.trace.to_json()
+
+
+def test_kinds_are_learned_of_traces_where_no_number_is_told() -> None:
+    def plainly(candidate: Candidate) -> Mapping[str, float]:
+        return {name: value for name, value in (measure(candidate) or {}).items() if name != "a"}
+
+    archives = {}
+    for name, trace in (("looks", None), ("traces", _trace)):
+        proposer = QualityDiversity()
+        search = Search(proposer, SPACE, plainly, ask=steps(1), budget=40, options={"axes": 1}, trace=trace)
+        search.run()
+        archives[name] = proposer._kinds.archive(1)  # type: ignore[union-attr]
+        calls = [abs(program_of(search, elite.number)[0]) for elite in archives[name]]
+        if trace is not None:
+            assert len(calls) >= 3 and len(set(calls)) == len(calls), "one for each number of calls"
+    assert len(archives["looks"]) < len(archives["traces"])
+
+
+def program_of(search: Search, number: int) -> list[int]:
+    space: dict[str, Any] = {}
+    exec(search.state.history.trials[number].candidate["program"], space)
+    value: list[int] = space["solve"](0)
+    return value
 
 
 # The archive

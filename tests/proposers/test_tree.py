@@ -6,7 +6,8 @@ import json
 import random
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ import pytest
 from agent import holes
 from agent.errors import ConfigError
 from agent.evolution.tree import Tree
-from agent.history import Trial
+from agent.history import History, Trial
 from agent.llm.types import Completion, ModelRequest
 from agent.parameters import Float
 from agent.proposers.base import Ask
@@ -33,27 +34,40 @@ def trial(name: int, parent: int | None, cost: float | None, state: str = "dropp
     return Trial(Candidate({"x": name}), name, name, "test", parents=parents, state=state, **known)  # type: ignore[arg-type]
 
 
-def tree(*trials: Trial, repairs: int = 1) -> Tree:
-    return Tree(trials, lambda values: values["value"], repairs)
+PROBLEM = Search(TreeSearch(), SPACE, lambda candidate: None).state.problem
+FREE = replace(PROBLEM, constraints=())
+
+
+def heard(trials: Iterable[Trial], champion: str = "") -> History:
+    """A history that has told of all candidates that have a result or have failed."""
+    known = list(trials)
+    made = History.of(known, champion or known[0].id, FREE.objective)
+    made.told = [trial for trial in made.trials if trial.state not in ("queued", "suspected", "racing")]
+    made.heard = len(made.told)
+    return made
+
+
+def tree(*trials: Trial, **given: Any) -> Tree:
+    return Tree(FREE, **{"paths": True, **given}).follow(heard(trials))
 
 
 def number(made: Tree, place: str) -> int:
-    return made.nodes[place].trial.number
+    return made.nodes[place].number
 
 
 def test_values_are_ranks_and_subtrees_know_their_best() -> None:
     made = tree(trial(0, None, 5.0), trial(1, 0, 900.0), trial(2, 1, 1.0), trial(3, 1, None), trial(4, 0, 5.0))
     nodes = list(made.nodes.values())
-    assert [node.value for node in nodes] == [0.75, 0.25, 1.0, None, 0.75]
-    assert [node.best for node in nodes] == [1.0, 1.0, 1.0, 0.0, 0.75]
+    assert [made.value(node.cost) for node in nodes] == [0.75, 0.25, 1.0, 0.0, 0.75]
+    assert [made.value(node.best) for node in nodes] == [1.0, 1.0, 1.0, 0.0, 0.75]
     assert [node.visits for node in nodes] == [5, 3, 1, 1, 1]
 
 
 def test_best_first_refines_the_best_until_it_has_enough_children() -> None:
-    made = tree(trial(0, None, 5.0), trial(1, 0, 4.0), trial(2, 0, 6.0))
+    made = tree(trial(0, None, 5.0), trial(1, 0, 4.0), trial(2, 0, 6.0), width=2)
     places = []
     for _ in range(7):
-        place = made.best_first(2)
+        place = made.best_first()
         made.plan(place)
         places.append(number(made, place))
     assert places == [1, 1, 2, 2, 1, 1, 0]
@@ -61,20 +75,20 @@ def test_best_first_refines_the_best_until_it_has_enough_children() -> None:
 
 def test_a_failure_is_mended_first_as_often_as_is_allowed_and_a_chain_of_failures_ends() -> None:
     failed = [trial(0, None, 5.0), trial(1, 0, None)]
-    assert number(tree(*failed), tree(*failed).best_first(3)) == 1
-    assert number(tree(*failed, repairs=0), tree(*failed, repairs=0).best_first(3)) == 0
+    assert number(tree(*failed), tree(*failed).best_first()) == 1
+    assert number(tree(*failed, repairs=0), tree(*failed, repairs=0).best_first()) == 0
     chain = [*failed, trial(2, 1, None)]
-    assert number(tree(*chain), tree(*chain).best_first(3)) == 0
-    assert number(tree(*chain, repairs=2), tree(*chain, repairs=2).best_first(3)) == 2
+    assert number(tree(*chain), tree(*chain).best_first()) == 0
+    assert number(tree(*chain, repairs=2), tree(*chain, repairs=2).best_first()) == 2
     mended = [*failed, trial(2, 1, 1.0)]
-    assert number(tree(*mended), tree(*mended).best_first(3)) == 2
-    assert tree(trial(0, None, None), trial(1, 0, None)).best_first(3) == ""
+    assert number(tree(*mended), tree(*mended).best_first()) == 2
+    assert tree(trial(0, None, None), trial(1, 0, None)).best_first() == ""
 
 
 @pytest.mark.parametrize("state", ["queued", "suspected", "racing"])
 def test_what_has_no_result_yet_is_not_refined(state: str) -> None:
-    made = tree(trial(0, None, 5.0), trial(1, 0, None, state))
-    assert number(made, made.best_first(1)) == 0
+    made = tree(trial(0, None, 5.0), trial(1, 0, None, state), width=1)
+    assert number(made, made.best_first()) == 0
     assert number(made, made.mcts(0.5, random.Random(0))) == 0
 
 
@@ -96,7 +110,7 @@ def _planned(made: Tree, exploration: float) -> int:
 
 def test_a_long_chain_of_thousands_is_no_trouble() -> None:
     made = tree(*(trial(k, k - 1 if k else None, float(-k) if k % 2 == 0 else None) for k in range(4000)))
-    assert number(made, made.best_first(3)) >= 3998
+    assert number(made, made.best_first()) >= 3998
     assert made.mcts(0.1, random.Random(0))
 
 

@@ -317,7 +317,7 @@ async def test_a_candidate_that_the_machine_killed_may_be_innocent(
 ) -> None:
     source = "import os\ndef solve(x):\n    os.kill(os.getpid(), 9)\n"
     assert (await sandbox.run(job(source))).status == "crash"
-    count = itertools.count()
+    count = itertools.count(2**40)  # at each look one more
     monkeypatch.setattr(working, "memory_kills", lambda: next(count))
     result = await sandbox.run(job(source))
     assert (result.status, result.message) == (
@@ -336,3 +336,36 @@ async def test_what_several_processes_take_is_not_told(sandbox: Sandbox) -> None
         assert result.status == "ok", result
         for usage in (result.usage, *result.usages):
             assert usage.seconds > 0 and usage.cpu_seconds is None and usage.peak_mb is None
+
+
+async def test_the_random_numbers_of_a_candidates_own_forks_are_others(sandbox: Sandbox) -> None:
+    source = """
+import os, random
+def solve(x):
+    said, tell = os.pipe()
+    if os.fork() == 0:
+        os.write(tell, str(random.random()).encode())
+        os._exit(0)
+    os.wait()
+    return [random.random(), float(os.read(said, 100))]
+"""
+    two = [await sandbox.run(job(source, caps=Caps(120, processes=3))) for _ in range(2)]
+    (own, forked), (again, other) = (result.outputs[0] for result in two)
+    assert own == again, "each job begins with the same seed"
+    assert len({own, forked, other}) == 3
+
+
+async def test_a_program_is_imported_as_python_would(sandbox: Sandbox) -> None:
+    """Although its file is not searched for."""
+    source = """# coding: utf-8
+import candidate, inspect, other
+def solve(x):
+    known = candidate.solve is solve and __spec__.origin == __file__ and other.there()
+    return [__name__, known, "inspect" in inspect.getsource(candidate)]
+"""
+    other = b"import candidate\ndef there(): return candidate.__name__\n"
+    files = {"candidate.py": b"\xef\xbb\xbf" + source.encode(), "other.py": other}
+    result = await sandbox.run(Job(files, "candidate:solve", [1], PATIENT))
+    assert result.outputs == (["candidate", "candidate", True],), result
+    package = {"candidate/__init__.py": b"def solve(x): return 1\n", "candidate.py": b"def solve(x): return 2\n"}
+    assert (await sandbox.run(Job(package, "candidate:solve", [1], PATIENT))).outputs == (1,), "a package comes first"
