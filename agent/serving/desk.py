@@ -1,114 +1,26 @@
-"""Where requests of another program wait until the run takes them, and where their answers are found again."""
+"""What another program may ask of a run: its problem, measurements, candidates, the end and the verdict."""
 
 from __future__ import annotations
 
-import asyncio
-import json
-from collections import deque
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from agent.decide import search_free
-from agent.decide_gate import due
 from agent.errors import AgentError, BudgetExceeded, ConfigError
-from agent.events import CandidateRejected, ToolEnded
-from agent.journal import read
 from agent.redact import redact
-from agent.serving.guest import ANSWER, CLOSED, NOTHING, REQUEST, Guest
+from agent.serving.line import Line, Refused
 from agent.serving.views import candidate_view, goals
 from agent.space import digest
 
 if TYPE_CHECKING:
     from agent.history import Trial
-    from agent.loop import Run
-    from agent.result import Result
 
-LONGEST = 600.0
-"""Seconds that an answer is waited for at most; asked again, it is waited for again and paid once."""
-WAITING = 1000
-"""Requests that may wait."""
 IDS = 1000
 """Rows of train that are named."""
 
 
-class Refused(AgentError):
-    """A request comes at a time when nothing of the kind is taken."""
-
-    kind = "closed"
-
-
-class Desk:
-    """One for a process; all of it happens in the run's loop."""
-
-    def __init__(self) -> None:
-        self.run: Run | None = None
-        self.result: Result | None = None
-        self.told = asyncio.Event()
-        """Whether somebody was given the result."""
-        self._queue: deque[dict[str, Any]] = deque()
-        self._known: set[str] = set()
-        """Ids of requests that wait or are worked on."""
-        self._answers: dict[str, Any] = {}
-        self._failures: dict[str, dict[str, Any]] = {}
-        self._refusals: dict[str, str] = {}
-        """By candidate: why it was not admitted."""
-
-    def attach(self, run: Run) -> None:
-        """Serve a run that is about to be driven; what was answered before is known from its journal."""
-        assert isinstance(run.proposer, Guest)
-        self.run, run.proposer.desk = run, self
-        asked: dict[tuple[int, int], str] = {}
-        for entry in read(run.journal.folder):
-            event = entry.event
-            if isinstance(event, CandidateRejected):
-                self._refusals[event.candidate] = event.reason
-            elif isinstance(event, ToolEnded) and event.name == REQUEST:
-                asked[event.proposal, event.turn] = str(json.loads(event.text).get("id", ""))
-            elif isinstance(event, ToolEnded) and event.name == ANSWER and not event.error:
-                self._answers[asked.get((event.proposal, event.turn), "")] = json.loads(event.text)
-        # Of a decision that is made again: what it had taken and did not answer.
-        open_ones = (number for (proposal, _), number in asked.items() if proposal in run.state.proposals)
-        self._known.update(number for number in open_ones if number and number not in self._answers)
-        run.observers = (*run.observers, self._seen)
-
-    def _seen(self, event: Any, state: Any) -> None:
-        if isinstance(event, CandidateRejected):
-            self._refusals[event.candidate] = event.reason
-
-    def over(self, result: Result) -> None:
-        """The run has ended or rests."""
-        self.result = result
-        self.changed()
-
-    def changed(self) -> None:
-        """Let all look again."""
-        assert self.run is not None
-        self.run.waits.changed()
-
-    # What the guest calls.
-
-    async def take(self, wait: bool) -> dict[str, Any]:
-        """The next request, or why there is none; see `agent.serving.guest.Desk`."""
-        run = self.run
-        assert run is not None
-        while True:
-            if run.state.halt is not None:
-                await run.rest()  # for good: a resume takes it up here
-            if run.state.stop is not None or run.state.ended is not None:
-                return {"do": CLOSED}
-            if self._queue:
-                return self._queue.popleft()
-            if not wait or due(run.state):  # an exam waits until no decision is open
-                return {"do": NOTHING}
-            await run.waits.change()
-
-    def answered(self, request: Mapping[str, Any], text: str, failed: bool) -> None:
-        number = str(request["id"])
-        self._known.discard(number)
-        (self._failures if failed else self._answers)[number] = json.loads(text)
-        self.changed()
-
-    # What clients ask for. All may raise AgentError or ValueError.
+class Desk(Line):
+    """What clients may ask for. All of it may raise AgentError or ValueError."""
 
     def problem(self) -> dict[str, Any]:
         """What is optimized, and what is left to the search."""
@@ -169,6 +81,7 @@ class Desk:
     async def finish(self, wait: float | None = None) -> dict[str, Any]:
         """End the search; the exam follows, and the verdict."""
         if self._open and not any(request["do"] == "finish" for request in self._queue):
+            self._asleep = False
             self._queue.append({"do": "finish", "id": "finish"})
             self.changed()
         await self._until(lambda: self.result is not None, wait)
@@ -179,17 +92,6 @@ class Desk:
         return self._verdict()
 
     # Helpers.
-
-    @property
-    def _run(self) -> Run:
-        if self.run is None:
-            raise Refused("the run has not begun yet", hint="ask again in a moment")
-        return self.run
-
-    @property
-    def _open(self) -> bool:
-        state = self._run.state
-        return state.stop is None and state.halt is None and state.ended is None
 
     def _left(self) -> dict[str, Any]:
         free = search_free(self._run.state) if self._open else 0.0
@@ -205,25 +107,6 @@ class Desk:
                     hint="take ids of training rows (`examples` of the problem)",
                 )
         return list(dict.fromkeys(names))
-
-    def _put(self, request: dict[str, Any]) -> None:
-        if not self._open:
-            raise Refused("the search is over, nothing more is measured", hint="finish gives the verdict")
-        if len(self._queue) >= WAITING:
-            raise Refused(f"{WAITING} requests wait already", hint="ask again later")
-        self._known.add(request["id"])
-        self._queue.append(request)
-        self.changed()
-
-    async def _until(self, done: Any, wait: float | None) -> None:
-        """Return when something holds, the run can do no more for it, or the time is up."""
-        run = self._run
-        try:
-            async with asyncio.timeout(min(LONGEST, LONGEST if wait is None else wait)):
-                while not done() and self.result is None:
-                    await run.waits.change()
-        except TimeoutError:
-            return
 
     async def _asked(self, request: dict[str, Any], body: Mapping[str, Any], by: str) -> dict[str, Any]:
         number = digest([request, str(body.get("key", ""))])
@@ -253,7 +136,9 @@ class Desk:
         if name in state.history:
             self._known.discard(name)
             found = candidate_view(state, state.history[name])
-            return {**found, **({} if settled() is not None else self._later()), "left": self._left()}
+            if settled() is None and not self._asleep:
+                found |= self._later()
+            return {**found, "left": self._left()}
         if name in self._refusals:
             self._known.discard(name)
             raise ConfigError(f"it is not measured: {self._refusals[name]}", hint="change the values")

@@ -33,7 +33,7 @@ WORDS = 2000
 
 
 class Desk(Protocol):
-    """Where requests wait; `agent.serving.desk.Desk` is the one that takes them over HTTP."""
+    """Where requests wait; `agent.serving.line.Line` is the one that takes them over HTTP."""
 
     async def take(self, wait: bool) -> dict[str, Any]:
         """The next request, as {"do": …}; with `wait`, not before there is one or the run has other things to do."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import hmac
 import json
-import re
 import secrets
 import socket
 import threading
@@ -21,7 +20,9 @@ from typing import Any
 from agent.errors import AgentError, ConfigError
 from agent.redact import redact
 from agent.serving.address import LARGEST
-from agent.serving.desk import LONGEST, Desk, Refused
+from agent.serving.body import Unfit, parsed
+from agent.serving.desk import Desk
+from agent.serving.line import LONGEST, Refused
 
 CLIENTS = 64
 """Requests that are answered at once."""
@@ -29,32 +30,7 @@ PATIENCE = 15.0
 """Seconds that a client has to send its request."""
 LAST = 2.0
 """Seconds that a client which is refused has to take the answer."""
-BY = re.compile(r"[A-Za-z0-9_.-]{1,32}")
 STATUS = {"config": 400, "budget": 409, "closed": 409, "store": 500, "internal": 500}
-
-FIELDS: dict[str, dict[str, type | tuple[type, ...]]] = {
-    "/evaluate": {
-        "values": dict,
-        "examples": list,
-        "apart": bool,
-        "key": str,
-        "rationale": str,
-        "by": str,
-        "wait": (int, float),
-    },
-    "/rows": {"examples": list, "by": str, "wait": (int, float)},
-    "/finish": {"wait": (int, float)},
-}
-"""What the bodies may hold."""
-NEEDED = {"/evaluate": "values", "/rows": "examples"}
-
-
-class Unfit(Exception):
-    """A request that is none; with the HTTP status that says so."""
-
-    def __init__(self, status: int, message: str, hint: str = "") -> None:
-        super().__init__(message)
-        self.status, self.message, self.hint = status, message, hint
 
 
 @dataclass
@@ -235,40 +211,6 @@ class _Handler(BaseHTTPRequestHandler):
         end = time.monotonic() + LAST
         while time.monotonic() < end and self.connection.recv(1 << 16):
             pass
-
-
-def parsed(path: str, text: bytes) -> dict[str, Any]:
-    """A body, checked for what the path may be given.
-
-    Raises:
-        Unfit: Says what is wrong.
-    """
-
-    def number(word: str) -> Any:
-        raise Unfit(400, f"the body has {word}, which is no JSON number")
-
-    try:
-        body = json.loads(text or b"{}", parse_constant=number)
-    except (ValueError, RecursionError):
-        raise Unfit(400, "the body is not JSON", 'send an object such as {"values": {"x": 1}}') from None
-    fields = FIELDS[path]
-    if not isinstance(body, dict):
-        raise Unfit(400, "the body is no JSON object")
-    for name, value in body.items():
-        if name not in fields:
-            raise Unfit(400, f"there is no field {str(name)[:60]!r}", f"known are {', '.join(fields)}")
-        if not isinstance(value, fields[name]) or (isinstance(value, bool) and fields[name] is not bool):
-            raise Unfit(400, f"{name} has the wrong type")
-    needed = NEEDED.get(path)
-    if needed is not None and needed not in body:
-        raise Unfit(400, f"{needed} is missing")
-    if not all(isinstance(item, str) for item in body.get("examples", ())):
-        raise Unfit(400, "examples is a list of ids")
-    if "by" in body and not BY.fullmatch(body["by"]):
-        raise Unfit(400, "by is a short name", "letters, digits, and . _ - only")
-    if body.get("wait", 0) < 0:
-        raise Unfit(400, "wait is a number of seconds")
-    return body
 
 
 def _error(kind: str, message: str, hint: str = "") -> dict[str, Any]:
