@@ -25,6 +25,7 @@ HEAVY = (
     "sklearn",
     "optuna",
     "tenacity",
+    "prompt_toolkit",
     "distributed",
     "dask",
 )
@@ -73,6 +74,7 @@ def loaded(*arguments: str, cwd: Path) -> set[str]:
         ("view", "--help"),
         ("run", "--help"),
         ("doctor", "--help"),
+        ("session", "--help"),
         ("eval", "--help"),
         ("merge", "--help"),
         ("mcp", "--help"),

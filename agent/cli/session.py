@@ -143,12 +143,21 @@ def _draft(ctx: click.Context, place: Path, given: dict[str, Any], terminal: Ter
             hint="truegain session at a terminal helps to write one; truegain init writes an example",
         )
     limits = Budget(**{name: given[name] for name in BUDGET if given.get(name) is not None})
+    again = f"truegain session {place}"
     try:
         written = asyncio.run(draft(place, terminal, given.get("model"), budget=limits))
+        if written is None:
+            ctx.exit(0)
+        if written.findings is not None and not written.ready:
+            terminal.say(f"It does not work yet. Mend it, then: {again}")
+            ctx.exit(3)
+        bounds = {**written.setup.budget.to_json(), **limits.to_json()}
+        most = ", ".join(f"{limit:g} {kind}" for kind, limit in bounds.items())
+        if not terminal.confirm(f"Start the search now, with at most {most}?"):
+            terminal.say(f"Next: {again}")
+            ctx.exit(0)
     except (EOFError, KeyboardInterrupt):
-        raise click.Abort("nothing more was written") from None
-    if written is None or not (place / "problem.toml").exists():
-        ctx.exit(0)
+        raise click.Abort("nothing more was done; what was written stays") from None
 
 
 def _resumed(

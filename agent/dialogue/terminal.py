@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import importlib.util
 import os
+import signal
 import sys
 import threading
 from collections import deque
@@ -124,13 +125,26 @@ class Plain:
         self._begin()
         sys.stdout.write(question)
         sys.stdout.flush()
-        with self._changed:
+        with _interruptible(), self._changed:
             while not self._ready:
                 self._changed.wait()
             return self._taken()
 
     def shown(self) -> contextlib.AbstractContextManager[Any]:
         return contextlib.nullcontext()
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[None]:
+    """Ctrl-C ends a wait at once, also in an event loop, which would only hear of it after the wait."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _wake(future: asyncio.Future[None]) -> None:

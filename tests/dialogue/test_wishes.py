@@ -150,7 +150,7 @@ def run_with(folder: Path, proposer: str, *events: Any, at: int = 3, evaluations
 @pytest.mark.parametrize("proposer", ["coordinate", "random", "lhs", "tpe", "gp", "portfolio"])
 def test_classical_proposers_search_in_what_is_left(tmp_path: Path, proposer: str) -> None:
     said = (ValuePinned("kind", "c"), ValueBanned("x", {"low": -1.0, "high": 0.0}), ValuePinned("n", 4))
-    run_with(tmp_path / "run", proposer, *said)
+    run_with(tmp_path / "run", proposer, *said, evaluations=9 if proposer == "portfolio" else 16)
     events = [entry.event for entry in read(tmp_path / "run")]
     after = next(place for place, event in enumerate(events) if event.type == "value.pinned")
     open_ = {event.id for event in events[:after] if event.type == "proposal.started"}

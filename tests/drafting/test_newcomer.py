@@ -42,6 +42,7 @@ def test_with_a_model(tmp_path: Path) -> None:
             ("Measure the defaults", "y"),
             ("it is deterministic", None),
             ("Spent on models so far: 2 model calls", None),
+            ("Start the search now", "y"),
         ):
             child.expect(question)
             if answer is not None:
@@ -74,6 +75,7 @@ def test_with_questions_alone(tmp_path: Path) -> None:
         ("Write this into", "y"),
         ("Measure the defaults", "y"),
         ("it is deterministic", None),
+        ("Start the search now", "y"),
         ("EXACT", None),
     ):
         child.expect(question)
