@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from agent.journal import GATE
+from agent.folders import folders
+from agent.journal import GATE, read
 from agent.serving.address import FILE
 from tests.cli_helpers import cli, folder
 from tests.serving.support import ROOT, Agent, agent, ending, events, wait_for
@@ -139,7 +140,9 @@ async def test_every_attempt_fails_while_a_run_is_open_and_after_its_end(home: P
                 assert str(next(iter(event.score["values"].values()))) not in early
 
         await ask("finish", run=run)
-        await ask.until(run, "finished")
+        seen = await ask.until(run, "finished")
+        known = {entry.seq for entry in read(place)}
+        assert {event["seq"] for event in seen["events"]} < known and seen["cursor"] in known, "the search's alone"
         found = await ask("result", run=run)
         assert found["status"] == "proven"
         await everything(ask, home, run)
@@ -150,7 +153,9 @@ async def test_every_attempt_fails_while_a_run_is_open_and_after_its_end(home: P
     told = said.replace(f"'{MARK}'", "").replace(f'"{MARK}"', "")
     assert MARK not in told
     assert (place / GATE).read_bytes().count(MARK.encode()) > 10, "there was something to see"
-    assert len(list((home / "runs").iterdir())) == 2, "one run was started, and the foreign one stands as it was"
+    assert [path.name for path in folders(home / "runs")] == ["foreign", run], (
+        "one run was started, and the foreign one stands as it was"
+    )
     limits = events(place, "run.started")[0].budget
     assert limits == {"evaluations": 4000, "calls": 50, "tokens": 5000, "usd": 10.0, "seconds": 3600.0}
 
