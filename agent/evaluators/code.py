@@ -13,10 +13,11 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from agent import trees
-from agent.errors import AgentError, PrerequisiteError
-from agent.evaluation import Failure, FailureKind, Output, Purpose, Request, Score, Suspicious, measurement
+from agent.errors import PrerequisiteError
+from agent.evaluation import Output, Purpose, Request, Score, Suspicious, measurement
+from agent.evaluators import code_failures
 from agent.evaluators.code_runner import Runner
-from agent.evaluators.code_task import CONFIRM, PUBLIC, SMOKE, TRAIN, Measured, Task, shown
+from agent.evaluators.code_task import CONFIRM, PUBLIC, SMOKE, TRAIN, Measured, Task
 from agent.evaluators.loading import parse_target
 from agent.evaluators.source import callable_digest, module_digest
 from agent.evaluators.timing import Timing, times
@@ -28,22 +29,9 @@ from agent.untrusted import cleaned
 if TYPE_CHECKING:
     from agent.sandbox.types import Job, Result
 
-KINDS: dict[str, FailureKind] = {
-    "invalid": "invalid",
-    "crash": "error",
-    "timeout": "timeout",
-    "memory": "memory",
-    "forged": "forged",
-    "forbidden": "forbidden",
-    "lost": "lost",
-}
-"""How a job ended → the kind of failure that is."""
 REMEMBERED = 256
 """Candidates whose smoke inputs need not be tried again in this process."""
-LOG_TAIL = 1500
 FEEDBACK = 600
-MESSAGE = 500
-DETAIL = 2000
 
 
 class CodeEvaluator:
@@ -214,7 +202,7 @@ class CodeEvaluator:
             task = self.load()
             files, entry = self.assembled(request.candidate, task, stage)
         except ValueError as error:
-            return Output.failed("invalid", cleaned(str(error), MESSAGE))
+            return Output.failed("invalid", cleaned(str(error), code_failures.MESSAGE))
         except (Exception, SystemExit) as error:
             return Output(failure=failure_of(error))
         if stage == SMOKE:
@@ -245,7 +233,7 @@ class CodeEvaluator:
         if result is None:
             return Output(value={"behaviour": ""})
         if result.status != "ok":
-            return _failed(result, SMOKE, inputs, task.public)
+            return code_failures.failed(result, SMOKE, inputs, task.public)
         return Output(value={"behaviour": answered(result.outputs)})
 
     def assembled(
@@ -307,11 +295,11 @@ class CodeEvaluator:
             runner = self.strictest if stage == CONFIRM else self.runner
             result = runner.run(job)
             if result.status != "ok":
-                return _failed(result, stage, asked, public)
-            log = cleaned(result.log, LOG_TAIL) if public else ""
+                return code_failures.failed(result, stage, asked, public)
+            log = cleaned(result.log, code_failures.LOG_TAIL) if public else ""
             for number, (question, output) in enumerate(zip(asked, result.outputs, strict=True)):
                 if wrong := task.reject(output):
-                    return _rejected(stage, number, question, wrong, public, log)
+                    return code_failures.rejected(stage, number, question, wrong, public, log)
             if stage == SMOKE:
                 return Output(log=log)
             # A score that depends on time may be another one the next moment, so there the answers are compared first.
@@ -327,7 +315,7 @@ class CodeEvaluator:
                 self._answers_again(runner, job, result)
             return found
         except (Exception, SystemExit) as error:
-            return Output(failure=_wrong(error, stage, public))
+            return Output(failure=code_failures.wrong(error, stage, public))
 
     def _beside(self, task: Task, stage: str, inputs: Sequence[Any]) -> Job | None:
         """The job of the initial program on the same inputs, where it is measured beside the candidate."""
@@ -352,7 +340,7 @@ class CodeEvaluator:
                 raise
             except Exception as error:
                 wrong = f"score() raised {type(error).__name__}: {error}"
-                return _rejected(stage, number, task.question(given), wrong, public, log)
+                return code_failures.rejected(stage, number, task.question(given), wrong, public, log)
         values = task.combined(scores)
         feedback = ""
         if public:
@@ -396,35 +384,6 @@ class CodeEvaluator:
 def answered(outputs: Sequence[Any]) -> str:
     """A hash of what a program answered."""
     return digest(json.loads(json.dumps(outputs, default=_plain)))
-
-
-def _wrong(error: BaseException, stage: str, public: bool) -> Failure:
-    """Why there is no score; of hidden inputs no word that may quote them."""
-    invalid = isinstance(error, ValueError)
-    failure = Failure("invalid", str(error), sign=getattr(error, "sign", "")) if invalid else failure_of(error)
-    if public or isinstance(error, AgentError):
-        return replace(failure, message=cleaned(failure.message, MESSAGE), detail=cleaned(failure.detail, DETAIL))
-    return Failure(failure.kind, f"{type(error).__name__} on the {stage} inputs", sign=failure.sign)
-
-
-def _failed(result: Result, stage: str, inputs: Sequence[Any], public: bool) -> Output:
-    """A job's end as a failure; of hidden inputs only what kind it was."""
-    kind = KINDS.get(result.status, "error")
-    if not public:
-        return Output.failed(kind, f"{result.status} on the {stage} inputs")
-    lines = [cleaned(result.detail, 400)] if result.detail else []
-    if result.failed_input is not None and result.failed_input < len(inputs):
-        lines.append(f"input {result.failed_input}: {shown(inputs[result.failed_input])}")
-    message = cleaned(f"{result.status} on the {stage} inputs: {result.message}", MESSAGE)
-    return Output.failed(kind, message, "\n".join(lines), log=cleaned(result.log, LOG_TAIL))
-
-
-def _rejected(stage: str, number: int, given: Any, wrong: str, public: bool, log: str) -> Output:
-    if not public:
-        return Output.failed("invalid", f"invalid output on the {stage} inputs")
-    return Output.failed(
-        "invalid", cleaned(f"{stage} inputs: {wrong}", MESSAGE), f"input {number}: {shown(given)}", log=log
-    )
 
 
 def _plain(value: Any) -> Any:

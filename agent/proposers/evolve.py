@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from agent.bandits import guide
 from agent.evolution import operators
@@ -24,9 +24,6 @@ from agent.proposers.base import Context, Proposal
 from agent.proposers.options import check_whole, read, wrong
 from agent.settings import ROLES
 from agent.space import Candidate
-
-if TYPE_CHECKING:
-    pass
 
 EXPLORE = 0.1
 """Share of the decisions in which the arm is drawn at random: results of others are still under way."""
