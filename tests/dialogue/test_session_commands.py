@@ -19,7 +19,7 @@ from agent.evaluation import Output, Score
 from agent.evaluators.function import FunctionEvaluator
 from agent.events import Event, ExamDecided
 from agent.goals import Objective
-from agent.journal import read, read_all
+from agent.journal import GATE, read, read_all
 from agent.ledger import Budget
 from agent.llm.scripted import Scripted
 from agent.llm.types import Completion, ToolCall
@@ -180,6 +180,8 @@ async def test_the_gate_tells_why_a_bit_and_nothing_else(tmp_path: Path) -> None
     hidden = [entry.event for entry in read_all(tmp_path / "run") if entry.event.audience != "search"]
     values = {str(e.score["values"]["value"]) for e in hidden if getattr(e, "score", None)}  # type: ignore[attr-defined]
     assert values and not any(value in said for value in values)
+    (tmp_path / "run" / GATE).write_bytes(b"nobody looks in here")
+    assert why(tmp_path / "run", "champion") == lines
     assert "race against #0: " in said and len(said.splitlines()) >= 3 * len(result.trials)
 
 
