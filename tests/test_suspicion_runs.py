@@ -311,10 +311,19 @@ async def test_luck_that_lasts_a_while_is_no_gain_either(tmp_path: Path, evaluat
     made = world([*tricks, program(0.6)], evaluations, problem(measure))
     result, _ = await events(tmp_path / "run", made)
     assert result.spent["evaluations"] <= evaluations
-    assert result.status == ("exact" if evaluations == 40 else "initial")
+    # With 4, the tricks are all there is and the first takes the one check; with 5, the second cannot be checked.
+    assert result.status == {4: "initial", 5: "unproven", 40: "exact"}[evaluations]
     if evaluations == 40:
         assert result.best["program"] == program(0.6)
         assert "it scored 0.9 and later 0.1" in result.trials[1].reason
+
+
+@pytest.mark.parametrize(("evaluations", "searched"), [(12, 9), (45, 41), (59, 55), (60, 55), (200, 195)])
+async def test_a_few_checks_before_the_claim_are_held_back(tmp_path: Path, evaluations: int, searched: int) -> None:
+    """One at least, three at most; the first two of the rest measure the initial candidate."""
+    falling = [program(0.7 - number / 1000) for number in range(evaluations)]
+    result, _ = await events(tmp_path / "run", world(falling, evaluations))
+    assert len(result.trials) - 1 == searched and result.status == "exact"
 
 
 async def test_in_the_noise_the_race_in_pairs_decides(tmp_path: Path) -> None:
