@@ -145,7 +145,7 @@ FLOORS = (
     ("llm", "executors", "embeddings"),
     ("sandbox",),
     ("prompts", "evaluators", "metrics", "routing"),
-    ("gate",),
+    ("gate", "blame"),
     ("settings", "evolution"),
     ("proposers", "tools"),
     (

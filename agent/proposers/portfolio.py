@@ -162,7 +162,7 @@ class Portfolio:
                 " --proposer random_edits, which edits by chance"
             )
         raise ConfigError(
-            f"the proposer {self.name!r} needs a model to change texts and programs, and there is none",
+            "the proposer 'default' needs a model to change texts and programs, and there is none",
             hint="name one as provider:model, such as local:smollm2-135m; or a proposer of your own as module:attr;"
             f" {others}",
         )

@@ -15,7 +15,7 @@ from agent.proposers import cards
 from agent.proposers.base import Context, Proposal
 from agent.proposers.options import check_temperature, check_whole, wrong
 from agent.space import Candidate
-from agent.untrusted import cleaned, inline, untrusted
+from agent.untrusted import GIVEN, SAID, cleaned, inline, untrusted
 
 if TYPE_CHECKING:
     from agent.llm.types import Completion, ModelRequest
@@ -124,7 +124,7 @@ def request(
         operator=operator,
         parent=shown(base.candidate[name], code.language),
         result=outcome(context, base) if base.values is not None else "",
-        feedback=untrusted(words, rng, FEEDBACK) if words else "",
+        feedback=untrusted(words, rng, FEEDBACK, SAID) if words else "",
         tried="\n".join(_attempt(context, trial) for trial in tried),
         others=_others(context, options, name, operator, others),
         left=f"{left:.0f}" if math.isfinite(left) else "",
@@ -154,7 +154,7 @@ def reply_tokens(program: str) -> int:
 
 
 def _attempt(context: Context, trial: Trial) -> str:
-    why = inline(trial.rationale, WHY) if trial.rationale else "no reason given"
+    why = inline(trial.rationale, WHY, GIVEN) if trial.rationale else "no reason given"
     return f"- {outcome(context, trial)}: {why}"
 
 
