@@ -12,7 +12,7 @@ from agent.effects import Doing
 from agent.errors import AgentError, BudgetExceeded, PrerequisiteError, ProviderError, StoreError
 from agent.events import ProposalEnded, ProposalStarted, RowRead, StopRequested
 from agent.moments import Moment
-from agent.proposers.base import Context
+from agent.proposers.base import Context, Proposal
 from agent.space import digest
 
 if TYPE_CHECKING:
@@ -52,7 +52,8 @@ async def propose(run: Run, started: ProposalStarted, moment: Moment) -> None:
     error = ""
     proposals = []
     try:
-        proposals = [context.finished(made) for made in await run.proposer.propose(context, started.n)]
+        made = await run.proposer.propose(context, started.n)
+        proposals = [context.finished(item) for item in made if _fits(context, item)]
     except BudgetExceeded as caught:
         error, context.exhausted = caught.message, True
     except (ProviderError, PrerequisiteError) as caught:
@@ -77,6 +78,14 @@ async def propose(run: Run, started: ProposalStarted, moment: Moment) -> None:
     del context
     await run.turn("proposal.ended", started.id)
     run.record(ended)
+
+
+def _fits(context: Context, made: Proposal) -> bool:
+    """Whether a proposal's programs are short enough; it is on record where they are not."""
+    why = context.problem.overlong(made.values)
+    if why:
+        context.reject(why, made.source)
+    return not why
 
 
 def _reader(run: Run, proposal: int) -> Callable[[str], Any]:

@@ -179,7 +179,7 @@ def test_refinements_of_refinements_reach_the_goal(search: str) -> None:
         depth, place = depth + 1, history[place.parents[0]]
     assert depth >= 8, "each edge is one step"
     sources = Counter(trial.source for trial in history.trials)
-    assert sources["tree:edit"] > sources["tree:fix"] > 0
+    assert sources["tree:llm:edit"] > sources["tree:llm:fix"] > 0
     assert any("list index out of range" in prompt or "fail" in prompt for prompt in prompts)
 
 
