@@ -149,6 +149,7 @@ def test_a_population_that_is_asked_late_is_the_one_that_was_asked_every_time() 
     problem = run.state.problem
     every, late = (Population(problem, lambda: grid(problem), 3, 7, 2) for _ in range(2))
     views: list[History] = []
+    guests: set[tuple[int, str]] = set()
     replayed = History(problem.initial(), problem.objective)
     replayed.told = []
     for place in range(history.heard + 1):
@@ -156,15 +157,17 @@ def test_a_population_that_is_asked_late_is_the_one_that_was_asked_every_time() 
         view.heard = place
         every.follow(view)
         views.append(view)
+        guests |= {
+            (place, elite.candidate) for place, here in enumerate(every.islands) for elite in here if elite.migrant
+        }
     late.follow(views[-1])
     assert [list(island) for island in every.islands] == [list(island) for island in late.islands]
     assert (every.pulls, every.rewards, every.migrations) == (late.pulls, late.rewards, late.migrations)
     assert late.migrations == late.measured // 7 > 2
-    guests = [(place, elite) for place, island in enumerate(late.islands) for elite in island if elite.migrant]
     assert guests, "nobody travelled"
-    for place, elite in guests:
-        home = history[elite.candidate].proposal % 3
-        assert not history[elite.candidate].proposal or (home + 1) % 3 == place, "not to the next island of the ring"
+    for place, candidate in guests:
+        home = history[candidate].proposal % 3
+        assert not history[candidate].proposal or (home + 1) % 3 == place, "not to the next island of the ring"
     assert every.follow(views[3]) is not every, "an older view was answered with what came later"
 
 
