@@ -27,7 +27,7 @@ from agent.events import (
     EvaluationStarted,
     Event,
 )
-from agent.gate.quarantine import CONFIRM
+from agent.gate.quarantine import CONFIRM, FIRST
 from agent.gate.suspicion import newly_internal
 from agent.goals import Objective
 from agent.history import AGAIN, History
@@ -563,3 +563,35 @@ async def test_a_run_cut_off_at_any_event_goes_on_exactly(tmp_path: Path, kind: 
         ended = sum(isinstance(e.event, EvaluationEnded) for e in whole[:cut])
         total = sum(isinstance(e.event, EvaluationEnded) for e in got)
         assert len(chosen.executor.requests) == total - ended, "no finished evaluation is repeated"  # type: ignore[attr-defined]
+
+
+def falls(candidate: Mapping[str, Any], request: Request) -> float:
+    """A clock scores well until it is measured before a claim."""
+    return 0.1 if request.replicate >= FIRST and "clock" in candidate["program"] else worth(candidate, request)
+
+
+@pytest.mark.parametrize(("evaluations", "more"), [(6, None), (9, None), (6, 12)])
+async def test_a_run_cut_off_in_the_checks_before_a_claim_goes_on(
+    tmp_path: Path, evaluations: int, more: int | None
+) -> None:
+    """With 6 evaluations the second cannot be checked, unless the resume gives more."""
+    programs = [program(0.6), program(0.9, more="clock = 1\n"), program(0.7), program(0.8, more="clock = 1\n")]
+
+    def fresh() -> Session:
+        return world(programs, evaluations, problem(falls, exclusive=False), workers=4)
+
+    await fresh().run(tmp_path / "whole")
+    whole = entries(tmp_path / "whole")
+    last = next(n for n, e in enumerate(whole) if isinstance(e.event, CandidateSuspected))
+    for cut in sorted({*range(last, len(whole), 2), len(whole) - (more is None)}):  # at its end, where there is more
+        place = tmp_path / f"cut{cut}"
+        journal = Journal(place)
+        for entry in whole[:cut]:
+            journal.append(entry.event, entry.time)
+        journal.close()
+        result = await fresh().resume(place, changes={"budget": {"evaluations": more}} if more else None)
+        got = entries(place)
+        assert compare(got, await Replay(got).replayed()) is None, f"cut at {cut}: the resumed run replays too"
+        assert result.status == ("unproven" if evaluations == 6 and not more else "exact"), f"cut at {cut}"
+        assert result.best["program"] == program(0.7)
+        assert result.spent["evaluations"] <= (more or evaluations)
