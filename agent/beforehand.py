@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from agent.asks import COMPARED, REPEATED
+from agent.blame import mending
 from agent.errors import EvaluatorError
 from agent.gate.noise import Noise
 
@@ -57,7 +58,7 @@ async def _repeated(session: Session, most: int, repeats: int) -> Beforehand:
     rows: list[Example | None] = [*problem.split("train")[:most]] or [None]
     groups: list[list[float | None]] = []
     seconds: list[float] = []
-    failure = ""
+    failure = detail = ""
     async with session.measuring() as executor:
         for row in rows:
             groups.append([])
@@ -66,19 +67,19 @@ async def _repeated(session: Session, most: int, repeats: int) -> Beforehand:
                 seconds.append(output.seconds)
                 value = None
                 if output.failure is not None:
-                    failure = f"{output.failure.kind}: {output.failure.message}"
+                    failure, detail = f"{output.failure.kind}: {output.failure.message}", output.failure.detail
                 else:
                     try:
                         value = problem.compared(problem.evaluator.score(output).values)
                     except (ValueError, TypeError, KeyError) as error:
-                        failure = f"invalid: {error}"
+                        failure, detail = f"invalid: {error}", ""
                 if value is None and (not problem.by_rows or problem.failure is None):
                     break
                 groups[-1].append(value)
     if failure and (not problem.by_rows or all(value is None for group in groups for value in group)):
         raise EvaluatorError(
             f"the initial candidate cannot be scored: {failure}",
-            hint="mend the evaluator: it must score the defaults of the space",
+            hint=mending(problem, failure, detail),
         )
     found = Noise.of(groups, problem, 1.0)
     if not problem.by_rows and problem.data:  # a measurement is the mean over the rows

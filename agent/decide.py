@@ -158,8 +158,8 @@ def _quarantined(state: State) -> Event | None:
         return CandidateCleared(suspect.suspect, found.reason, found.evidence)
     if found.decision == "drop":
         return CandidateConvicted(suspect.suspect, found.reason, found.evidence)
-    paid = suspect.again and state.ledger.left("evaluations") >= 1
-    if state.stop is not None and not state.evaluations and not paid:
+    # What is to be claimed is no suspect: where that check cannot be paid for, nothing is said of it.
+    if state.stop is not None and not state.evaluations and not suspect.again:
         return CandidateConvicted(suspect.suspect, "the search ended before it was measured again")
     return None
 

@@ -19,6 +19,7 @@ from agent.events import (
 )
 from agent.gate import exam, guarding, heldout, levels, planning, standing
 from agent.gate.noise import Noise
+from agent.gate.quarantine import CHECKS, FALLEN, SHARE
 from agent.gate.verdict import unexamined
 from agent.history import AGAIN
 from agent.state import State
@@ -76,8 +77,7 @@ def reserve(state: State) -> int:
     """Evaluations held back from the search: for the last exam, and for the final report."""
     problem, gate = state.problem, state.gate
     if state.arena is None:
-        twice = len(state.rows) if problem.exact and state.suspects.watched else 0
-        return exam.reserve(problem, state.settings.exam_pairs) + twice
+        return exam.reserve(problem, state.settings.exam_pairs) + _checks_held(state)
     total = state.total
     level, held = _level(state, last=True), 0
     if not standing.exhausted(len(_clusters(state)), level):
@@ -91,6 +91,15 @@ def reserve(state: State) -> int:
     if gate.test and state.settings.report:
         held += planning.reserve(None, rows=len(gate.test), total=total, level=0.05)
     return held
+
+
+def _checks_held(state: State) -> int:
+    """Evaluations that are held back for checks before an exact claim: a few, since whoever is checked may fall."""
+    if not state.suspects.confirms:
+        return 0
+    each, budget = len(state.rows), state.ledger.budget.evaluations
+    checks = CHECKS if budget is None else min(CHECKS, max(1, budget // (SHARE * each)))
+    return int(checks * each)
 
 
 def _seen(state: State) -> planning.Seen | None:
@@ -107,14 +116,11 @@ def _planned(state: State, last: bool) -> planning.Plan | None:
     if arena is None or seen is None:
         return None
     bounded = problem.bounds is not None
-    margin = problem.objective.margin(_initial_mean(state)) / arena.scale if problem.claim != "sum" else 0.0
-    left = state.affordable
-    if last and state.gate.test and settings.report:
-        left -= planning.reserve(None, rows=len(state.gate.test), total=state.total, level=0.05)
+    margin = _margin(state)
     return planning.plan(
         seen,
         rows=len(state.gate.val),
-        left=left,
+        left=_left(state, last),
         total=state.total,
         level=_level(state, last),
         last=last,
@@ -134,6 +140,20 @@ def _planned(state: State, last: bool) -> planning.Plan | None:
         spent=state.gate.spent,
         per_unit=len(state.gate.val) / max(1, len(_clusters(state))),
     )
+
+
+def _left(state: State, last: bool) -> float:
+    """Evaluations that an exam may take: the last one leaves those of the report."""
+    if last and state.gate.test and state.settings.report:
+        return state.affordable - planning.reserve(None, rows=len(state.gate.test), total=state.total, level=0.05)
+    return state.affordable
+
+
+def _margin(state: State) -> float:
+    """The gain that is too small to count, as a share of a score's range."""
+    if state.arena is None or state.problem.claim == "sum":
+        return 0.0
+    return state.problem.objective.margin(_initial_mean(state)) / state.arena.scale
 
 
 def _initial_mean(state: State) -> float:
@@ -185,13 +205,31 @@ def stopping(state: State, measure: Any) -> list[Event]:
         return [_last(state)]
     plan = exam.plan(state.problem, state.settings.exam_pairs, state.settings.level * levels.weight(gate.exams + 1))
     if plan is None:
-        if state.suspects.watched and champion not in state.suspects.sure:
-            if state.suspects.last:
-                return list(measure(state))
-            return [CandidateSuspected(champion, "", AGAIN, "an exact claim about a program is measured twice")]
         before, after = state.history[released].values, state.history[champion].values
-        return [VerdictReached(exam.compare(state.problem, champion, after or {}, released, before).to_json())]
+        found = exam.compare(state.problem, champion, after or {}, released, before)
+        ahead = found.accepted or (found.effect or 0.0) > 0
+        if ahead and state.suspects.confirms and champion not in state.suspects.sure:
+            return _confirming(state, measure)
+        return [VerdictReached(found.to_json())]
     return [ExamStarted(gate.exams + 1, champion, released, plan.pairs, plan.level)]
+
+
+def _confirming(state: State, measure: Any) -> list[Event]:
+    """The check of what is to be claimed as exact; without one it keeps its score, and nothing is claimed of it."""
+    champion, released, fallen = state.history.champion, state.released, state.suspects.fallen
+    left, gone = state.ledger.left("evaluations"), f"{fallen} that looked better still did not score the same again"
+    why = "it could not be run again with the evaluations left; resume with more evaluations"
+    why += f" ({gone})" if fallen else ""
+    if state.suspects.last:
+        following: list[Event] = measure(state)
+        if following or (state.suspects.next is not None and left >= 1):  # an exclusive one waits for the proposer
+            return following
+    elif fallen >= FALLEN:
+        why = f"{gone}, so no more are tried; leave out deterministic = true where programs may differ from run to run"
+    elif left >= len(state.rows):
+        more = f", and more often where {fallen} did not score the same" if fallen else ""
+        return [CandidateSuspected(champion, "", AGAIN, f"an exact claim about a program is checked first{more}")]
+    return [VerdictReached(unexamined(state.problem.spoken, champion, released, why).to_json())]
 
 
 def _last(state: State) -> Event:
@@ -209,10 +247,9 @@ def _last(state: State) -> Event:
         seen = _seen(state)
         why = "the search saw no gain on common rows"
         if seen is not None and seen.mean > 0:
-            why = (
-                f"they differ on {seen.discordance:.0%} of the rows, which is too little for an exam on"
-                f" {len(state.gate.val)} held-out rows with {state.ledger.left('evaluations'):.0f} evaluations left"
-            )
+            rows = len(state.gate.val)
+            per_unit = rows / max(1, len(_clusters(state)))
+            why = planning.lacking(seen, rows=rows, left=_left(state, True), margin=_margin(state), per_unit=per_unit)
     if plan is not None:
         return _plan_event(state, plan)
     return VerdictReached(unexamined(state.problem.spoken, champion, released, why).to_json())

@@ -21,6 +21,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 
+from agent import trees
+
 HEAD, MIDDLE, TAIL = "<<<<<<< SEARCH", "=======", ">>>>>>> REPLACE"
 SHOWN = 6
 """Lines of the program that a reason quotes."""
@@ -111,8 +113,6 @@ def blocks(reply: str) -> tuple[list[Edit], str]:
             if search is None or replace is None:
                 raise EditRejected(f"line {number} of the reply: {TAIL} without {HEAD} and {MIDDLE} before it")
             found.append(Edit("\n".join(search), "\n".join(replace), path))
-            if not "".join(search).strip():
-                raise EditRejected(f"block {len(found)}: nothing to search for; quote the lines that it replaces")
             search = replace = None
         elif _STRAY.match(line):
             raise EditRejected(f"line {number} of the reply: {bare[:60]!r} is no marker; they are {HEAD} and {TAIL}")
@@ -178,7 +178,12 @@ def apply(files: Mapping[str, str], edits: list[Edit]) -> dict[str, str]:
         if edit.path not in files:
             known = ", ".join(files) or "none"
             said = f"names {edit.path}, and the program is one file" if list(files) == [""] else f"{edit.path!r}"
-            raise EditRejected(f"block {number}: there is no such file: {said}; there is {known or 'one program'}")
+            wrong = f"block {number}: there is no such file: {said}; there is {known or 'one program'}"
+            if list(files) != [""] and edit.path and not trees.bad_path(edit.path):
+                wrong += f"; a new file is given whole, in a fence with its path: ```python {edit.path}"
+            raise EditRejected(wrong)
+        if not edit.search.strip():
+            raise EditRejected(f"block {number}: nothing to search for; quote the lines that it replaces")
         lines, wanted = _lines(files[edit.path]), _lines(edit.search)
         at = [i for i in range(len(lines) - len(wanted) + 1) if lines[i : i + len(wanted)] == wanted]
         if not at:

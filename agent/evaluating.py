@@ -24,7 +24,7 @@ from agent.events import (
     StopRequested,
     VerdictReached,
 )
-from agent.gate.quarantine import CONFIRM, refuse_impossible
+from agent.gate.quarantine import CONFIRM, refuse_impossible, runs
 from agent.history import AGAIN
 from agent.looking import LOOK
 from agent.paying import Asker
@@ -58,7 +58,7 @@ async def evaluate(run: Run, started: EvaluationStarted) -> None:
         purpose=started.purpose,  # type: ignore[arg-type]
         limits=problem.limits,
         rival=rival(state, started) if repeats else None,
-        claimed=repeats and started.stage == AGAIN,
+        claimed=runs(state.suspects.fallen) if repeats and started.stage == AGAIN else 0,
     )
     asking = Asking(run, started) if uses(problem.evaluator) else None
     more: dict[str, Any] = {} if asking is None else {"ask": asking}
@@ -89,9 +89,9 @@ def rival(state: State, started: EvaluationStarted) -> Rival | None:
     An evaluator of programs runs a program twice, since dice and clocks must not win an exact claim. What is claimed is
     the champion, and champions only get better: who does not beat the one of now will not beat a later one either. So
     the second run changes nothing that may be claimed, unless the score beats this one; then it is made. The one way
-    down is the check at the end, which convicts a champion and puts the next best one in its place. Nothing is claimed
-    of that one before the same check, which runs it three times (`Request.claimed`): with the first, as often as a
-    champion is run that had its second run in the search.
+    down is the check at the end, which convicts a champion and puts the next best one in its place. That one may have
+    been run once where a champion was run twice. Nothing is claimed of it before the same check, which makes up for
+    that and runs it more often than the one that fell (`Request.claimed`, `agent.gate.quarantine.runs`).
 
     Only for the plain case: one objective, one measurement in full, outside of races, quarantine, looks and exams. On
     rows, with several objectives or with shares of the effort, every program runs twice.
@@ -100,7 +100,7 @@ def rival(state: State, started: EvaluationStarted) -> Rival | None:
     plain = problem.exact and len(problem.objectives) == 1 and len(state.rows) == 1 and problem.fidelity is None
     search = started.purpose == "search" and started.stage == "full" and started.pair < 0
     champion = history[history.champion]
-    if not (plain and search and state.suspects.watched) or champion.values is None or not champion.feasible:
+    if not (plain and search and state.suspects.confirms) or champion.values is None or not champion.feasible:
         return None
     return Rival(problem.objective.name, problem.objective.sign, problem.compared(champion.values))
 

@@ -80,7 +80,7 @@ class Request:
         purpose: Who may read the result.
         limits: What the evaluation may take.
         rival: Where it is enough to be sure of a result that beats the champion: that one. None: be sure of any.
-        claimed: Whether the result is about to be claimed: be as sure as can be.
+        claimed: How often to run a program whose result is about to be claimed; 0 where it is not.
     """
 
     candidate: Candidate
@@ -93,13 +93,13 @@ class Request:
     purpose: Purpose = "search"
     limits: Limits = Limits()
     rival: Rival | None = None
-    claimed: bool = False
+    claimed: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """The request as JSON: what a worker or a command receives."""
         return {
             **({"rival": asdict(self.rival)} if self.rival is not None else {}),
-            **({"claimed": True} if self.claimed else {}),
+            **({"claimed": self.claimed} if self.claimed else {}),
             "candidate": self.candidate.values_json,
             "example": self.example,
             "row": self.row,

@@ -33,7 +33,7 @@ BLOCK = 128
 """Trials that are copied together when one of them changes while somebody holds an older view."""
 
 AGAIN = "again"
-"""Reason to measure a program once more that nothing speaks against: what is claimed as exact is measured twice."""
+"""Reason to measure a program once more that nothing speaks against: what is claimed as exact is measured again."""
 SUSPICIOUS = "suspicious: "
 """How the failure of a candidate begins that is more likely a trick than a mistake."""
 
@@ -312,7 +312,8 @@ class History:
             if self.champion == trial.id:  # it was the check at the end: the next best one is what there is
                 self._put(replace(gone, failure=words, reason=words))
                 self.champion = self.ranked(1)[0].id if self.ranked(1) else self.initial
-                self._put(replace(self[self.champion], state="champion"))
+                why = f"the next best after #{trial.number}" if self.champion != self.initial else ""
+                self._put(replace(self[self.champion], state="champion", reason=why))
             self._tell(trial.id)
 
     def _reject(self, rejection: dict[str, Any]) -> None:

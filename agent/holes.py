@@ -25,8 +25,11 @@ from agent.parameters import Categorical, Float, Int, Numeric, Parameter, Value
 
 NAME = "tune"
 FORM = 'tune(value, low, high), tune(value, low, high, log=True) or tune(value, ["one", "of", "these"])'
+FIXED = "tune stands where its value cannot be changed; give it to a variable"
 _LITERAL = r"""("[^"\n]*"|'[^'\n]*'|[-+.\w]+)"""
-_NEWLINE = re.compile(rb"\r\n|\r|\n")
+_NEWLINE = re.compile(r"\r\n|\r|\n")
+_FORMATTED = (ast.JoinedStr, *([ast.TemplateStr] if hasattr(ast, "TemplateStr") else []))
+"""Texts with expressions in them: which quotes may stand in these depends on what is around."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,25 +72,28 @@ def _find(text: str) -> tuple[Hole, ...]:
     found: list[tuple[ast.Call, str]] = []
     _calls(tree, "", found)
     place = Places(text)
+    formatted = {id(part) for node in ast.walk(tree) if isinstance(node, _FORMATTED) for part in ast.walk(node)}
     names: dict[str, int] = {}
     out = []
     for call, wish in sorted(found, key=lambda item: place(item[0])[0]):
         names[wish] = names.get(wish, 0) + 1
         name = wish if names[wish] == 1 else f"{wish}_{names[wish]}"
+        if id(call) in formatted:
+            raise ValueError(f"line {call.lineno}: {FIXED}")
         out.append(_hole(call, name, text, place))
     return tuple(out)
 
 
 def plain(text: str) -> str:
-    """The program with the value of each hole in its place; lines keep their numbers.
+    """The program with the value of each hole in its place, as it is written there; lines keep their numbers.
 
     Raises:
         ValueError: As for `find`.
     """
     for hole in reversed(find(text)):
         start, end = hole.call
-        lines = "\n" * text.count("\n", start, end)
-        text = f"{text[:start]}({lines}{hole.value!r}){text[end:]}"
+        lines = "\n" * len(_NEWLINE.findall(text[start:end]))
+        text = f"{text[:start]}({lines}{text[hole.start : hole.end]}){text[end:]}"
     return text
 
 
@@ -195,16 +201,16 @@ def _taken(tree: ast.Module) -> bool:
         if isinstance(node, ast.FunctionDef) and node.name == NAME:
             if not _returns_first(node):
                 return True
-        elif isinstance(node, (ast.AsyncFunctionDef, ast.ClassDef)):
-            if node.name == NAME:
-                return True
         elif isinstance(node, ast.Name):
             if node.id == NAME and not isinstance(node.ctx, ast.Load):
                 return True
         elif isinstance(node, ast.arg):
             if node.arg == NAME:
                 return True
-        elif isinstance(node, ast.alias) and (node.asname or node.name).partition(".")[0] in (NAME, "*"):
+        elif isinstance(node, ast.alias):
+            if (node.asname or node.name).partition(".")[0] in (NAME, "*"):
+                return True
+        elif NAME in (getattr(node, "name", None), getattr(node, "rest", None)):  # class, except, case, type variable
             return True
     return False
 
@@ -249,7 +255,8 @@ class Places:
 
     def __init__(self, text: str) -> None:
         self._bytes = text.encode()
-        self._starts = [0, *(found.end() for found in _NEWLINE.finditer(self._bytes))]
+        ends = re.finditer(_NEWLINE.pattern.encode(), self._bytes)
+        self._starts = [0, *(found.end() for found in ends)]
 
     def __call__(self, node: ast.expr) -> tuple[int, int]:
         assert node.end_lineno is not None and node.end_col_offset is not None
@@ -273,7 +280,7 @@ def _hole(call: ast.Call, name: str, text: str, place: Places) -> Hole:
         raise ValueError(f"line {call.lineno}: tune: {words}") from None
     (start, end), around = place(call.args[0]), place(call)
     if not text.startswith(NAME, around[0]) or not re.fullmatch(_LITERAL, text[start:end]):
-        raise ValueError(f"line {call.lineno}: tune stands where its value cannot be changed; give it to a variable")
+        raise ValueError(f"line {call.lineno}: {FIXED}")
     return Hole(name, parameter, value, start, end, around, call.lineno)
 
 

@@ -12,6 +12,7 @@ from agent.evaluation import Evaluator, Limits, Output, Request, Score
 from agent.goals import Claim, Constraint, Judging, Objective
 from agent.halving import HINTS, Fidelity
 from agent.space import Candidate, Space, digest
+from agent.texts import Code
 
 Split = Literal["train", "val", "test"]
 Target = Literal["suite", "population"]
@@ -64,6 +65,8 @@ class Problem(Judging):
         fidelity: How candidates may be measured with less than the full effort; None for full measurements only.
         guidance: What the person who runs the search has asked for, a line each, as prompts show it. No part of the
             problem, and in no journal's description of it: see `agent.wishes`.
+        bounded: Whether programs have a longest length where the space sets none; runs begun before there was one
+            have none.
     """
 
     name: str
@@ -82,6 +85,7 @@ class Problem(Judging):
     prices: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     fidelity: Fidelity | None = None
     guidance: tuple[str, ...] = ()
+    bounded: bool = True
 
     def __post_init__(self) -> None:
         self.check_goals()
@@ -137,6 +141,29 @@ class Problem(Judging):
         """The rows of one split."""
         return tuple(example for example in self.data if example.split == name)
 
+    def longest(self, name: str) -> int | None:
+        """Most characters of a program that a search may propose; None for any number."""
+        item = self.space[name]
+        return item.longest if self.bounded and isinstance(item, Code) else None
+
+    def overlong(self, values: Mapping[str, Any]) -> str:
+        """Which of a proposal's programs is too long although the space sets no limit, and what to do; "" if none."""
+        for name, value in values.items():
+            item = self.space.get(name)
+            if not isinstance(item, Code) or item.max_chars is not None:
+                continue
+            files = value if isinstance(value, Mapping) else {"": value}
+            sizes = {path: len(text) for path, text in files.items() if isinstance(text, str)}
+            most, size = self.longest(name), sum(sizes.values())
+            if most is not None and size > most:
+                longest = max(sizes, key=lambda path: sizes[path])
+                named = f" ({longest} has {sizes[longest]:,} of them)" if longest else ""
+                return (
+                    f"{name}: the program has {size:,} characters{named}, {most:,} are allowed; a problem that needs"
+                    f" longer ones sets max_chars of {name}"
+                )
+        return ""
+
     def initial(self) -> Candidate:
         """The starting candidate: every parameter's default."""
         return self.space.initial()
@@ -165,6 +192,8 @@ class Problem(Judging):
         }
         if self.fidelity is not None:  # else it hashes as before there was such a thing
             out["fidelity"] = self.fidelity.to_json()
+        if self.bounded and any(isinstance(item, Code) for item in self.space.values()):
+            out["bounded"] = True
         return out
 
     @classmethod
@@ -188,14 +217,16 @@ class Problem(Judging):
             folder=Path(data["folder"]),
             limits=Limits(**data["limits"]),
             fidelity=Fidelity(**data["fidelity"]) if data.get("fidelity") else None,
+            bounded=data.get("bounded", False),
         )
 
     @property
     def fingerprints(self) -> dict[str, str]:
         """Hashes that a resume compares: the evaluator's source, the data, and everything else of the problem."""
         plain = self.to_json()
-        for key in ("name", "description", "folder", "evaluator"):  # these may change without changing what is measured
-            plain.pop(key)
+        # These may change without changing what is measured.
+        for key in ("name", "description", "folder", "evaluator", "bounded"):
+            plain.pop(key, None)
         return {
             "evaluator": self.evaluator.fingerprint,
             "data": digest([[example.id, example.row, example.split] for example in self.data]),

@@ -12,7 +12,7 @@ from agent.effects import Doing
 from agent.errors import AgentError, BudgetExceeded, PrerequisiteError, ProviderError, StoreError
 from agent.events import ProposalEnded, ProposalStarted, RowRead, StopRequested
 from agent.moments import Moment
-from agent.proposers.base import Context
+from agent.proposers.base import Context, Proposal
 from agent.space import digest
 from agent.wishes import Wishes
 
@@ -56,7 +56,7 @@ async def propose(run: Run, started: ProposalStarted, moment: Moment) -> None:
     proposals = []
     try:
         made = await run.proposer.propose(context, started.n)
-        proposals = [_kept(context, wishes, context.finished(proposal)) for proposal in made]
+        proposals = [_kept(context, wishes, context.finished(item)) for item in made if _fits(context, item)]
     except BudgetExceeded as caught:
         error, context.exhausted = caught.message, True
     except (ProviderError, PrerequisiteError) as caught:
@@ -92,6 +92,14 @@ def _kept(context: Context, wishes: Wishes, proposal: dict[str, Any]) -> dict[st
     for name in (name for name in kept if kept[name] != given[name] and given[name] != champion.get(name)):
         context.reject(f"the person who runs this wants another {name}; it was changed to that", proposal["source"])
     return {**proposal, "values": kept}
+
+
+def _fits(context: Context, made: Proposal) -> bool:
+    """Whether a proposal's programs are short enough; it is on record where they are not."""
+    why = context.problem.overlong(made.values)
+    if why:
+        context.reject(why, made.source)
+    return not why
 
 
 def _reader(run: Run, proposal: int) -> Callable[[str], Any]:

@@ -33,10 +33,11 @@ from agent.loop import Observer, Run
 from agent.paying import Measuring, measuring
 from agent.problem import Example, Problem
 from agent.proposers import demosets
-from agent.proposers.base import TABLE, load, talks
+from agent.proposers.base import TABLE, canonical, load, talks
 from agent.redact import redact
 from agent.result import Result, load_result, load_state
 from agent.settings import DEFAULT_MODEL, Settings
+from agent.texts import Code
 from agent.warm import START, Earlier, chosen, starting_points, take
 
 if TYPE_CHECKING:
@@ -159,6 +160,8 @@ class Session:
         self.problem = replace(self.problem, data=tuple(examples))
 
     def __post_init__(self) -> None:
+        if (name := canonical(self.settings.proposer)) != self.settings.proposer:
+            self.settings = replace(self.settings, proposer=name)  # what is journalled is the name of the table
         self.starts = starting_points(self.problem.space, self.starts)
 
     def warm_up(self, runs: Path) -> None:
@@ -225,9 +228,15 @@ class Session:
                 )
         proposer = load(self.settings.proposer, self.problem.folder)
         if proposer.needs_model and "propose" not in self.settings.models:
+            others = ", or use the default proposer" if self.problem.space.numeric else ""
+            if any(isinstance(item, Code) for item in self.problem.space.values()):
+                others = (
+                    "; or take --proposer random_edits, which edits by chance, or tune, for numbers that stand in the"
+                    " program as tune(value, low, high): they ask none"
+                )
             raise ConfigError(
                 f"the proposer {self.settings.proposer!r} asks a model, and there is none",
-                hint="name one as provider:model, such as local:smollm2-135m, or use the default proposer",
+                hint=f"name one as provider:model, such as {DEFAULT_MODEL}{others}",
             )
         able = getattr(proposer, "check", None)
         if able is not None:

@@ -22,6 +22,8 @@ from agent.problem import Problem
 from agent.program_setup import evaluator as program_evaluator
 from agent.program_setup import fenced, judges, own_files
 from agent.program_setup import member as program_member
+from agent.proposers.base import TABLE, canonical
+from agent.proposers.base import load as load_proposer
 from agent.settings import Settings
 from agent.space import Space
 from agent.texts import Code
@@ -44,7 +46,7 @@ class Setup:
         env: Environment variables for the evaluator's processes.
         checks: The user's own.
         shares: For val and test, where they are given.
-        notes: What was found in the data, one sentence each.
+        notes: What was found in the data, and what to know of a model that nobody named, one sentence each.
         starts: Points that are measured right after the initial candidate.
         warm_from: An earlier run to begin with: its name, its folder, or "last".
         origin: What `RunStarted.origin` says: the user's files with their hashes, and whose candidate is the initial
@@ -164,11 +166,24 @@ def build(parsed: ProblemConfig, path: Path) -> Setup:
             *(_section("gate.checks", partial(load_check, name, folder)) for name in parsed.gate.checks),
         ),
         shares=_shares(given),
-        notes=tuple(data.report.sentences()) if data is not None else (),
+        notes=(*(data.report.sentences() if data is not None else ()), *_unnamed(parsed, space)),
         starts=starting_points(problem.space, parsed.starts),
         warm_from=_warm_from(parsed.run.warm_from, folder),
         origin={"files": _files(parsed, path, space)},
     )
+
+
+def _unnamed(parsed: ProblemConfig, space: Space) -> list[str]:
+    """What to know where a proposer has programs written by the default model, which nobody named."""
+    name = canonical(parsed.proposer.name)
+    if "propose" in parsed.models.model_fields_set or name not in TABLE:
+        return []
+    if not any(isinstance(item, Code) for item in space.values()) or not load_proposer(name).needs_model:
+        return []
+    return [
+        f"No model is named, so {name} asks {parsed.models.propose}, which is small and rarely writes a program that"
+        " works; name another one with --model provider:model"
+    ]
 
 
 def _files(parsed: ProblemConfig, path: Path, space: Space) -> dict[str, str]:

@@ -320,6 +320,7 @@ class State:
                 self.stop = self.ended = None
                 self.ledger.closed = False
                 self.gate.go_on()
+                self.suspects.go_on()
         if "workers" in event.changes:
             self.settings = replace(self.settings, workers=event.changes["workers"])
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from agent.asks import Ask
 from agent.events import CandidateSuspected
-from agent.gate.quarantine import CONFIRM, Quarantine, watches
+from agent.gate.quarantine import CONFIRM, Quarantine, confirms, watches
 from agent.history import AGAIN, History
 from agent.measuring import Unit
 from agent.problem import Problem
@@ -20,6 +20,10 @@ class Suspects:
         self._problem, self._settings = problem, settings
         self.watched = watches(problem, settings.suspicion)
         """Whether suspicious candidates are measured again before they count."""
+        self.confirms = confirms(problem)
+        """Whether what is to be claimed is measured once more first."""
+        self.fallen = 0
+        """Champions that were not what they had been when they were to be claimed."""
         self.quarantine: Quarantine | None = None
         self.sure: set[str] = set()
         """Candidates that scored the same once more."""
@@ -63,10 +67,17 @@ class Suspects:
             event, jumped, rows, self._confirmed, shortest, longest, trial.held or trial.values
         )
 
+    def go_on(self) -> None:
+        """The search goes on: a check at its end that was not finished will be made anew."""
+        if self.quarantine is not None and self.quarantine.again:
+            self._confirmed += len(self.quarantine.replicates)
+            self.quarantine = None
+
     def over(self, cleared: bool) -> None:
         """It was cleared or convicted."""
         if self.quarantine is not None:
             if cleared and self.quarantine.again:
                 self.sure.add(self.quarantine.suspect)
+            self.fallen += not cleared and self.quarantine.again
             self._confirmed += len(self.quarantine.replicates)
         self.quarantine = None

@@ -85,6 +85,11 @@ def _render(text: str, values: Mapping[str, str]) -> str:
     return "".join(parts)
 
 
+LONGEST, GROWTH = 20_000, 8
+"""Characters that any program may have, and how many times as long as the initial one it may be, where the space does
+not say: every later prompt quotes a program whole."""
+
+
 @dataclass(frozen=True, slots=True)
 class Code(Parameter):
     """A program: one text, or a tree of files.
@@ -104,7 +109,8 @@ class Code(Parameter):
             further ones need defaults.
         imports: In Python, the modules that a program may import; None for any. It finds mistakes; what keeps a
             program from doing harm is the sandbox.
-        max_chars: The longest program allowed, in characters.
+        max_chars: The longest program allowed, in characters, of all its files together. Without it a search proposes
+            none beyond `longest`.
     """
 
     default: str | Mapping[str, str] | None = None
@@ -155,6 +161,13 @@ class Code(Parameter):
     def tree(self) -> bool:
         """Whether a value is a mapping of paths to texts."""
         return bool(self.files)
+
+    @property
+    def longest(self) -> int:
+        """Most characters of a program that a search may propose."""
+        if self.max_chars is not None:
+            return self.max_chars
+        return max(LONGEST, GROWTH * sum(map(len, self.texts(self.initial()).values())))
 
     def initial(self) -> Any:
         if self.default is None:

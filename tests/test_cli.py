@@ -113,7 +113,7 @@ def test_init_writes_every_example_and_it_can_be_estimated(tmp_path: Path, name:
     done = call("init", "mine", "--example", name, cwd=tmp_path)
     assert done.code == 0 and done.out.splitlines()[-1].startswith("Next: truegain estimate mine")
     programs = (tmp_path / "mine/task.py").exists()
-    assert (tmp_path / "mine/problem.toml").exists() and (tmp_path / "mine/README.md").exists()
+    assert (tmp_path / "mine/problem.toml").exists()
     found = call("estimate", "mine", "--json", *(["--unsafe"] if programs else []), cwd=tmp_path).json
     assert found["evaluations"]["search"] > 0 and found["model"] == "local:smollm2-135m"
 
@@ -136,7 +136,7 @@ def test_estimate_tells_what_the_budget_buys_without_spending(tmp_path: Path) ->
     place = folder(tmp_path / "bowl", evaluate="raise SystemExit('measured')")
     done = call("estimate", "bowl", "--evaluations", 40, cwd=tmp_path)
     assert done.code == 0
-    assert "38 evaluations" in done.out and done.out.splitlines()[-1] == "Next: truegain run bowl"
+    assert "38 evaluations" in done.out and done.out.splitlines()[-1] == "Next: truegain run bowl --evaluations 40"
     assert not (tmp_path / "runs").exists()
     measured = call("estimate", place, "--measure", "--json", cwd=tmp_path)
     assert measured.code == 3 and measured.json["error"]["kind"] == "evaluator"

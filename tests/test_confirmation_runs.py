@@ -12,8 +12,9 @@ import pytest
 
 from agent import Budget, Code, Programs, Result, optimize
 from agent.evaluation import Rival
-from agent.events import EvaluationEnded, EvaluationStarted, Event
+from agent.events import CandidateConvicted, CandidateSuspected, EvaluationEnded, EvaluationStarted, Event
 from agent.goals import Constraint, Objective
+from agent.history import AGAIN
 from agent.journal import Journal, read_all
 from agent.proposers.base import Context, Proposal
 from agent.replay import replay
@@ -112,7 +113,29 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def search(place: Path, programs: Sequence[str], task: str = "Task", start: str = START, **given: Any) -> Result:
+def lucky(place: Path, runs: int, value: float) -> str:
+    """Worth `value` for so many runs, then nothing: a clock whose hour the test knows."""
+    return (
+        "import os\n"
+        "def solve(x):\n"
+        f"    place = {str(place)!r} + '/lucky-{value}'\n"
+        "    with open(place, 'a') as file:\n"
+        "        file.write('x')\n"
+        f"    return {value!r} if os.path.getsize(place) <= {runs} else 0.0\n"
+    )
+
+
+def checks(result: Result) -> list[str]:
+    """Who was suspected and who was measured before a claim, in order."""
+    return [
+        f"{event.type} {result._state.history[event.candidate].number}"
+        for event in events(result)
+        if (isinstance(event, CandidateSuspected) and event.reason == AGAIN)
+        or (isinstance(event, EvaluationStarted) and event.stage == AGAIN)
+    ]
+
+
+def search(place: Path, programs: Sequence[str], task: Any = "Task", start: str = START, **given: Any) -> Result:
     options = {
         "workers": 1,
         "executor": "inline",
@@ -121,7 +144,11 @@ def search(place: Path, programs: Sequence[str], task: str = "Task", start: str 
         **given.pop("options", {}),
     }
     return optimize(
-        Programs(f"{__name__}:{task}", sandbox={"kind": f"{__name__}:Counted"}),
+        Programs(
+            f"{__name__}:{task}" if isinstance(task, str) else task,
+            sandbox={"kind": f"{__name__}:Counted"},
+            **given.pop("judged", {}),
+        ),
         space={"program": Code(start, entry="solve")},
         objectives=given.pop("objectives", "maximize"),
         deterministic=True,
@@ -213,21 +240,85 @@ def test_dice_whose_holes_are_tuned_are_dice(place: Path) -> None:
     assert result.status == "exact" and "urandom" not in result.best["program"]
 
 
-def test_who_takes_the_place_of_a_clock_is_measured_as_often(place: Path) -> None:
+def test_who_takes_the_place_of_a_clock_is_run_more_often(place: Path) -> None:
     """The best was right twice and is not at the end; the next best, never run twice, are dice that fell well once."""
-    clock = (
-        "import os\n"
-        "def solve(x):\n"
-        f"    place = {str(place)!r} + '/clock'\n"
-        "    with open(place, 'a') as file:\n"
-        "        file.write('x')\n"
-        "    return 9.0 if os.path.getsize(place) <= 2 else 0.0\n"
-    )
     tricks, real = [dice(0.0, 8.0, "b"), dice(0.0, 7.0, "c")], honest(3.0)
-    result = search(place, [clock, *tricks, real])
+    result = search(place, [lucky(place, 2, 9.0), *tricks, real])
     assert [trial.state for trial in result.trials[1:4]] == ["failed"] * 3
     assert result.best["program"] == real and result.status == "exact"
-    assert runs_of(place, real) == 1 + 3
+    assert runs_of(place, real) == 1 + 1 + 3 + 2 * 3, "in the search, what it missed there, and for each that fell two"
+    assert asyncio.run(replay(Path(result.folder)))[1] is None
+
+
+def test_claims_are_checked_where_nothing_is_suspicious_too(place: Path) -> None:
+    trick, equal, real = lucky(place, 2, 9.0), honest(2.0), honest(3.0)
+    result = search(place, [trick, equal, real], options={"suspicion": 0})
+    assert result.trials[1].state == "failed" and "it scored 9" not in result.sentence
+    assert result.best["program"] == real and result.status == "exact"
+    assert runs_of(place, equal) == 1, "nor is it how often the search runs a program that does not beat the champion"
+    assert asyncio.run(replay(Path(result.folder)))[1] is None
+
+
+def test_luck_for_one_check_does_not_pass_the_next(place: Path) -> None:
+    """Of many dice that are equally good one would pass three runs sooner or later."""
+    tricks = [lucky(place, 2, 9.0), lucky(place, 1 + 3, 8.0), lucky(place, 1 + 6, 7.0)]
+    result = search(place, [*tricks, honest(3.0)])
+    assert [trial.state for trial in result.trials[1:4]] == ["failed"] * 3
+    assert result.best["program"] == honest(3.0) and result.status == "exact"
+    assert [runs_of(place, trick) for trick in tricks] == [2 + 3, 1 + 4, 1 + 7], "until they differed"
+
+
+def test_after_four_that_fell_nothing_is_claimed(place: Path) -> None:
+    tricks = [lucky(place, 2, 10.0 + number) for number in range(5)]
+    result = search(place, [*tricks, honest(3.0), honest(2.0)], evaluations=100, options={"workers": 4})
+    assert result.status == "unproven" and result.best["program"] == tricks[0]
+    assert "4 that looked better still did not score the same again" in result.sentence
+    assert "deterministic" in result.sentence
+    assert len(checks(result)) == 2 * 4, "the fifth is not tried"
+    assert [trial.state for trial in result.trials].count("failed") == 4
+    assert asyncio.run(replay(Path(result.folder)))[1] is None
+
+
+@pytest.mark.parametrize("workers", [1, 4])
+def test_who_cannot_be_checked_keeps_its_score_until_a_resume_pays_for_it(place: Path, workers: int) -> None:
+    """One lucky program takes the one check that was held back; nothing is wrong with the next best."""
+    real = honest(2.5)
+    programs, given = [honest(2.0), real, lucky(place, 2, 9.0)], {"options": {"workers": workers}}
+    result = search(place, programs, evaluations=6, **given)
+    assert result.status == "unproven" and result.best["program"] == real and result.released == result.initial
+    assert "could not be run again with the evaluations left; resume with more" in result.sentence
+    second = result.trials[2]
+    assert second.values == {"value": 2.5} and second.state == "champion" and not second.failure
+    assert second.reason == "the next best after #3" and result.trials[1].values == {"value": 2.0}
+    fell = [event.candidate for event in events(result) if isinstance(event, CandidateConvicted)]
+    assert fell == [result.trials[3].id] and "search ended" not in result.trials[3].failure
+    assert checks(result) == ["candidate.suspected 3", "evaluation.started 3"], "what was told was done"
+    assert "no candidate was better" not in result.sentence + (Path(result.folder) / "summary.md").read_text()
+    assert asyncio.run(replay(Path(result.folder)))[1] is None
+    result = search(place, programs, evaluations=10, resume=result.run, **given)
+    assert result.status == "exact" and result.best["program"] == real and runs_of(place, real) == 2 + 6
+    assert asyncio.run(replay(Path(result.folder)))[1] is None
+
+
+def test_a_check_on_rows_is_begun_when_all_of_it_can_be_paid(place: Path) -> None:
+    rows = [{"id": str(number), "value": number} for number in range(4)]
+    real, given = honest(2.5), {"task": "Rows", "data": rows, "target": "suite"}
+    result = search(place, [real, lucky(place, 8, 9.0)], evaluations=22, **given)
+    assert result.status == "unproven" and result.best["program"] == real
+    assert checks(result) == ["candidate.suspected 2", *["evaluation.started 2"] * 4]
+    assert result.spent["evaluations"] <= 22
+
+
+def test_an_ensemble_of_programs_is_checked_too(place: Path) -> None:
+    """Each of two tasks ran it twice in the search, and runs it three times at the end."""
+    judged = {
+        "judged": {"ensemble": {"combine": "worst"}},
+        "task": dict.fromkeys(("left", "right"), f"{__name__}:Task"),
+    }
+    trick, real = lucky(place, 2 * 2 + 2, 9.0), honest(3.0)
+    result = search(place, [trick, real], **judged)
+    assert result.trials[1].state == "failed" and result.best["program"] == real and result.status == "exact"
+    assert runs_of(place, real) == 2 * (2 + 6), "members are told no rival"
     assert asyncio.run(replay(Path(result.folder)))[1] is None
 
 

@@ -52,6 +52,8 @@ def test_what_runs_has_the_numbers_in_the_place_of_the_holes_and_keeps_its_lines
     before, after = (ast.parse(text).body[-1].lineno for text in (PROGRAM, holes.plain(PROGRAM)))
     assert before == after, "a traceback names the same lines"
     assert holes.plain("x = -tune(-2, -4, 4) ** 2") == "x = -(-2) ** 2"
+    assert holes.plain("x = tune(-0.0, -1.0, 1.0), tune(3, 0, 8.5)") == "x = (-0.0), (3)", "as it is written"
+    assert holes.plain("x = tune(0x10, 0, 20), tune('a', ['a', 'b'])") == "x = (0x10), ('a')"
     assert holes.plain("no holes, and not even Python") == "no holes, and not even Python"
 
 
@@ -110,6 +112,9 @@ def test_another_structure_or_another_range_has_no_values(other: str) -> None:
         ("tune('c', ['a', 'b'])", "not one of"),
         ("tune(- 1, -2, 2)", "cannot be changed"),
         ("tune((\n1), 0, 2)", ""),
+        ('f\'{tune("a", ["a", "b"])}\'', "cannot be changed"),
+        ("f'{tune(1, 0, 2)=}'", "cannot be changed"),
+        ("f'{x:>{tune(9, 1, 20)}}'", "cannot be changed"),
     ],
 )
 def test_what_is_no_hole_is_refused_with_its_line_before_anything_is_paid_for(line: str, why: str) -> None:
@@ -136,6 +141,11 @@ def test_what_is_no_hole_is_refused_with_its_line_before_anything_is_paid_for(li
         "tune = len\n",
         "def f(tune):\n    return tune\n",
         "async def tune(value):\n    return value\n",
+        "try:\n    pass\nexcept OSError as tune:\n    pass\n",
+        "match 3:\n    case tune:\n        pass\n",
+        "match [3]:\n    case [*tune]:\n        pass\n",
+        "match {}:\n    case {**tune}:\n        pass\n",
+        "match 3:\n    case int() as tune:\n        pass\n",
     ],
 )
 def test_where_the_name_means_something_else_there_are_no_holes(own: str) -> None:
@@ -161,6 +171,17 @@ def test_names_are_unique_and_lines_of_any_kind_are_counted() -> None:
         filled
         == "a = tune(0, 0, 2) + tune(1, 0, 2)\r\nb = tune(2, 0, 2)\rdef f(): return tune(1, 0, 1)\ntune(0, 0, 2)\n"
     )
+
+
+@pytest.mark.parametrize("end", ["\n", "\r", "\r\n"])
+def test_a_call_over_several_lines_stays_on_them_whatever_ends_a_line(end: str) -> None:
+    program = f"x = tune({end}1, # one{end}0, 2){end}y = 2{end}"
+    before, after = (ast.parse(text).body[-1].lineno for text in (program, holes.plain(program)))
+    assert before == after == 4
+
+
+def test_another_name_for_what_is_imported_is_no_meaning_of_its_own() -> None:
+    assert len(holes.find("from radio import tune as play\nx = tune(1, 0, 2)\nx.tune = 3\n")) == 1
 
 
 def test_a_hostile_program_is_refused_or_has_no_holes_and_is_never_run() -> None:

@@ -157,7 +157,7 @@ FLOORS = (
     ("llm", "executors", "embeddings"),
     ("sandbox",),
     ("prompts", "evaluators", "metrics", "routing"),
-    ("gate",),
+    ("gate", "blame"),
     ("settings", "evolution"),
     ("proposers", "tools"),
     (

@@ -14,8 +14,9 @@ from agent.cli.run import session_of
 from agent.config import load
 from agent.errors import ConfigError
 from agent.llm.scripted import Scripted
+from agent.proposers.base import canonical
 from agent.proposers.base import load as proposer
-from tests.cli_helpers import cli, environment
+from tests.cli_helpers import call, environment
 
 DOCS = Path(__file__).parents[1] / "docs" / "code.md"
 PROBLEM = """
@@ -59,6 +60,7 @@ def test_what_is_missing_is_named_with_what_to_do(tmp_path: Path) -> None:
         ("own_lost:Edit", "it has"),
         ("own_lost.py:Edits", 'write "own_lost:Edits"'),
         ("edit", "choose one of"),
+        ("qualty-diversity", "did you mean quality_diversity?"),
     ):
         with pytest.raises(ConfigError) as error:
             proposer(name, place)
@@ -66,8 +68,20 @@ def test_what_is_missing_is_named_with_what_to_do(tmp_path: Path) -> None:
 
 
 def test_the_default_proposer_says_who_changes_a_program(tmp_path: Path) -> None:
-    done = cli("run", folder(tmp_path / "p"), "--model", "none", cwd=tmp_path)
+    done = call("run", folder(tmp_path / "p"), "--model", "none", cwd=tmp_path)
     assert done.code == 2 and "needs a model to change texts and programs" in done.err and "module:attr" in done.err
+    assert "'default'" in done.err and "portfolio" not in done.err
+    named = call("run", tmp_path / "p", "--model", "none", "--proposer", "evolve", cwd=tmp_path)
+    assert named.code == 2 and "--proposer random_edits" in named.err and "or tune" in named.err
+    assert "default proposer" not in named.err, "it needs one too"
+
+
+def test_a_name_may_have_the_other_dash_and_is_kept_as_the_table_has_it(tmp_path: Path) -> None:
+    place = folder(tmp_path / "p")
+    for given, kept in [("quality-diversity", "quality_diversity"), ("evollm_null", "evollm-null")]:
+        assert session_of(load(place, {"proposer.name": given})).settings.proposer == kept
+    assert canonical("a-b:c") == "a-b:c" and canonical("no-body") == "no-body"
+    assert proposer("random-edits").name == "random_edits"
 
 
 @pytest.mark.parametrize("named", ['"selfish:measure"', "measure, options={'proposer': 'selfish:Own'}"])

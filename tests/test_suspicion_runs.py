@@ -27,7 +27,7 @@ from agent.events import (
     EvaluationStarted,
     Event,
 )
-from agent.gate.quarantine import CONFIRM
+from agent.gate.quarantine import CONFIRM, FIRST
 from agent.gate.suspicion import newly_internal
 from agent.goals import Objective
 from agent.history import AGAIN, History
@@ -311,10 +311,19 @@ async def test_luck_that_lasts_a_while_is_no_gain_either(tmp_path: Path, evaluat
     made = world([*tricks, program(0.6)], evaluations, problem(measure))
     result, _ = await events(tmp_path / "run", made)
     assert result.spent["evaluations"] <= evaluations
-    assert result.status == ("exact" if evaluations == 40 else "initial")
+    # With 4, the tricks are all there is and the first takes the one check; with 5, the second cannot be checked.
+    assert result.status == {4: "initial", 5: "unproven", 40: "exact"}[evaluations]
     if evaluations == 40:
         assert result.best["program"] == program(0.6)
         assert "it scored 0.9 and later 0.1" in result.trials[1].reason
+
+
+@pytest.mark.parametrize(("evaluations", "searched"), [(12, 9), (45, 41), (59, 55), (60, 55), (200, 195)])
+async def test_a_few_checks_before_the_claim_are_held_back(tmp_path: Path, evaluations: int, searched: int) -> None:
+    """One at least, three at most; the first two of the rest measure the initial candidate."""
+    falling = [program(0.7 - number / 1000) for number in range(evaluations)]
+    result, _ = await events(tmp_path / "run", world(falling, evaluations))
+    assert len(result.trials) - 1 == searched and result.status == "exact"
 
 
 async def test_in_the_noise_the_race_in_pairs_decides(tmp_path: Path) -> None:
@@ -554,3 +563,35 @@ async def test_a_run_cut_off_at_any_event_goes_on_exactly(tmp_path: Path, kind: 
         ended = sum(isinstance(e.event, EvaluationEnded) for e in whole[:cut])
         total = sum(isinstance(e.event, EvaluationEnded) for e in got)
         assert len(chosen.executor.requests) == total - ended, "no finished evaluation is repeated"  # type: ignore[attr-defined]
+
+
+def falls(candidate: Mapping[str, Any], request: Request) -> float:
+    """A clock scores well until it is measured before a claim."""
+    return 0.1 if request.replicate >= FIRST and "clock" in candidate["program"] else worth(candidate, request)
+
+
+@pytest.mark.parametrize(("evaluations", "more"), [(6, None), (9, None), (6, 12)])
+async def test_a_run_cut_off_in_the_checks_before_a_claim_goes_on(
+    tmp_path: Path, evaluations: int, more: int | None
+) -> None:
+    """With 6 evaluations the second cannot be checked, unless the resume gives more."""
+    programs = [program(0.6), program(0.9, more="clock = 1\n"), program(0.7), program(0.8, more="clock = 1\n")]
+
+    def fresh() -> Session:
+        return world(programs, evaluations, problem(falls, exclusive=False), workers=4)
+
+    await fresh().run(tmp_path / "whole")
+    whole = entries(tmp_path / "whole")
+    last = next(n for n, e in enumerate(whole) if isinstance(e.event, CandidateSuspected))
+    for cut in sorted({*range(last, len(whole), 2), len(whole) - (more is None)}):  # at its end, where there is more
+        place = tmp_path / f"cut{cut}"
+        journal = Journal(place)
+        for entry in whole[:cut]:
+            journal.append(entry.event, entry.time)
+        journal.close()
+        result = await fresh().resume(place, changes={"budget": {"evaluations": more}} if more else None)
+        got = entries(place)
+        assert compare(got, await Replay(got).replayed()) is None, f"cut at {cut}: the resumed run replays too"
+        assert result.status == ("unproven" if evaluations == 6 and not more else "exact"), f"cut at {cut}"
+        assert result.best["program"] == program(0.7)
+        assert result.spent["evaluations"] <= (more or evaluations)

@@ -165,6 +165,10 @@ async def test_a_proposer_that_asks_for_held_out_rows_gets_none(last: World) -> 
     assert context.reads == []
 
 
+ASKING = {"tune": {"by": "llambo"}}
+"""Options without which a proposer that may ask a model asks none."""
+
+
 @pytest.mark.parametrize("name", [name for name in TABLE if talks(load_proposer(name))])
 async def test_no_prompt_holds_a_secret(texts: World, name: str) -> None:
     """Nor does one to a model that is asked for vectors, and whatever it replies."""
@@ -195,7 +199,7 @@ async def test_no_prompt_holds_a_secret(texts: World, name: str) -> None:
                 "ask": ask,
                 "effects": effects,
                 "reader": read,
-                "options": {},
+                "options": ASKING.get(name, {}),
                 "memory": memory,
                 "rejections": [],
                 "decision": decision,

@@ -70,8 +70,18 @@ default = "Read the question slowly.\\nAnswer step by step. The weather is nice.
 type = "demos"
 k = 2
 pool = [{ question = "one of the user's own", answer = "first" }, { question = "another one", answer = "second" }]
+
+[space.program]
+type = "code"
+default = "def read(text):\\n    return text.strip()\\n"
 """
-"""What a problem has beside, for proposers that change texts."""
+"""What a problem has beside, for proposers that change texts and programs."""
+
+STEPS = {
+    "b": r'''prompt = "Answer.\nCheck the units.", shots = [1], program = "def read(text):\n    return text\n"''',
+    "c": r'''prompt = "Reverse it. Go slowly.", shots = [], program = "def read(text):\n    return text[:]\n"''',
+}
+"""What the candidates of such a problem have beside."""
 
 EVALUATE = """
 from agent import note, op
@@ -96,8 +106,8 @@ def write_problem(folder: Path, texts: bool = False) -> Path:
     folder.mkdir(parents=True)
     toml = TOML + TEXTS if texts else TOML
     if texts:
-        toml = toml.replace('{ kind = "b" }', '{ kind = "b", prompt = "Answer.\\nCheck the units.", shots = [1] }')
-        toml = toml.replace('{ kind = "c" }', '{ kind = "c", prompt = "Reverse it. Go slowly.", shots = [] }')
+        for kind, values in STEPS.items():
+            toml = toml.replace(f'{{ kind = "{kind}" }}', f'{{ kind = "{kind}", {values} }}')
     (folder / "problem.toml").write_text(toml)
     (folder / "evaluate.py").write_text(EVALUATE)
     number = 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,7 +45,8 @@ def _found(problem: Problem) -> list[str]:
 @start_options
 @runs_option
 @json_option
-def command(problem: Path, measure: bool, runs: str | None, as_json: bool, **given: Any) -> None:
+@click.pass_context
+def command(ctx: click.Context, /, problem: Path, measure: bool, runs: str | None, as_json: bool, **given: Any) -> None:
     import asyncio
 
     from agent.config import load
@@ -66,4 +68,9 @@ def command(problem: Path, measure: bool, runs: str | None, as_json: bool, **giv
     for note in found.notes:
         click.echo(plain(f"\nNote: {note}"))
     gone = any(note.startswith("the gate is exhausted") for note in found.notes)
-    click.echo(f"\nNext: truegain {'gate new' if gone else 'run'} {problem}")
+    if gone:
+        click.echo(f"\nNext: truegain gate new {problem}")
+        return
+    words = tuple(ctx.obj or ())[2:]  # after "truegain estimate"
+    again = [word for word in words if word != "--measure"] or [str(problem)]
+    click.echo(plain(f"\nNext: truegain run {shlex.join(again)}"))

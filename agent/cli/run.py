@@ -262,7 +262,11 @@ def report(result: Result, as_json: bool, resume: str = "truegain resume") -> No
         click.echo("Stopped; everything that was measured is saved." if stopped else f"Stopped: {plain(result.detail)}")
         click.echo(f"Next: {resume} {name}")
     elif result.reason == "evaluator":
-        click.echo("Next: mend the evaluator so that it can score the initial candidate, then run again")
+        from agent.blame import mending
+
+        first = result.trials[0]
+        mend = mending(result.problem, first.failure, first.detail)
+        click.echo(plain(f"Next: {mend}, then run again"))
     else:
         click.echo(f"Best and summary: {result.folder}")
         diff = "" if whole else f"truegain diff {name}   "
@@ -292,7 +296,7 @@ def command(ctx: click.Context, /, problem: Path, runs: str | None, detach: bool
     guarded(setup)
     setup = replace(setup, origin={**setup.origin, "command": list(ctx.obj or ())})
     for note in setup.notes:
-        if note.startswith("Left out"):
+        if note.startswith(("Left out", "No model")):
             click.echo(plain(f"Note: {note}"), err=True)
     folder = new_run(runs_folder(setup.problem.folder, runs), setup.problem.name)
 

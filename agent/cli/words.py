@@ -10,6 +10,7 @@ from agent.cli.common import amount, brief
 from agent.events import (
     CallRetried,
     CandidateCleared,
+    CandidateConvicted,
     CandidateRejected,
     CandidateSuspected,
     EvaluationEnded,
@@ -109,8 +110,13 @@ class Words:
         if isinstance(event, CandidateSuspected):
             trial = history[event.candidate]
             if event.reason == AGAIN:
-                return f"  · #{trial.number} is measured once more: {event.evidence}", "dim"
+                return f"  · #{trial.number} is measured again: {event.evidence}", "dim"
             return f"  ? suspicious #{trial.number} [{trial.source}], measured again: {event.evidence}", "yellow"
+        if isinstance(event, CandidateConvicted):
+            trial = history[event.candidate]  # one that was to be claimed; of another one the race says it next
+            return (
+                (f"  ✗ fell #{trial.number}: {event.reason}", "yellow") if trial.reason == trial.failure else ("", "")
+            )
         if isinstance(event, CandidateCleared):
             if event.candidate in state.suspects.sure:
                 return f"  · {event.reason}", "dim"

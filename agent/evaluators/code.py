@@ -23,7 +23,8 @@ from agent.evaluators.source import callable_digest, module_digest
 from agent.evaluators.timing import Timing, times
 from agent.executors.measure import failure_of
 from agent.holes import plain
-from agent.space import digest
+from agent.parameters import Value
+from agent.space import Candidate, digest
 from agent.untrusted import cleaned
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ class CodeEvaluator:
         initial: The initial candidate's values, where it is measured beside each candidate.
         repeat: Run every program twice, and take no score of one that answers differently the second time; for problems
             that are declared deterministic. Where the request names the champion, only one that beats it; before
-            a claim three times.
+            a claim as often as the request says.
     """
 
     blocking = True
@@ -245,6 +246,8 @@ class CodeEvaluator:
             ValueError: Two parameters, or a parameter and the task, have a file of one path.
         """
         own: dict[str, str] = {}
+        whose: dict[str, str] = {}
+        values: dict[str, Value] = dict(candidate)
         entry: str | list[str] | None = None
         for name, item in self.programs.items():
             value = candidate[name]
@@ -254,10 +257,15 @@ class CodeEvaluator:
             if clash := sorted(own.keys() & texts.keys()):
                 raise ValueError(f"{', '.join(clash)} is in two parameters")
             own |= texts
+            whose |= dict.fromkeys(texts, name)
+            values[name] = texts[str(item["path"])] if isinstance(value, str) else texts
             if item.get("entry") and entry is None:
                 module = "" if ":" in item["entry"] else ".".join(PurePosixPath(item["path"]).with_suffix("").parts)
                 entry = f"{module}:{item['entry']}".removeprefix(":")
-        files = trees.assembled(own, {**self._beside_files, **task.fixed(candidate, stage)})
+        fixed = task.fixed(candidate if values == dict(candidate) else Candidate(values), stage)
+        if at := min(own.keys() & fixed.keys(), default=""):
+            raise ValueError(f"{at} belongs to the evaluator: files() writes it, and parameter {whose[at]} is there")
+        files = trees.assembled(own, {**self._beside_files, **fixed})
         if task.entry is not None:
             entry = task.entry if isinstance(task.entry, str) else list(task.entry)
         if entry is None:
@@ -304,7 +312,7 @@ class CodeEvaluator:
                 return Output(log=log)
             # A score that depends on time may be another one the next moment, so there the answers are compared first.
             later = request.rival is not None and not task.timed and self.timing.cost is None
-            for _ in range(0 if later else 2 if request.claimed else 1):
+            for _ in range(0 if later else max(1, request.claimed - 1)):
                 self._answers_again(runner, job, result)
             self._steady(task, runner, job, inputs[0], result, request.seed)
             took = zip(times(result), result.usages, strict=True)

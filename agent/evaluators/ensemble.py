@@ -158,6 +158,11 @@ class EnsembleEvaluator:
         """Whether all members apply the request's limits themselves."""
         return all(member.keeps_limits for member in self.members.values())
 
+    @property
+    def repeat(self) -> bool:
+        """Whether any member runs programs more than once to see whether they answer the same."""
+        return any(getattr(member, "repeat", False) for member in self.members.values())
+
     @cached_property
     def spec(self) -> Mapping[str, Any] | None:
         """Plain data to rebuild it from; None when a member has none."""

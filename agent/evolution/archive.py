@@ -22,7 +22,7 @@ class Elite:
         cost: Small is good, negative ones too: -sign * value of what is compared.
         descriptor: By axis.
         size: Characters of its programs: of two equals the shorter one stays.
-        behaviour: Equal for candidates with the same results (`agent.evolution.novelty.behaviour`).
+        behaviour: Equal for candidates with the same results (`agent.evolution.population.behaviour`).
         violated: How many constraints it breaks: whoever breaks fewer is better, whatever the cost.
         migrant: Came from another island, and does not travel on.
     """
@@ -53,6 +53,8 @@ class Archive:
 
     def __init__(self, grid: Grid) -> None:
         self.grid = grid
+        self._waiting: dict[str, Elite] = {}
+        """All that was filed before the grid's edges were set, `agent.evolution.grid.SAMPLE` at most."""
         self._cells: dict[Cell, Elite] = {}
         self._order: list[Cell] = []
         """The filled cells, for draws."""
@@ -69,16 +71,16 @@ class Archive:
         return iter([self._cells[cell] for cell in self._order])
 
     def __contains__(self, candidate: str) -> bool:
-        return candidate in self._home
+        return candidate in self._home or candidate in self._waiting
 
     def get(self, cell: Cell) -> Elite | None:
         """The elite of a cell."""
         return self._cells.get(cell)
 
     def find(self, candidate: str) -> Elite | None:
-        """The elite that is this candidate."""
+        """The elite that is this candidate, or may be one when the grid's edges are set."""
         cell = self._home.get(candidate)
-        return None if cell is None else self._cells[cell]
+        return self._waiting.get(candidate) if cell is None else self._cells[cell]
 
     def add(self, elite: Elite) -> bool:
         """File a candidate; it stays if its cell is empty or its elite is not as good. True when it stayed.
@@ -86,6 +88,8 @@ class Archive:
         A candidate that is there already is filed anew with its present cost, so that luck does not stay on record.
         """
         self.remove(elite.candidate)
+        if not self.grid.settled:
+            self._waiting[elite.candidate] = elite
         cell = self.grid.cell(elite.descriptor)
         there = self._cells.get(cell)
         if there is not None and there.rank <= elite.rank:
@@ -103,9 +107,10 @@ class Archive:
 
     def remove(self, candidate: str) -> bool:
         """Take a candidate out, as one that was convicted; its cell is then empty. False where it is none."""
+        waited = self._waiting.pop(candidate, None) is not None
         cell = self._home.pop(candidate, None)
         if cell is None:
-            return False
+            return waited
         del self._cells[cell]
         if self._top is not None and self._top.candidate == candidate:
             self._top = None
@@ -116,8 +121,8 @@ class Archive:
         return True
 
     def refile(self) -> None:
-        """File all anew, after the grid's edges were set."""
-        elites = list(self)
+        """File all anew, after the grid's edges were set: also who was not the best of a cell before."""
+        elites = list(self._waiting.values())
         self.__init__(self.grid)  # type: ignore[misc]
         for elite in elites:
             self.add(elite)

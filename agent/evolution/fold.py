@@ -6,10 +6,13 @@ each candidate however many there were.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import Self
 
 from agent.history import History, Trial
+from agent.problem import Problem
 
 SOON = 8
 """Candidates with a result up to which what is learned from all of them is learned anew with each;"""
@@ -51,6 +54,11 @@ class Fold(ABC):
     @abstractmethod
     def _take(self, trial: Trial) -> None:
         """Take in a candidate as it was when the race gave its word on it, or when it was measured again."""
+
+
+def finite(problem: Problem, values: Mapping[str, float]) -> bool:
+    """Whether all that goals and constraints look at are numbers to reckon with; else it is no result."""
+    return all(math.isfinite(values[name]) for name in problem.reported if name in values)
 
 
 class Epochs:

@@ -23,7 +23,7 @@ class Axis:
 
     With edges, bins are fixed from the beginning: bin i holds the values from edge i - 1 up to below edge i, and the
     outer bins are open. Without edges all values are in bin 0 until `SAMPLE` of them were seen; then the edges are set
-    at their quantiles and stay. `Grid.file` says when that happens, so that what was filed before is filed anew.
+    at their quantiles and stay. `Grid.see` says when that happens, so that what was filed before is filed anew.
 
     Args:
         name: Of the descriptor.
@@ -74,6 +74,11 @@ class Grid:
     def cells(self) -> int:
         """How many there are."""
         return math.prod(axis.bins for axis in self.axes)
+
+    @property
+    def settled(self) -> bool:
+        """Whether all edges are set."""
+        return all(axis.edges is not None for axis in self.axes)
 
     def cell(self, descriptor: Mapping[str, float]) -> Cell:
         """Where a descriptor is filed now. A missing or non-finite value counts as the lowest bin."""

@@ -13,7 +13,7 @@ from typing import Any
 from agent.evolution.archive import Archive, Elite
 from agent.evolution.behaviour import Behaviour, Projection, numbers
 from agent.evolution.features import features
-from agent.evolution.fold import Epochs, Fold
+from agent.evolution.fold import Epochs, Fold, finite
 from agent.evolution.grid import Axis, Grid
 from agent.goals import Objective
 from agent.history import History, Trial
@@ -120,7 +120,7 @@ class Kinds(Fold):
         self._trials, self._seed = history.trials, history.initial
 
     def _take(self, trial: Trial) -> None:
-        if trial.values is None:
+        if trial.values is None or not finite(self._problem, trial.values):
             self._known.pop(trial.id, None)
             for quality in self._qualities:
                 quality.archive.remove(trial.id)

@@ -24,6 +24,8 @@ WHOLE = ("rewrite", "cross")
 TOURNAMENT = 3
 EXPLORE, BEST = 0.2, 0.1
 """Shares of the parents that are drawn with equal chance from the island's cells, and that are its best."""
+BEYOND, ROOM = 3, 10_000
+"""Characters of a reply that is read: so many times as a program may have, and so many more."""
 STEP = 0.15
 """Standard deviation of a step in a hole, as a share of its range."""
 
@@ -86,9 +88,21 @@ def child(problem: Problem, base: Mapping[str, Any], name: str, reply: str) -> C
     Raises:
         ValueError: The reply cannot be applied (`EditRejected`), or what comes of it is no value of the space.
     """
+    if why := endless(problem, name, reply):
+        raise ValueError(why)
     before = base[name]
     after = revised_tree(reply, before) if isinstance(before, Mapping) else revised(reply, before)
+    if why := problem.overlong({name: after}):
+        raise ValueError(why)
     return problem.space.candidate({**base, name: after})
+
+
+def endless(problem: Problem, name: str, reply: str) -> str:
+    """Why a reply is not even read, or "": it is far longer than any program may be, with all that it searches for."""
+    most = problem.longest(name)
+    if most is None or len(reply) <= BEYOND * most + ROOM:
+        return ""
+    return f"the reply has {len(reply):,} characters, and a program may have {most:,}; max_chars of {name} allows more"
 
 
 def rationale(reply: str) -> str:

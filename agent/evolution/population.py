@@ -7,7 +7,6 @@ optimization"; with an archive in each as in FunSearch's programs database (Rome
 
 from __future__ import annotations
 
-import math
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -15,7 +14,7 @@ from typing import Any
 
 from agent.evolution.archive import Archive, Elite
 from agent.evolution.features import Features, features
-from agent.evolution.fold import Fold
+from agent.evolution.fold import Fold, finite
 from agent.evolution.grid import Grid
 from agent.history import Trial
 from agent.problem import Problem
@@ -119,7 +118,7 @@ class Population(Fold):
         fresh = trial.id not in self._numbers
         if fresh:
             self._meet(trial)
-        if trial.values is None or not math.isfinite(self._problem.compared(trial.values)):
+        if trial.values is None or not finite(self._problem, trial.values):
             self._merits.pop(trial.id, None)
             for archive in self.islands:
                 archive.remove(trial.id)

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from agent.evolution.fold import Epochs, Fold
+from agent.evolution.fold import Epochs, Fold, finite
 from agent.history import History, Trial
 from agent.lagrange import Multipliers
 from agent.problem import Problem
@@ -97,12 +97,13 @@ class Tree(Fold):
 
     def _take(self, trial: Trial) -> None:
         node = self.nodes[trial.id]
-        fresh = node.means is None and trial.values is not None
-        node.means = trial if trial.values is not None else None
+        values = trial.values if trial.values is not None and finite(self._problem, trial.values) else None
+        fresh = node.means is None and values is not None
+        node.means = trial if values is not None else None
         if fresh and self._prices_move():
             self._reprice()
         else:
-            self._set(node, self._prices.cost(trial.values) if trial.values is not None else math.inf)
+            self._set(node, self._prices.cost(values) if values is not None else math.inf)
 
     def _prices_move(self) -> bool:
         return bool(self._prices.bounded) and self._epochs.due(len(self._costs) + 1)

@@ -8,6 +8,7 @@ from typing import Any
 
 from agent.evaluation import Evaluator, Limits, Request
 from agent.gate.checks import Check, Context
+from agent.holes import plain
 from agent.parameters import Value
 from agent.space import Candidate, Space, digest
 from agent.texts import Code
@@ -53,7 +54,8 @@ class Duplicates:
 
 
 def same_program(space: Space) -> Check | None:
-    """Refuses a program that differs from an earlier one in comments, layout, docstrings or local names only.
+    """Refuses a program that differs from an earlier one in comments, layout, docstrings or local names only; or in
+    which numbers are holes, and in what these may become: what runs is the same.
 
     Args:
         space: None is returned where it has no code parameter.
@@ -65,7 +67,21 @@ def same_program(space: Space) -> Check | None:
     def key(candidate: Mapping[str, Value]) -> str:
         return digest({name: codes[name].normal(v) if name in codes else v for name, v in candidate.items()})
 
-    return Check("program", Duplicates(key, "but for comments, layout and local names it is the program of"))
+    def running(candidate: Mapping[str, Value]) -> str:
+        return key({name: _plain(codes[name], v) if name in codes else v for name, v in candidate.items()})
+
+    twins = Duplicates(key, "but for comments, layout and local names it is the program of")
+    ranges = Duplicates(running, "only ranges of holes differ; it runs as")
+    return Check("program", lambda candidate, context: twins(candidate, context) or ranges(candidate, context))
+
+
+def _plain(item: Code, value: Any) -> Any:
+    """What runs of a program."""
+    if item.language != "python":
+        return value
+    if isinstance(value, Mapping):
+        return {path: plain(text) if path.endswith(".py") else text for path, text in value.items()}
+    return plain(value)
 
 
 def same_behaviour(evaluator: Evaluator, limits: Limits) -> Check:

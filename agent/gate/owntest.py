@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from agent.blame import mending
 from agent.errors import ConfigError, EvaluatorError
 from agent.gate import exam
 from agent.gate.gate import Gate
@@ -112,7 +113,7 @@ async def _measured(
 ) -> tuple[list[float | None], list[float | None]]:
     """Two series of the initial candidate on new replicates; halves take turns in going first, as in an exam."""
     sides: tuple[list[float | None], list[float | None]] = [], []
-    failure, done, begun = "", 0, time.monotonic()
+    failure, detail, done, begun = "", "", 0, time.monotonic()
     for number, unit in enumerate(plan.units):
         halves: dict[int, list[float]] = {0: [], 1: []}
         for side in (0, 1) if number % 2 == 0 else (1, 0):
@@ -121,7 +122,9 @@ async def _measured(
                 output = await executor.initial(row, replicate, "selftest")
                 done += 1
                 try:
+                    detail = ""
                     if output.failure is not None:
+                        detail = output.failure.detail
                         raise ValueError(f"{output.failure.kind}: {output.failure.message}")
                     value = problem.evaluator.score(output).values[problem.objective.name]
                 except (ValueError, TypeError, KeyError) as error:
@@ -136,7 +139,7 @@ async def _measured(
     if all(value is None for values in sides for value in values):
         raise EvaluatorError(
             f"the initial candidate cannot be scored: {failure}",
-            hint="mend the evaluator: it must score the defaults of the space",
+            hint=mending(problem, failure, detail),
         )
     return sides
 

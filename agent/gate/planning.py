@@ -201,6 +201,28 @@ def plan(
     return Plan(pairs, last, test, scale, margin, gain, discordance, needed, expected)
 
 
+def lacking(seen: Seen, *, rows: int, left: float, margin: float = 0.0, per_unit: float = 1.0) -> str:
+    """Why `plan` holds no last exam although the search saw a gain: what there is too little of.
+
+    Args:
+        seen: As for `plan`, and so are all others.
+        rows: As there.
+        left: As there.
+        margin: As there.
+        per_unit: As there.
+    """
+    if seen.mean <= margin:
+        return "the gain that the search saw is smaller than the smallest one that counts"
+    discordance = max(seen.discordance, abs(seen.mean), 1e-6)
+    differ = f"they differ on {discordance:.0%} of the rows"
+    if rows / per_unit * discordance < DISCORDANT:
+        return f"{differ}, and {rows} held-out rows are too few to show such a difference; add examples to the data"
+    return (
+        f"{differ}, and the budget is too small for an exam: the {max(0.0, left):.0f} evaluations left for it pay for"
+        f" {min(rows, int(max(0.0, left) // 2))} of the {rows} held-out rows; give the run more evaluations"
+    )
+
+
 def reserve(seen: Seen | None, *, rows: int, total: float, level: float, per_unit: float = 1.0) -> int:
     """Evaluations held back for the last exam: for one and a half times the rows that it needs, at most 12 %.
 

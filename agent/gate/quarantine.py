@@ -28,6 +28,14 @@ KEPT = 0.5
 """Share of a jump that must be there again."""
 COMPARED = 200
 """Scores, the newest, that say what is usual."""
+RUNS = 3
+"""Runs of a program before an exact claim about it, at the least."""
+FALLEN = 4
+"""Champions that may fall when they are to be claimed; after that nothing is claimed any more."""
+CHECKS = 3
+"""Checks before a claim that the search leaves evaluations for, where it has them."""
+SHARE = 20
+"""It leaves at most one of so many evaluations for them, but always enough for one check."""
 
 
 class Measurement(NamedTuple):
@@ -173,8 +181,33 @@ class Quarantine:
 
 
 def watches(problem: Problem, k: float) -> bool:
-    """Whether a run has a quarantine: where a parameter is a program."""
-    return k > 0 and any(isinstance(item, Code) for item in problem.space.values())
+    """Whether a run has a quarantine: where a parameter is a program, unless `k` switches it off."""
+    return k > 0 and _searches_programs(problem)
+
+
+def confirms(problem: Problem) -> bool:
+    """Whether an exact claim is measured again before it is made: where a parameter is a program, whatever `k` says.
+
+    A program can roll dice or read a clock. That the problem is declared deterministic is no proof that it does not.
+    """
+    return problem.exact and _searches_programs(problem)
+
+
+def runs(fallen: int) -> int:
+    """How often a program is run before an exact claim about it, beside what the search measured.
+
+    Whoever takes the place of a champion that fell has one run more, since the search may have run it once where it
+    ran the champion twice, and two more for each that fell before: many that are lucky half of the time would else
+    pass one after the other what one of them hardly passes.
+
+    Args:
+        fallen: Champions of this run that were not what they had been when they were to be claimed.
+    """
+    return RUNS + (1 + 2 * fallen if fallen else 0)
+
+
+def _searches_programs(problem: Problem) -> bool:
+    return any(isinstance(item, Code) for item in problem.space.values())
 
 
 def refuse_impossible(problem: Problem, values: Mapping[str, float]) -> None:

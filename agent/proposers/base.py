@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import difflib
 import importlib
 import json
 import math
@@ -475,20 +476,31 @@ SIDE_BY_SIDE = frozenset({"best_of_n", "evolve"})
 time, leave no memory, and tell their decisions apart by number."""
 
 
+def canonical(name: str) -> str:
+    """A proposer's name as the table has it: `-` and `_` are the same there. Any other name stays as it is."""
+    if name in TABLE or ":" in name:
+        return name
+    return next((known for known in TABLE if known.replace("-", "_") == name.replace("-", "_")), name)
+
+
 def load(name: str, folder: Path | None = None) -> Proposer:
     """The proposer of a name, or of an import path `module:attr` of the user's own.
 
     Args:
-        name: As in the table, or `module:attr`.
+        name: As in the table (`-` for `_` is understood), or `module:attr`.
         folder: The problem's, where a module of the user's own may be.
 
     Raises:
         ConfigError: There is none; lists the known names, or says where it was looked for.
     """
+    name = canonical(name)
     module, _, attribute = TABLE.get(name, name).partition(":")
     if not attribute:
+        near = difflib.get_close_matches(name, TABLE, n=1)
+        meant = f"did you mean {near[0]}? Or " if near else ""
         raise ConfigError(
-            f"there is no proposer {name!r}", hint=f"choose one of {', '.join(sorted(TABLE))}, or give module:attr"
+            f"there is no proposer {name!r}",
+            hint=f"{meant}choose one of {', '.join(sorted(TABLE))}, or give module:attr",
         )
     try:
         made = getattr(importlib.import_module(module), attribute) if name in TABLE else _own(name, folder)

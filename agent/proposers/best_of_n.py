@@ -56,7 +56,7 @@ class BestOfN:
         for index in range(n):
             name = context.rng.choice(names)
             request = programs.request(context, options, name, options.operator, base)
-            source = f"{self.name}:llm"
+            source = f"{self.name}:llm:{options.operator}"
             made = await programs.asked(
                 context, options, request, "", str(index), source, name, base, (base.id,), lambda candidate: ""
             )

@@ -18,7 +18,7 @@ class CatCMA(CMAES):
 
     name = "catcma"
 
-    def check(self, problem: Problem) -> None:
+    def _space(self, problem: Problem) -> None:
         """Refuse a space without numbers and choices.
 
         Raises:

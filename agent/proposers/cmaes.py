@@ -84,7 +84,7 @@ class CMAES:
             ConfigError: The space has choices, or no numbers, or an option is wrong.
         """
         options = read(Options, context.options)
-        self.check(context.problem)
+        self._space(context.problem)
         fold = _Fold(context, options)
         out: list[Proposal] = []
         made: set[str] = set()
@@ -119,10 +119,10 @@ class CMAES:
     def forecast(self, problem: Problem, candidates: int, options: Mapping[str, Any]) -> tuple[int, int, int]:
         """No model is called."""
         read(Options, options)
-        self.check(problem)
+        self._space(problem)
         return 0, 0, 0
 
-    def check(self, problem: Problem) -> None:
+    def _space(self, problem: Problem) -> None:
         """Refuse a space that has more to vary than numbers.
 
         Raises:

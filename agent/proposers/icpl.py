@@ -23,7 +23,7 @@ from agent.proposers.asking import Round, drawn, replies
 from agent.proposers.base import Context, Proposal
 from agent.proposers.options import check_temperature, check_whole, read
 from agent.space import Candidate
-from agent.untrusted import untrusted
+from agent.untrusted import SAID, untrusted
 
 if TYPE_CHECKING:
     from agent.llm.types import ModelRequest
@@ -217,4 +217,4 @@ def _words(context: Context, trial: Trial | None, rows: Mapping[str, str]) -> st
         return ""
     said = [f"row: {row}\n{trial.rows[name][1]}" for name, row in rows.items()] if trial.rows else [trial.feedback]
     text = "\n".join(words for words in said if words)
-    return untrusted(text, context.rng, WORDS) if text else ""
+    return untrusted(text, context.rng, WORDS, SAID) if text else ""

@@ -162,7 +162,7 @@ class Portfolio:
                 " --proposer random_edits, which edits by chance"
             )
         raise ConfigError(
-            f"the proposer {self.name!r} needs a model to change texts and programs, and there is none",
+            "the proposer 'default' needs a model to change texts and programs, and there is none",
             hint="name one as provider:model, such as local:smollm2-135m; or a proposer of your own as module:attr;"
             f" {others}",
         )
@@ -288,10 +288,12 @@ def _refused(rejection: Mapping[str, Any]) -> str:
 
 
 def _own(arm: str, chosen: Options, options: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The options of an arm. Numbers in programs are tuned by a portfolio as the user wants it."""
+    """The options of an arm. Numbers in programs are tuned by a portfolio as the user wants it: without a model, if the
+    user named no arms for it."""
     if arm == TUNE and TUNE not in chosen.own:
         inner = [name for name in chosen.arms if not _writes(name, None)]
-        return {"own": {**{name: value for name, value in options.items() if name != "arms"}, "arms": inner}}
+        own = {**{name: value for name, value in options.items() if name != "arms"}, "arms": inner}
+        return {"by": Portfolio.name if inner else "", "own": own}
     return {**OWN.get(arm, {}), **chosen.own.get(arm, {})}
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from agent.changes import line_diffs
 from agent.errors import BudgetExceeded, ConfigError, OutputInvalid, ProviderError
 from agent.evolution import operators
 from agent.history import Trial
@@ -15,7 +16,7 @@ from agent.proposers import cards
 from agent.proposers.base import Context, Proposal
 from agent.proposers.options import check_temperature, check_whole, wrong
 from agent.space import Candidate
-from agent.untrusted import cleaned, inline, untrusted
+from agent.untrusted import GIVEN, SAID, cleaned, inline, untrusted
 
 if TYPE_CHECKING:
     from agent.llm.types import Completion, ModelRequest
@@ -124,8 +125,8 @@ def request(
         operator=operator,
         parent=shown(base.candidate[name], code.language),
         result=outcome(context, base) if base.values is not None else "",
-        feedback=untrusted(words, rng, FEEDBACK) if words else "",
-        tried="\n".join(_attempt(context, trial) for trial in tried),
+        feedback=untrusted(words, rng, FEEDBACK, SAID) if words else "",
+        tried="\n".join(_attempt(context, trial, base, name) for trial in tried),
         others=_others(context, options, name, operator, others),
         left=f"{left:.0f}" if math.isfinite(left) else "",
     )
@@ -153,9 +154,14 @@ def reply_tokens(program: str) -> int:
     return 1000 + 2 * text_bound(program)
 
 
-def _attempt(context: Context, trial: Trial) -> str:
-    why = inline(trial.rationale, WHY) if trial.rationale else "no reason given"
-    return f"- {outcome(context, trial)}: {why}"
+def _attempt(context: Context, trial: Trial, base: Trial, name: str) -> str:
+    """What became of a child and why it was made; without a reason, the lines in which it differs."""
+    if trial.rationale:
+        return f"- {outcome(context, trial)}: {inline(trial.rationale, WHY, GIVEN)}"
+    diffs = line_diffs(name, base.candidate[name], trial.candidate[name])
+    lines = [line for _, diff in diffs for line in diff[2:] if line.startswith(("+", "-"))]
+    told = f"changed {inline('; '.join(lines), WHY)}" if lines else "another parameter was changed"
+    return f"- {outcome(context, trial)}: {told}"
 
 
 def _others(
@@ -208,7 +214,7 @@ async def asked(
         _reject(context, why, source, reply.text, base)
         if not options.repair:
             return None
-        again = await _repaired(context, request, role, key, source, reply, why)
+        again = await _repaired(context, request, role, key, source, name, reply, why)
         if again is None:
             return None
         reply = again
@@ -227,13 +233,16 @@ async def _ask(context: Context, request: ModelRequest, role: str, key: str) -> 
 
 
 async def _repaired(
-    context: Context, request: ModelRequest, role: str, key: str, source: str, reply: Completion, why: str
+    context: Context, request: ModelRequest, role: str, key: str, source: str, name: str, reply: Completion, why: str
 ) -> Completion | None:
     from agent.llm.types import Message
     from agent.prompts.render import render
 
     said = render("evolve_repair.txt", reason=cleaned(cards.anonymous(why), REASON))
-    turn = (Message("assistant", reply.text or "(nothing)", carry=reply.carry), Message("user", said))
+    if operators.endless(context.problem, name, reply.text):  # what nobody read is not paid for once more
+        turn = (Message("assistant", f"{reply.text[:REASON]}…"), Message("user", said))
+    else:
+        turn = (Message("assistant", reply.text or "(nothing)", carry=reply.carry), Message("user", said))
     try:
         return await _ask(context, replace(request, messages=(*request.messages, *turn)), role, key)
     except (BudgetExceeded, OutputInvalid) as error:

@@ -112,7 +112,7 @@ class QualityDiversity:
         context.showing(base, *others)
         request = programs.request(context, options, name, operator, base, others)
         parents = (base.id, other.id) if crossed else (base.id,)
-        source = f"{self.name}:{operator}"
+        source = f"{self.name}:llm:{operator}"
         return await programs.asked(
             context, options, request, "", str(index), source, name, base, parents, lambda candidate: ""
         )

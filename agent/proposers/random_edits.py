@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from agent.changes import counted_lines
 from agent.errors import ConfigError
 from agent.evolution import operators
 from agent.evolution.descriptors import DEFAULT, grid
@@ -73,7 +74,7 @@ class RandomEdits:
             if made is None:
                 context.reject(f"none of {TRIES} random edits gave a new program that is allowed", self.name)
                 continue
-            found[made.id] = Proposal(made, f"{self.name}:{options.of}", "by chance", (base.id,))
+            found[made.id] = Proposal(made, f"{self.name}:{options.of}", _told(context, base, made), (base.id,))
         return list(found.values())
 
     def forecast(self, problem: Problem, candidates: int, options: Mapping[str, Any]) -> tuple[int, int, int]:
@@ -95,6 +96,18 @@ class RandomEdits:
         self._population = self._population.follow(context.history)
         elite = operators.parent(self._population, context.decision % ISLANDS, context.rng)
         return context.history[elite.candidate].candidate if elite is not None else initial
+
+
+def _told(context: Context, base: Candidate, made: Candidate) -> str:
+    """That a change is by chance, and what it is."""
+    space = context.problem.space
+    changes = [
+        counted_lines(item.name, item.before, item.after)
+        if isinstance(space[item.name], Code)
+        else f"{item.name} = {item.after}"
+        for item in space.diff(base, made)
+    ]
+    return f"by chance: {', '.join(changes)}"
 
 
 def _names(problem: Problem) -> list[str]:

@@ -125,7 +125,7 @@ class TreeSearch:
         name = context.rng.choice(list(operators.codes(context.problem)))
         context.showing(base, *others, *tried)
         request = programs.request(context, options, name, operator, base, others, tried)
-        source = f"{self.name}:{operator}"
+        source = f"{self.name}:llm:{operator}"
 
         made = await programs.asked(
             context, options, request, "", str(index), source, name, base, (base.id,), lambda candidate: ""

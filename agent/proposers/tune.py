@@ -1,7 +1,8 @@
 """Numbers in programs: a numeric proposer sees the holes of a program as parameters, and the program stays as it is.
 
-So the structure of a program is for models to change, and its numbers for those who are good at numbers, without any
-call of a model. See `agent.holes` for what a hole is. The other numbers and choices of the space are tuned with them.
+So the structure of a program is for models to change, and its numbers for those who are good at numbers: by default a
+portfolio of them that never asks a model, even where the run has one. Only who names `by` may have another one that
+does. See `agent.holes` for what a hole is. The other numbers and choices of the space are tuned with them.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from agent.space import Candidate, Space, digest
 
 SOURCE = "tune"
 NONE = "there is nothing to tune: neither a hole in a program nor a number or choice in the space"
+DEFAULT = "portfolio"
 HINT = "write tune(value, low, high) in the program where a number is, or choose another proposer"
 
 
@@ -30,11 +32,11 @@ class Options:
     """What a user may set under [proposer.options].
 
     Args:
-        by: The numeric proposer that tunes.
+        by: The numeric proposer that tunes; "" for the portfolio, kept from asking a model.
         own: Options of that.
     """
 
-    by: str = "portfolio"
+    by: str = ""
     own: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -120,6 +122,7 @@ class Tune:
     name = SOURCE
     needs_model = False
     uses_model = True
+    """Where `by` names a proposer that does."""
     texts = True
 
     async def propose(self, context: Context, n: int) -> list[Proposal]:
@@ -137,8 +140,8 @@ class Tune:
         numbers = Numbers.of(problem.space, problem.initial())
         if numbers is None:
             raise ConfigError(NONE, hint=HINT)
-        inner = load(chosen.by, problem.folder)
-        return inner.forecast(_problem(problem, numbers), candidates, chosen.own)
+        taken = load(chosen.by or DEFAULT, problem.folder).forecast(_problem(problem, numbers), candidates, chosen.own)
+        return taken if chosen.by else (0, 0, 0)
 
 
 async def tuned(context: Context, base: Candidate, n: int, options: Options) -> list[Proposal]:
@@ -170,8 +173,9 @@ async def tuned(context: Context, base: Candidate, n: int, options: Options) -> 
         memory=own,
         options=options.own,
         exhausted=False,
+        ask=context.ask if options.by else None,
     )
-    made = await load(options.by, context.problem.folder).propose(inner, n)
+    made = await load(options.by or DEFAULT, context.problem.folder).propose(inner, n)
     context.memory = {"of": numbers.key, "own": inner.memory}
     context.exhausted = inner.exhausted
     return [

@@ -43,7 +43,7 @@ class Task:
         for name, (results, ordered) in wanted.items():
             found = output.get(name, {"failed": "there is no such query"})
             if "rows" not in found or not any(same(found["rows"], one, ordered) for one in results):
-                words.append(name + (f" ({found['failed'][:80]})" if "failed" in found else ""))
+                words.append(name + (f" ({str(found['failed'])[:80]})" if "failed" in found else ""))
         share = 1.0 - len(words) / len(wanted)
         return {"right": share, "feedback": "wrong: " + ", ".join(words) if words else ""}
 
@@ -62,7 +62,9 @@ def expected(shop):
 
 
 def same(found, wanted, ordered):
-    """Whether two results are equal, numbers to a millionth."""
+    """Whether two results are equal, numbers to a millionth; what is no table equals nothing."""
+    if not isinstance(found, list) or not all(isinstance(row, (list, tuple)) for row in found):
+        return False
     if not ordered:
         found, wanted = sorted(found, key=_key), sorted(wanted, key=_key)
     return len(found) == len(wanted) and all(
@@ -72,10 +74,19 @@ def same(found, wanted, ordered):
 
 
 def _equal(x, y):
-    if isinstance(x, (int, float)) and isinstance(y, (int, float)):
+    if isinstance(x, (int, float)) and isinstance(y, (int, float)) and max(abs(x), abs(y)) < 1e300:
         return math.isclose(x, y, rel_tol=1e-6, abs_tol=1e-6)
     return x == y
 
 
 def _key(row):
-    return [(v is None, isinstance(v, str), round(v, 4) if isinstance(v, float) else v or 0) for v in row]
+    """For an order of rows, whatever is in them: nothing, numbers, texts, and what no database gives."""
+    return [_place(value) for value in row]
+
+
+def _place(value):
+    if value is None:
+        return (0, 0)
+    if isinstance(value, (int, float)):
+        return (1, round(value, 4) if isinstance(value, float) else value)
+    return (2, value) if isinstance(value, str) else (3, repr(value))

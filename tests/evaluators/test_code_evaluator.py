@@ -191,6 +191,33 @@ def test_the_scorer_puts_the_program_together(tmp_path: Path) -> None:
     assert "belongs to the evaluator" in failed(taken, "invalid")
 
 
+TWO = """
+class Task:
+    entry = "main:solve"
+    def inputs(self, seed, stage):
+        return [2]
+    def files(self, candidate):
+        main = "from {a} import f\\nfrom {b} import g\\ndef solve(x): return f(x) + g(x)\\n"
+        return {{"main.py": main, "{a}.py": candidate["a"], "{b}.py": candidate["b"]}}
+    def score(self, given, output):
+        return float(output)
+"""
+PARTS = {"a": {"path": "a.py", "entry": "f"}, "b": {"path": "b.py", "entry": "g"}}
+
+
+def test_what_files_puts_together_has_the_numbers_of_holes_in_their_place(tmp_path: Path) -> None:
+    task = made(tmp_path, TWO.format(a="pa", b="pb"), programs=PARTS)
+    parts = {"a": "def f(x):\n    return x * tune(1.5, 0, 3)\n", "b": "def g(x):\n    return tune(10, 0, 20)\n"}
+    assert values(produce(task, parts)) == {"score": 13.0}
+
+
+def test_a_file_of_the_task_where_a_parameter_is_laid_out_is_said_to_be_that(tmp_path: Path) -> None:
+    task = made(tmp_path, TWO.format(a="a", b="pb"), programs=PARTS)
+    parts = {"a": "def f(x):\n    return x\n", "b": "def g(x):\n    return 0\n"}
+    told = failed(produce(task, parts), "invalid")
+    assert "a.py belongs to the evaluator: files() writes it, and parameter a is there" in told
+
+
 def test_a_program_in_any_language_is_a_command(tmp_path: Path) -> None:
     task = made(
         tmp_path,

@@ -54,6 +54,36 @@ async def test_a_better_hash_is_found_out_and_an_answer_of_another_form_is_none(
     assert [output.failure.kind for output in bad if output.failure] == ["invalid", "invalid"]
 
 
+COUNTS = """calls = []
+
+
+def mix(x):
+    key, bit = divmod(len(calls), 33)
+    calls.append(0)
+    return 0xFFFFFFFF if bit and key & 1 else 0
+"""
+FIRST = """seen = {}
+
+
+def mix(x):
+    return seen.setdefault(x, len(seen) * 0x9E3779B1 & 0xFFFFFFFF)
+"""
+CHANCE = "import random\n\n\ndef mix(x):\n    return random.getrandbits(32)\n"
+
+
+async def test_a_program_that_goes_by_when_it_is_asked_and_not_by_the_key_has_no_score() -> None:
+    texts = [COUNTS, FIRST, CHANCE]
+    for output in await outputs("hash", *(Request(Candidate({"program": text})) for text in texts)):
+        assert output.failure is not None and output.failure.kind == "error"
+        assert "the answers differ" in output.failure.message
+
+
+def test_a_bias_that_no_hash_has_is_suspicious() -> None:
+    with modules("hash", "task") as (task,):
+        low, _ = task.Task.bounds["bias"]
+        assert 2.5 < low < 100 / task.KEYS**0.5
+
+
 async def test_the_gate_has_other_keys() -> None:
     initial = load(EXAMPLES / "hash").problem.initial()
     train, again, one, two = await outputs(

@@ -94,6 +94,39 @@ def test_results_are_compared_as_sets_with_counts_or_in_order() -> None:
         assert not same([["1"]], [[1]], False)
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"rows": [[""], ["Ada"]]},
+        {"rows": [[None], ["a"], [1], [""]]},
+        {"rows": [[[1]], [{"a": 1}], [True], [0.5]]},
+        {"rows": [[float("nan")], [2**70], [1.5]]},
+        {"rows": 5},
+        {"rows": [5]},
+        {"rows": ["ab", None]},
+        {"rows": None},
+        {"failed": 5},
+        {"failed": None},
+        {},
+    ],
+    ids=str,
+)
+def test_a_wrong_answer_of_any_form_is_wrong_and_no_failure_of_the_scorer(answer: dict[str, Any]) -> None:
+    with modules("sql", "task") as (task,):
+        right = {name: {"rows": [list(row) for row in wanted[0][0]]} for name, wanted in task.expected("a").items()}
+        for name in right:
+            score = task.Task().score("a", {**right, name: answer})
+            assert score["right"] == pytest.approx(1 - 1 / len(right))
+            assert name in score["feedback"]
+
+
+def test_rows_of_any_values_have_one_order() -> None:
+    values = [None, "", "0", 0, 0.0, 1e-9, True, "a", 2, 2.5]
+    with modules("sql", "task") as (task,):
+        rows = [[value, other] for value in values for other in values]
+        assert task.same(rows, rows[::-1], False)
+
+
 def test_shops_differ_and_no_question_is_trivial() -> None:
     with modules("sql", "task", "shop") as (task, shop):
         assert len({shop.script(name) for name in task.SHOPS}) == len(task.SHOPS)

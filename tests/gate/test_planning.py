@@ -181,3 +181,16 @@ def test_more_is_held_back_where_rows_come_in_clusters() -> None:
     one = planning.reserve(seen, rows=2000, total=1e6, level=0.05)
     four = planning.reserve(seen, rows=2000, total=1e6, level=0.05, per_unit=8.0)
     assert four > one
+
+
+def test_what_keeps_a_last_exam_from_being_held_is_named() -> None:
+    sure = planning.Seen(mean=0.9, error=0.1, discordance=1.0, pairs=20, ends=True)
+    poor = planning.lacking(sure, rows=40, left=6)
+    assert "budget is too small" in poor and "6 evaluations" in poor and "3 of the 40 held-out rows" in poor
+    rare = planning.lacking(
+        planning.Seen(mean=0.02, error=0.01, discordance=0.02, pairs=50, ends=True), rows=40, left=1000
+    )
+    assert "40 held-out rows are too few" in rare and "2% of the rows" in rare and "budget" not in rare
+    both = planning.lacking(sure, rows=3, left=0)
+    assert "3 held-out rows are too few" in both, "more budget would not help"
+    assert "smallest one that counts" in planning.lacking(sure, rows=40, left=1000, margin=0.95)

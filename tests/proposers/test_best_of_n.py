@@ -26,7 +26,7 @@ def test_all_samples_are_asked_for_in_the_same_words() -> None:
     trials = list(state.history.trials)
     assert len(trials) > 10
     assert {trial.parents for trial in trials if trial.number} == {(trials[0].id,)}
-    assert {trial.source for trial in trials if trial.number} == {"best_of_n:llm"}
+    assert {trial.source for trial in trials if trial.number} == {"best_of_n:llm:rewrite"}
     words = {request.messages[0].text.partition("Evaluations left")[0] for request in requests}
     assert len(words) == 1
     assert "x + 0" in words.pop()

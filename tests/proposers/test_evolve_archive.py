@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import random
 import time
+from dataclasses import replace
 
 import pytest
 
 from agent.evolution.archive import Archive, Elite
 from agent.evolution.features import features
-from agent.evolution.grid import SAMPLE, Axis, Grid
+from agent.evolution.grid import SAMPLE, Axis, Cell, Grid
 
 
 def grid(bins: int = 4) -> Grid:
@@ -104,8 +105,49 @@ def test_when_the_edges_are_set_all_are_filed_anew() -> None:
     while not space.see({"x": random.Random(len(space.axes[0]._seen)).uniform(-3, 3)}):
         pass
     archive.refile()
-    assert archive.add(elite("a3", 5.0, x=-2.5))
+    assert {item.candidate for item in archive} == {"a1", "a2"}, "who was not the best of the one cell as well"
+    assert archive.add(elite("a3", 0.5, x=-2.5))
     assert {item.candidate for item in archive} == {"a2", "a3"}
+
+
+def test_what_came_before_the_edges_is_filed_as_if_they_had_been_there() -> None:
+    rng = random.Random(0)
+    space = Grid([Axis("x", 6), Axis.even("y", 0, 1, 3)])
+    archive, known = Archive(space), {}
+    for number in range(SAMPLE):
+        made = Elite(f"c{number}", number, rng.random(), {"x": float(rng.randrange(30)), "y": rng.random()})
+        known[made.candidate] = made
+        if space.see(made.descriptor):
+            archive.refile()
+        archive.add(made)
+        if number == 30:
+            convicted = archive.best()[0].candidate
+            archive.remove(convicted)
+            del known[convicted]
+            lucky = next(name for name in known if archive.find(name) is not None)
+            known[lucky] = replace(known[lucky], cost=2.0)
+            archive.add(known[lucky])
+    best: dict[Cell, Elite] = {}
+    for made in known.values():
+        cell = space.cell(made.descriptor)
+        if cell not in best or made.rank < best[cell].rank:
+            best[cell] = made
+    assert len(best) > 12
+    assert {item.candidate for item in archive} == {item.candidate for item in best.values()}
+
+
+def test_who_waits_for_the_edges_is_measured_again_or_convicted_like_others() -> None:
+    space = Grid([Axis("x", 4)])
+    archive = Archive(space)
+    for name, cost, x in (("a1", 1.0, -2.0), ("a2", 0.0, 2.0), ("a3", 0.5, -2.1)):
+        archive.add(elite(name, cost, x=x))
+    assert "a1" in archive and archive.find("a1") is not None and len(archive) == 1
+    archive.add(elite("a3", 3.0, x=-2.1))
+    assert not archive.remove("a9") and archive.remove("a2")
+    while not space.see({"x": random.Random(len(space.axes[0]._seen)).uniform(-3, 3)}):
+        pass
+    archive.refile()
+    assert [item.candidate for item in archive] == ["a1"]
 
 
 def test_what_it_takes_does_not_grow_with_what_came_by() -> None:

@@ -147,6 +147,34 @@ def test_a_late_decision_touches_a_few_candidates(name: str, monkeypatch: pytest
     assert total <= FEW * MANY
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize("name", FOLDS)
+def test_what_is_no_number_is_no_result_and_spoils_no_other(name: str, value: float) -> None:
+    made, make, decide = FOLDS[name]
+    bad = [item.name for item in (*made.objectives, *made.constraints)]
+    run, fold, rng = Growing(made), make(made), random.Random(0)
+    twin = make(made)
+    for _ in range(90):
+        run.add(run.history.initial)
+    twin.follow(run.history)
+    usual, names = run.values, []
+    for number in range(20):
+        run.values = (  # type: ignore[method-assign]
+            lambda place, number=number: {**usual(place), bad[number % len(bad)]: value}
+        )
+        run.add(run.history.initial)
+        names += [trial.id for trial in run.trials.trials[-1:] if trial.values is not None]  # a failure may be mended
+    fold = fold.follow(run.history)
+    drawn = {decide(fold, decision, rng) for decision in range(200)}
+    assert len(drawn) > 1 and not drawn & set(names)
+    if isinstance(fold, Tree) and isinstance(twin, Tree):
+        assert fold._costs == sorted(fold._costs)
+        known = [trial.id for trial in run.trials.trials[:91]]
+        assert [fold.value(fold.nodes[one].cost) for one in known] == [
+            twin.value(twin.nodes[one].cost) for one in known
+        ]
+
+
 def test_mcts_walks_down_a_path() -> None:
     made = problem()
     run, fold, rng = Growing(made), Tree(made, paths=True), random.Random(0)

@@ -17,11 +17,12 @@ from agent.holes import plain
 from agent.ledger import Budget
 from agent.llm.types import Completion, ModelRequest
 from agent.parameters import Categorical, Float, Int
-from agent.proposers.base import Ask
+from agent.proposers.base import Ask, Proposer
 from agent.proposers.evolve import Evolve
 from agent.proposers.guide import helped, misses, standings
 from agent.proposers.portfolio import Options, Portfolio, arms_of
 from agent.proposers.random import Random
+from agent.proposers.tune import Tune
 from agent.space import Candidate, Space
 from agent.state import State
 from agent.testing_proposers import Search, adviser, bowl, instance
@@ -32,7 +33,7 @@ BOX = Space({f"x{k}": Float(-5, 5) for k in range(4)})
 
 def run(ask: Ask | None = None, budget: int = 60, space: Space = BOX, **given: Any) -> State:
     measure = given.pop("measure", bowl(space))
-    return Search(Portfolio(), space, measure, ask=ask, budget=budget, **given).run()
+    return Search(given.pop("proposer", Portfolio()), space, measure, ask=ask, budget=budget, **given).run()
 
 
 def sources(state: State) -> Counter[str]:
@@ -317,6 +318,35 @@ def test_structure_and_numbers_of_a_program_share_the_budget() -> None:
     assert state.history.value(state.history[state.history.champion]) == 0.0
     helped_by = {trial.source.partition(":")[0] for trial in state.history.trials if helped(trial)}
     assert {"tune", "evolve"} <= helped_by
+
+
+@pytest.mark.parametrize("proposer", [Portfolio(), Tune()], ids=["default", "tune"])
+def test_no_model_is_asked_for_numbers_of_programs(proposer: Proposer) -> None:
+    asked: Counter[str] = Counter()
+    steps = stepping()
+
+    async def ask(request: ModelRequest) -> Completion:
+        asked["program" if "def solve" in request.messages[0].text else "number"] += 1
+        return await steps(request)
+
+    state = run(space=HOLED, measure=apart, ask=ask, budget=40, proposer=proposer)
+    written = sum(trial.source.startswith("evolve:llm:") for trial in state.history.trials)
+    assert asked["number"] == 0 and asked["program"] >= written, asked
+    numbers = [trial.source for trial in state.history.trials if trial.source.startswith("tune:")]
+    assert not [source for source in numbers if "llm" in source]
+    assert sources(state)["tune"] >= 6 and (written > 0) == (proposer.name == "portfolio")
+    assert Tune().forecast(state.problem, 10, {}) == (0, 0, 0)
+
+
+def test_a_model_gives_numbers_of_programs_where_the_user_names_one() -> None:
+    asked: list[ModelRequest] = []
+
+    async def ask(request: ModelRequest) -> Completion:
+        asked.append(request)
+        raise OutputInvalid("it is no JSON")
+
+    run(space=HOLED, measure=apart, ask=ask, budget=12, proposer=Tune(), options={"by": "evollm"})
+    assert asked
 
 
 def test_without_a_model_the_numbers_of_a_program_are_tuned_alone() -> None:

@@ -242,7 +242,7 @@ def test_a_run_finds_better_programs_of_several_kinds(options: dict[str, Any]) -
     assert best is not None and best["value"] <= 4
     assert len({trial.parents for trial in history.trials}) > 5
     if not options:
-        crossed = [trial for trial in history.trials if trial.source == "quality_diversity:cross"]
+        crossed = [trial for trial in history.trials if trial.source == "quality_diversity:llm:cross"]
         assert crossed and all(len(set(trial.parents)) == 2 for trial in crossed)
 
 

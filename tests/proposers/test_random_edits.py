@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import asyncio
 import random
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -152,3 +153,11 @@ def test_it_says_what_it_cannot_do() -> None:
 
 def test_spaces_of_the_contract_have_something_to_edit() -> None:
     assert all(space.numeric for space in SPACES.values())
+
+
+def test_a_reason_tells_what_was_changed_by_chance() -> None:
+    run = search(RandomEdits(), str, budget=12, space=Space({"program": CODE, "x": Float(0, 1)}), measure=measure)
+    run.run()
+    reasons = [trial.rationale for trial in run.state.history.trials[1:]]
+    assert reasons and all(reason.startswith("by chance: ") for reason in reasons)
+    assert any(re.search(r"by chance: \+\d+ −\d+ lines? in ", reason) for reason in reasons), reasons

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 import re
 from collections import Counter
@@ -92,6 +93,25 @@ def test_what_has_no_result_yet_is_not_refined(state: str) -> None:
     assert number(made, made.mcts(0.5, random.Random(0))) == 0
 
 
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("search", ["best_first", "mcts"])
+def test_what_is_no_number_is_no_result(search: str, value: float) -> None:
+    known = [trial(0, None, 5.0), trial(1, 0, 4.0), trial(2, 0, value), trial(3, 0, 6.0), trial(4, 1, value)]
+    made = tree(*known)
+    again = replace(known[1], values={"value": value})  # measured again
+    for place in (2, 4):
+        assert made.nodes[known[place].id].cost == math.inf
+    assert [made.value(made.nodes[item.id].cost) for item in known] == [2 / 3, 1.0, 0.0, 1 / 3, 0.0]
+    places = {made.best_first() if search == "best_first" else made.mcts(0.1, random.Random(k)) for k in range(9)}
+    assert places <= {known[0].id, known[1].id}
+    history = heard(known)
+    history.told.append(again)
+    history.heard += 1
+    later = Tree(FREE, paths=True).follow(history)
+    assert number(later, later.best_first()) == 3, "0 has three children, and 1 no result any more"
+    assert later.nodes[known[0].id].best == 5.0
+
+
 def test_mcts_goes_where_the_best_is_and_comes_back_to_what_was_visited_little() -> None:
     known = [trial(0, None, 9.0), trial(1, 0, 1.0), trial(2, 0, 8.0)]
     greedy, curious = tree(*known), tree(*known)
@@ -159,7 +179,7 @@ def test_refinements_of_refinements_reach_the_goal(search: str) -> None:
         depth, place = depth + 1, history[place.parents[0]]
     assert depth >= 8, "each edge is one step"
     sources = Counter(trial.source for trial in history.trials)
-    assert sources["tree:edit"] > sources["tree:fix"] > 0
+    assert sources["tree:llm:edit"] > sources["tree:llm:fix"] > 0
     assert any("list index out of range" in prompt or "fail" in prompt for prompt in prompts)
 
 

@@ -38,6 +38,7 @@ async def test_a_mixed_crowd_leaves_nothing(tmp_path: Path, monkeypatch: pytest.
     tmp_path.chmod(0o711)
     hostile = [attack for attack in ATTACKS if attack.caps.seconds > 1 and attack.name not in ("disk full", "4 GB")]
     descriptors = len(os.listdir("/dev/fd"))
+    before = set(groups(os.getpid()))  # an evaluator of an earlier test may keep its sandbox until this process ends
     with Scene() as scene:
         told = scene.told() | {"forks": 40}
         async with Sandbox(imports=("numpy",), workers=2) as sandbox:
@@ -53,17 +54,17 @@ async def test_a_mixed_crowd_leaves_nothing(tmp_path: Path, monkeypatch: pytest.
                     wrong.append(result)
 
             await asyncio.gather(*(one(number) for number in range(60)))
-            before = _resident()
+            resident = _resident()
             await asyncio.gather(*(one(number) for number in range(60)))
             assert wrong == []
-            assert _resident() - before < 8
+            assert _resident() - resident < 8
             assert eventually(lambda: len(processes(folder)) <= (10 if "bubblewrap" in sandbox.layers else 6))
             left = [path for path in Path(folder, "jobs").rglob("*") if len(path.relative_to(folder).parts) > 3]
             kept = [path for path in left if path.parent.name == "files" and not any(path.iterdir())]
             assert left == kept and len({path.parent for path in kept}) == len(kept), "the next job's, one for a worker"
         assert scene.harm() == ""
     assert eventually(lambda: not processes(folder))
-    assert list(tmp_path.iterdir()) == [] and groups(os.getpid()) == []
+    assert list(tmp_path.iterdir()) == [] and set(groups(os.getpid())) <= before
     assert len(os.listdir("/dev/fd")) == descriptors
 
 
