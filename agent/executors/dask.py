@@ -274,14 +274,18 @@ class DaskExecutor:
         job = self._jobs.get(message.get("key", ""))
         if job is None or job.answer.done():
             return
+        attempt = message.get("attempt")
         if "begun" in message:
+            if attempt in job.attempts:
+                return  # told twice
+            job.attempts.append(attempt)
             job.begun.append(message["begun"])
             if len(job.begun) == ATTEMPTS:
                 log.warning(f"the worker {job.begun[0]} was lost; its evaluation is begun again at {job.begun[1]}")
             elif len(job.begun) > ATTEMPTS:
                 job.settle(_lost(job))
                 job.release()
-        elif job.begun and message["worker"] == job.begun[-1]:
+        elif job.attempts and attempt == job.attempts[-1]:
             job.partials(json.loads(message["partial"]))
 
     def _gone(self) -> PrerequisiteError:
@@ -321,6 +325,8 @@ class _Job:
     partials: Partials
     begun: list[str] = field(default_factory=list)
     """Addresses of the workers that began it."""
+    attempts: list[str] = field(default_factory=list)
+    """What each of them calls its attempt."""
     keys: list[str] = field(default_factory=list)
     """Under which it was given to dask, one for each time."""
     future: Any = None

@@ -10,8 +10,12 @@ from __future__ import annotations
 import asyncio
 import importlib
 import json
+import os
 from collections.abc import Mapping
+from functools import cache
+from hashlib import sha256
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 from agent.errors import AgentError
@@ -29,9 +33,22 @@ IDLE_SECONDS = 60.0
 PACKAGES = ("truegain", "distributed")
 
 
+SOURCES = "truegain's source"
+"""Stands among the versions for the digest of the package's modules: two checkouts may say the same version."""
+
+
 def versions() -> dict[str, str]:
     """Of what client and worker must have alike."""
-    return {name: metadata.version(name) for name in PACKAGES}
+    return {**{name: metadata.version(name) for name in PACKAGES}, SOURCES: sources(Path(__file__).parents[1])}
+
+
+@cache
+def sources(package: Path) -> str:
+    """Digest of the Python files of a package, as they were when it was first asked for."""
+    found = sha256()
+    for path in sorted(package.rglob("*.py")):
+        found.update(f"{path.relative_to(package).as_posix()}\0{sha256(path.read_bytes()).hexdigest()}\n".encode())
+    return found.hexdigest()[:16]
 
 
 async def evaluate(text: str) -> str:
@@ -49,14 +66,15 @@ async def evaluate(text: str) -> str:
     job = json.loads(text)
     worker: Any = get_worker()
     key = job["key"]
-    worker.log_event(TOPIC, {"key": key, "begun": worker.address})
+    attempt = os.urandom(6).hex()  # a message may come twice; this tells it from a second attempt
+    worker.log_event(TOPIC, {"key": key, "begun": worker.address, "attempt": attempt})
     pools: dict[str, Pool] = worker.extensions.setdefault(TOPIC, {})
     pool = pools.get(job["token"])
     if pool is None:
         pool = pools[job["token"]] = Pool(job, slots=worker.state.nthreads)
 
     def report(value: Any) -> None:
-        worker.log_event(TOPIC, {"key": key, "partial": json.dumps(value), "worker": worker.address})
+        worker.log_event(TOPIC, {"key": key, "partial": json.dumps(value), "attempt": attempt})
 
     def wanted() -> bool:
         task = worker.state.tasks.get(key)
@@ -136,6 +154,11 @@ def compare(job: Mapping[str, Any]) -> None:
     """
     mine = versions()
     for name, wanted in job["versions"].items():
+        if name == SOURCES and mine.get(name) != wanted:
+            raise AgentError(
+                "truegain's source on this worker is another one than here, under the same version",
+                hint="install the same files on every worker, then start them again",
+            )
         if mine[name] != wanted:
             raise AgentError(
                 f"{name} is {mine[name]} on this worker and {wanted} here",

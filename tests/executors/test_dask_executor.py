@@ -20,6 +20,7 @@ from agent.errors import ConfigError, PrerequisiteError
 from agent.evaluation import Limits, Output
 from agent.evaluators.function import FunctionEvaluator
 from agent.executors.dask import DaskExecutor
+from agent.executors.dask_worker import SOURCES, sources
 from agent.executors.select import executor_for
 from tests.cli_helpers import environment
 
@@ -78,7 +79,11 @@ async def test_what_comes_twice_or_late_changes_nothing(made: Any, tmp_path: Pat
         await until(lambda: begun(tmp_path), "it is begun")
         await until(lambda: there._jobs and next(iter(there._jobs.values())).begun, "its worker said so")
         ((key, job),) = there._jobs.items()
-        there._told((0.0, {"key": key, "partial": "1", "worker": "tcp://a-worker-that-was-given-up:1"}))
+        there._told((0.0, {"key": key, "partial": "1", "attempt": "of a worker that was given up"}))
+        again = {"key": key, "begun": job.begun[0], "attempt": job.attempts[0]}
+        for _ in range(3):
+            there._told((0.0, again))  # the scheduler sends a message again
+        assert len(job.begun) == 1 and not job.answer.done()
         (tmp_path / "go").touch()
         output = await running
         job.settle(Output(value="a second answer"))
@@ -146,13 +151,15 @@ async def test_resources_are_asked_of_the_workers(made: Any, tmp_path: Path) -> 
     assert "--resources" in error.value.fix
 
 
-@pytest.mark.parametrize("what", ["versions", "source", "folder"])
+@pytest.mark.parametrize("what", ["versions", "package", "source", "folder"])
 async def test_a_worker_that_does_not_fit_must_not_measure(made: Any, tmp_path: Path, what: str) -> None:
     evaluator = held(tmp_path)
     async with executor(evaluator, made.scheduler_address) as there:
         await there.ready()
         if what == "versions":
             there._common["versions"] = {**there._common["versions"], "truegain": "0.0.1"}
+        elif what == "package":
+            there._common["versions"] = {**there._common["versions"], SOURCES: "of another checkout"}
         elif what == "source":
             (tmp_path / "evaluate.py").write_text("def measure(candidate): return 0.0")
         else:
@@ -161,12 +168,25 @@ async def test_a_worker_that_does_not_fit_must_not_measure(made: Any, tmp_path: 
             await there.submit(asked(3))
     expected = {
         "versions": ("on this worker and 0.0.1 here", "install truegain==0.0.1 on every worker"),
+        "package": ("truegain's source on this worker is another one", "the same files on every worker"),
         "source": ("source on this worker is another one", "same path on every worker"),
         "folder": ("", "same path on every worker"),
     }
     message, fix = expected[what]
     assert message in error.value.message and "tcp://" in error.value.message
     assert fix in error.value.fix
+
+
+def test_the_digest_of_a_package_is_that_of_its_python_files(tmp_path: Path) -> None:
+    for name, text in (("one", "X = 1"), ("same", "X = 1"), ("other", "X = 2")):
+        (tmp_path / name / "inner").mkdir(parents=True)
+        (tmp_path / name / "inner" / "x.py").write_text(text)
+    (tmp_path / "same" / "notes.txt").write_text("not imported")
+    one, same, other = (sources(tmp_path / name) for name in ("one", "same", "other"))
+    assert one == same != other
+    (tmp_path / "same" / "y.py").touch()
+    sources.cache_clear()
+    assert sources(tmp_path / "same") != one
 
 
 async def test_nobody_at_the_address(tmp_path: Path) -> None:
