@@ -104,10 +104,10 @@ def _new(
     from agent.dialogue.beside import refuse_at_terminal
     from agent.folders import new_run, runs_folder
 
-    place = problem.parent if problem.suffix == ".toml" else problem
-    if not (problem if problem.suffix == ".toml" else problem / "problem.toml").exists():
-        _draft(ctx, place, given, terminal)
-    setup = begun(load(problem, {**_agent(problem), **overrides(given)}), {**given, "runs": runs})
+    if not _file(problem).exists():
+        _draft(ctx, problem.parent if problem.suffix == ".toml" else problem, given, terminal)
+    changes = overrides(given)
+    setup = begun(load(problem, {**_agent(problem, changes), **changes}), {**given, "runs": runs})
     guarded(setup)
     if terminal is not None:
         refuse_at_terminal(setup.problem.evaluator)
@@ -119,16 +119,45 @@ def _new(
     return folder, lambda display, hold: session_of(setup, display, service=True).run(folder, hold)
 
 
-def _agent(problem: Path) -> dict[str, Any]:
-    """A session's proposer is the agent with tools, unless the problem file names another one."""
+def _file(problem: Path) -> Path:
+    """The problem file that is meant.
+
+    Raises:
+        ConfigError: It is neither a folder nor a problem file.
+    """
+    from agent.errors import ConfigError
+
+    if problem.suffix != ".toml" and problem.exists() and not problem.is_dir():
+        raise ConfigError(f"{problem} is no problem file", hint="name a folder, or its problem.toml")
+    if problem.suffix == ".toml" and problem.name != "problem.toml" and not problem.exists():
+        raise ConfigError(f"there is no {problem}", hint="name a folder: truegain session FOLDER helps to write one")
+    return problem if problem.suffix == ".toml" else problem / "problem.toml"
+
+
+def _agent(problem: Path, changes: dict[str, Any]) -> dict[str, Any]:
+    """A session's proposer is the agent with tools, unless another one is named or no model could use them.
+
+    Args:
+        problem: A folder with a problem file, or the file.
+        changes: What the command line replaces, by dotted key.
+    """
     import tomllib
 
-    path = problem if problem.suffix == ".toml" else problem / "problem.toml"
+    from agent.config import DEFAULT_MODEL
+
     try:
-        named = "name" in tomllib.loads(path.read_text(encoding="utf-8")).get("proposer", {})
-    except (OSError, ValueError, TypeError):
+        raw = tomllib.loads(_file(problem).read_text(encoding="utf-8"))
+        named = "proposer.name" in changes or "name" in raw.get("proposer", {})
+        model = str(changes.get("models.propose", raw.get("models", {}).get("propose", DEFAULT_MODEL)))
+    except (OSError, ValueError, TypeError, AttributeError):
         return {}  # whoever loads it says what is wrong
-    return {} if named else {"proposer.name": "agentic"}
+    if named:
+        return {}
+    if model == "none" or model.startswith("local:"):
+        why = "without a model" if model == "none" else f"{model} is too small to work with tools, so"
+        click.echo(plain(f"Note: {why} the default proposer searches; --model provider:model for the agent."), err=True)
+        return {}
+    return {"proposer.name": "agentic"}
 
 
 def _draft(ctx: click.Context, place: Path, given: dict[str, Any], terminal: Terminal | None) -> None:
@@ -142,22 +171,28 @@ def _draft(ctx: click.Context, place: Path, given: dict[str, Any], terminal: Ter
             f"there is no problem.toml in {place}",
             hint="truegain session at a terminal helps to write one; truegain init writes an example",
         )
+    terminal.say(f"There is no problem.toml in {place}; I help you to write one.")
     limits = Budget(**{name: given[name] for name in BUDGET if given.get(name) is not None})
     again = f"truegain session {place}"
     try:
         written = asyncio.run(draft(place, terminal, given.get("model"), budget=limits))
         if written is None:
-            ctx.exit(0)
-        if written.findings is not None and not written.ready:
-            terminal.say(f"It does not work yet. Mend it, then: {again}")
-            ctx.exit(3)
+            ctx.exit(2)  # there is nothing to search in
+        broken = written.findings is not None and not written.ready
         bounds = {**written.setup.budget.to_json(), **limits.to_json()}
         most = ", ".join(f"{limit:g} {kind}" for kind, limit in bounds.items())
-        if not terminal.confirm(f"Start the search now, with at most {most}?"):
-            terminal.say(f"Next: {again}")
-            ctx.exit(0)
-    except (EOFError, KeyboardInterrupt):
-        raise click.Abort("nothing more was done; what was written stays") from None
+        doubt = "It does not work yet. " if broken else "" if written.ready else "It was not tried. "
+        all_the_same = " all the same" if doubt else ""
+        if not terminal.confirm(f"{doubt}Start the search now{all_the_same}, with at most {most}?"):
+            terminal.say(f"Next: {'mend it, then: ' if broken else ''}{again}")
+            ctx.exit(3 if broken else 0)
+    except KeyboardInterrupt:
+        raise click.Abort(f"nothing more was done, and what was written stays; next: {again}") from None
+    except EOFError:
+        raise ConfigError(
+            "the input ended before all questions were answered; nothing more was done, and what was written stays",
+            hint=f"{again} at a terminal asks again",
+        ) from None
 
 
 def _resumed(

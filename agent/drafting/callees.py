@@ -8,7 +8,7 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from agent.drafting.questions import GivenUp, asked, by_hand, name_of_number, one
+from agent.drafting.questions import Back, GivenUp, asked, by_hand, name_of_number, one
 from agent.drafting.signature import Signature, functions
 from agent.errors import ConfigError
 
@@ -21,6 +21,8 @@ Made = tuple[dict[str, dict[str, Any]], dict[str, str], str, str]
 
 def of_function(folder: Path, talk: Talk) -> Made:
     def find(answer: str) -> tuple[str, Signature]:
+        if not answer:
+            raise Back
         file, _, wanted = answer.partition(":")
         path = folder / file
         if not file.endswith(".py") or not path.is_file():
@@ -40,7 +42,7 @@ def of_function(folder: Path, talk: Talk) -> Made:
             raise ConfigError(f"which function of {file}?" if not wanted else f"{file} has no {wanted}", hint=names)
         return module, found
 
-    module, found = asked(talk, "File and function, such as train.py:train", find)
+    module, found = asked(talk, "File and function, such as train.py:train (Enter: back)", find)
     if found.takes_mapping:
         talk.say(f"{found.name} takes all values as one mapping. Which are they?")
         space = by_hand(talk)
@@ -104,6 +106,8 @@ TIMED = """    return {{"{name}": seconds}}
 
 def of_command(folder: Path, talk: Talk) -> Made:
     def read(answer: str) -> tuple[list[str], list[str]]:
+        if not answer:
+            raise Back
         try:
             argv = shlex.split(answer)
         except ValueError as error:
@@ -113,7 +117,8 @@ def of_command(folder: Path, talk: Talk) -> Made:
             raise ConfigError("no {name} is in it", hint="write {name} where a value goes, as in: ./run --size {size}")
         return argv, names
 
-    argv, names = asked(talk, "The command, with {name} for each value, such as python train.py --lr {lr}", read)
+    question = "The command, with {name} for each value, such as python train.py --lr {lr} (Enter: back)"
+    argv, names = asked(talk, question, read)
     talk.say(f"It is run in {folder}. How far may each value go?")
     space = {}
     for name in names:

@@ -195,18 +195,36 @@ class Flow:
         return None
 
     def _complete(self, draft: Draft) -> Draft:
-        """With the directions as the person wants them.
+        """Checked, with the directions as the person said before that they are.
 
         Raises:
             ConfigError: What came out cannot be read.
         """
-        text = draft.files[PROBLEM]
-        for number, table in enumerate(_objectives(text)):
-            name, drafted = str(table.get("name")), str(table.get("direction", "minimize"))
+        return self._directed(draft, lambda name, drafted: self._better.get(name, drafted))
+
+    def _asked_which_way(self, draft: Draft) -> Draft:
+        """With the directions as the person wants them, after a look at the draft.
+
+        Raises:
+            ConfigError: What came out cannot be read.
+            GivenUp: There was no usable answer.
+        """
+
+        def wanted(name: str, drafted: str) -> str:
             if name not in self._better:
                 self._better[name] = direction(self.talk, name, drafted)
             if self._better[name] != drafted:
-                text = changed(text, "objectives", "direction", self._better[name], place=number)
+                self.talk.say(f'problem.toml says direction = "{self._better[name]}" for {name} now.')
+            return self._better[name]
+
+        return self._directed(draft, wanted)
+
+    def _directed(self, draft: Draft, wanted: Callable[[str, str], str]) -> Draft:
+        text = draft.files[PROBLEM]
+        for number, table in enumerate(_objectives(text)):
+            name, drafted = str(table.get("name")), str(table.get("direction", "minimize"))
+            if (better := wanted(name, drafted)) != drafted:
+                text = changed(text, "objectives", "direction", better, place=number)
         draft = Draft({**draft.files, PROBLEM: text}, draft.explanation, trusted=True)
         return admit(draft, self.folder, self._named, self.model)[0]
 
@@ -218,6 +236,11 @@ class Flow:
             if draft.explanation:
                 self.talk.say(draft.explanation)
             self.talk.say(writing.preview(draft, self.folder))
+            try:
+                draft = self._asked_which_way(draft)
+            except (GivenUp, ConfigError) as error:
+                self.talk.say(f"Without an answer to that there is no problem: {error}")
+                return None
             if self.talk.confirm(f"Write this into {self.folder}?"):
                 return draft
             author = self._author

@@ -23,6 +23,10 @@ class GivenUp(Exception):
     """A question was answered with nothing usable too often."""
 
 
+class Back(Exception):
+    """A question was answered with nothing: the one before it is asked again."""
+
+
 def asked(talk: Talk, question: str, read: Callable[[str], T]) -> T:
     """The answer to a question, asked again while `read` raises ConfigError.
 

@@ -60,7 +60,7 @@ def test_with_questions_alone(tmp_path: Path) -> None:
     place = tmp_path / "p"
     place.mkdir()
     (place / "train.py").write_text("def train(lr=0.1, layers=3):\n    return (lr - 0.5) ** 2 + (layers - 6) ** 2\n")
-    more = ("--model", "none", "--proposer", "coordinate", "--runs", tmp_path / "runs")
+    more = ("--model", "none", "--runs", tmp_path / "runs")
     child = spawn(place, *more, cwd=place, term="dumb")
     for question, answer in (
         ("What shall be better", "the loss of train.py"),
@@ -76,6 +76,7 @@ def test_with_questions_alone(tmp_path: Path) -> None:
         ("Measure the defaults", "y"),
         ("it is deterministic", None),
         ("Start the search now", "y"),
+        ("without a model the default proposer searches", None),
         ("EXACT", None),
     ):
         child.expect(question)
@@ -99,5 +100,70 @@ def test_a_no_ends_it_with_nothing_written(tmp_path: Path) -> None:
         child.expect("Fill in a template")
         child.sendline("n")
         child.expect("Nothing is written")
-        assert ended(child) == 0
+        assert ended(child) == 2  # there is no problem to search in
         assert running.calls == 0 and not place.exists()
+
+
+def test_an_empty_folder_without_a_model_has_a_way_out(tmp_path: Path) -> None:
+    place = tmp_path / "new" / "p"
+    child = spawn(place, "--model", "none", "--runs", tmp_path / "runs", cwd=tmp_path, term="dumb")
+    for question, answer in (
+        ("There is no problem.toml in .*; I help you to write one", None),
+        ("What shall be better", "something"),
+        ("There is no Python file in", None),
+        ("1 or 2", "2"),
+        ("The command", ""),  # back
+        ("1 or 2", ""),
+        ("Write this into", "y"),
+        ("Measure the defaults", "y"),
+        ("Start the search now", "y"),
+        ("EXACT", None),
+    ):
+        child.expect(question)
+        if answer is not None:
+            child.sendline(answer)
+    assert ended(child) == 0
+    assert load_result(only_run(tmp_path / "runs")).released["n"] == 7
+
+
+def test_an_evaluator_that_fails_is_searched_after_another_yes_alone(tmp_path: Path) -> None:
+    place = tmp_path / "p"
+    place.mkdir()
+    (place / "train.py").write_text("def train(lr=0.1):\n    raise OSError('no')\n")
+    child = spawn(place, "--model", "none", "--runs", tmp_path / "runs", cwd=place, term="dumb")
+    for question, answer in (
+        ("What shall be better", "the loss of train.py"),
+        ("1 or 2", ""),
+        ("File and function", "train.py"),
+        ("lr .now 0.1", ""),
+        ("What is the number called", ""),
+        ("higher or a lower", ""),
+        ("How many measurements", ""),
+        ("Seconds after which", ""),
+        ("Write this into", "y"),
+        ("Measure the defaults", "y"),
+        ("Try again, when you have mended", "n"),
+        ("It does not work yet. Start the search now all the same", "n"),
+        ("mend it, then: truegain session", None),
+    ):
+        child.expect(question)
+        if answer is not None:
+            child.sendline(answer)
+    assert ended(child) == 3
+    assert not (tmp_path / "runs").exists()
+
+
+def test_the_end_of_input_says_what_happened_and_what_to_do(tmp_path: Path) -> None:
+    child = spawn(tmp_path / "p", "--model", "none", cwd=tmp_path, term="dumb")
+    child.expect("What shall be better")
+    child.sendeof()
+    child.expect("the input ended before all questions were answered")
+    child.expect("truegain session .* at a terminal asks again")
+    assert ended(child) == 2
+
+
+def test_what_is_no_problem_is_not_drafted(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("x")
+    for name, said in (("notes.txt", "is no problem file"), ("other.toml", "there is no")):
+        ran = call("session", tmp_path / name, cwd=tmp_path)
+        assert ran.code == 2 and said in ran.err and not (tmp_path / "problem.toml").exists()
