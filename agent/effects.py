@@ -8,12 +8,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from agent.decide import look_refused
 from agent.errors import BudgetExceeded, ConfigError
 from agent.events import LookAsked, ToolEnded
-from agent.looking import Look, LookRow, Opened, mean
+from agent.looking import REFUSED, Look, LookRow, Opened, mean
 from agent.moments import Moment
 from agent.proposers.base import Effects
 from agent.redact import redact
@@ -70,7 +71,7 @@ class Doing:
         while not look.over:
             await run.waits.change()
         if look.asked.check:
-            raise ConfigError(f"the values are not measured: {look.asked.check}", hint="change them")
+            raise ConfigError(f"{REFUSED}{look.asked.check}", hint="change them")
         if look.refused:
             limit = run.state.ledger.budget.evaluations
             raise BudgetExceeded("evaluations", limit or 0, look.spent, message=f"nothing was measured: {look.refused}")
@@ -89,8 +90,11 @@ class Doing:
         await run.turn("look.asked", *place)
         if place in run.state.looks.open:
             return  # asked twice at once
-        refused = "" if check else look_refused(run.state, self._proposal, candidate.id, examples, most)
-        run.record(LookAsked(self._proposal, key, candidate.id, values, examples, check, refused))
+        asked = LookAsked(self._proposal, key, candidate.id, values, examples, check)
+        if not check or asked.leaked:  # a leak costs an evaluation: without one, nothing is said of it either
+            refused = look_refused(run.state, self._proposal, candidate.id, examples, most)
+            asked = replace(asked, check="" if refused else check, refused=refused)
+        run.record(asked)
 
     async def _found(self, look: Opened) -> Look:
         rows = []

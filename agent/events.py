@@ -142,6 +142,11 @@ class LookAsked(Event):
     refused: str = ""
     type: ClassVar[str] = "look.asked"
 
+    @property
+    def leaked(self) -> bool:
+        """Whether it was refused because the values repeat held-out answers."""
+        return self.check.startswith("leak:")
+
 
 @dataclass(frozen=True, slots=True)
 class ToolEnded(Event):

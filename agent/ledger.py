@@ -25,6 +25,7 @@ from agent.events import (
     EvaluationEnded,
     EvaluationStarted,
     Event,
+    LookAsked,
 )
 from agent.halving import PARTS
 
@@ -125,6 +126,8 @@ class Ledger:
         elif isinstance(event, EvaluationEnded):
             self._parts -= _unused(event, self._open_evaluations.pop(event.id, 0))
             self.evaluator_usd += event.output.get("usd", 0.0)
+        elif isinstance(event, LookAsked):
+            self._parts += PARTS * event.leaked  # nobody asks for nothing what is held out
         elif isinstance(event, CallStarted):
             self._open_calls[event.id] = event
         elif isinstance(event, CallRetried):

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 LOOK = "look"
 """Stage of the evaluations of looks."""
+REFUSED = "the values are not measured: "
+"""What an error begins with that tells which check refuses a look."""
 PASSING = ("lost", "cancelled", "hopeless", "unpaid")
 """Failures that say nothing of the candidate."""
 

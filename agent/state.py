@@ -353,6 +353,7 @@ class State:
 
     def _look_asked(self, event: LookAsked) -> None:
         self.looks.ask(event, self.ledger.evaluations)
+        self.leaks += event.leaked
 
     def _tool_ended(self, event: ToolEnded) -> None:
         self.steps.setdefault(event.proposal, {})[event.conversation, event.turn, event.index] = event

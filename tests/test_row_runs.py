@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from agent.errors import ConfigError
 from agent.evaluators.function import FunctionEvaluator
 from agent.gate.checks import LEAKS_ALLOWED, user_check
 from agent.goals import Constraint, Direction, Objective
@@ -363,6 +364,38 @@ def test_a_prompt_that_holds_an_answer_is_refused_and_many_bar_the_proof(tmp_pat
     assert not any(answer in event.reason for event in refused for answer in held)
     assert (found.result.status == "proven") is (leaks <= LEAKS_ALLOWED)
     assert ("repeated held-out answers" in found.result.sentence) is (leaks > LEAKS_ALLOWED)
+
+
+class Peeper:
+    """Looks at prompts before it proposes the last one."""
+
+    name = "peeper"
+    needs_model = False
+
+    async def propose(self, context: Context, n: int) -> list[Proposal]:
+        context.exhausted = True
+        *copies, honest = context.options["candidates"]
+        for number, values in enumerate(copies):
+            with pytest.raises(ConfigError, match="leak: "):
+                await context.look(values, [context.problem.split("train")[0].id], key=f"copy {number}")
+        return [Proposal(honest, self.name)]
+
+    def forecast(self, problem: Problem, candidates: int, options: Mapping[str, Any]) -> tuple[int, int, int]:
+        return 0, 0, 0
+
+
+@pytest.mark.parametrize("leaks", [LEAKS_ALLOWED, LEAKS_ALLOWED + 1])
+def test_looks_at_held_out_answers_are_paid_and_counted_as_candidates_are(tmp_path: Path, leaks: int) -> None:
+    data = answers()
+    held = [row.answer for row in data if row.split == "val"]
+    copies = [{"x": 0.3, "prompt": f"Answer {{question}}: {answer}"} for answer in held[:leaks]]
+    more = {**given(*copies, {"x": 0.3, "prompt": "Answer {question} well."}), "proposer": f"{__name__}:Peeper"}
+    found = run(tmp_path / "run", written, data=data, budget=500, space=PROMPT, **more)
+    assert len(found.of("look.asked")) == leaks and not found.of("candidate.rejected")
+    assert found.result.spent["evaluations"] == leaks + len(found.of("evaluation.started"))
+    assert (found.result.status == "proven") is (leaks <= LEAKS_ALLOWED)
+    assert ("repeated held-out answers" in found.result.sentence) is (leaks > LEAKS_ALLOWED)
+    assert found.replays()
 
 
 # Runs that go on, and exams that have to wait.

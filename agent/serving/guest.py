@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from agent.errors import AgentError, ConfigError, PrerequisiteError, StoreError
+from agent.looking import REFUSED
 from agent.proposers.base import TABLE, Context, Proposal, Proposer, load, talks
 
 if TYPE_CHECKING:
@@ -28,6 +29,11 @@ REQUEST, ANSWER = "guest.request", "guest.answer"
 """Names of the two steps of a request, in the journal."""
 NOTHING, CLOSED = "nothing", "closed"
 """What the desk says when nobody asks, and when nothing is taken any more."""
+CHECKED = (
+    "a check refuses them: a text lacks a placeholder, a program its form, it breaks a rule of the user's, or it "
+    "repeats what is held out"
+)
+"""What a guest is told whichever check it was: what it did not know would be one bit about held-out rows each time."""
 WORDS = 2000
 """Characters of what an evaluator says of one row that are passed on."""
 
@@ -179,7 +185,12 @@ async def _done(context: Context, request: Mapping[str, Any], key: str) -> dict[
     if request["do"] == "read":
         views = [await context.read(name) for name in request["examples"]]
         return {"rows": [{"example": v.id, "row": v.row, "champion": v.score} for v in views]}
-    found = await context.look(request["values"], request["examples"], key=key)
+    try:
+        found = await context.look(request["values"], request["examples"], key=key)
+    except ConfigError as error:
+        if not error.message.startswith(REFUSED):
+            raise
+        raise ConfigError(f"{REFUSED}{CHECKED}", hint="change them") from None
     return {
         "candidate": found.candidate,
         "mean": found.mean,

@@ -198,7 +198,10 @@ class Tools:
         return {"run": run, "state": found.state}
 
     def result(self, run: str) -> dict[str, Any]:
-        """The verdict of a run that has ended, what it changes as a diff, and where its files are."""
+        """The verdict of a run that has ended, what it changes as a diff, and where its files are.
+
+        The figures of its exam are for the person: `truegain show RUN`.
+        """
         from agent.folders import listing
         from agent.result import load_result
 

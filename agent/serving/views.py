@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agent.history import SUSPICIOUS
 from agent.redact import redact
+from agent.serving.guest import CHECKED
 
 if TYPE_CHECKING:
     from agent.history import Trial
@@ -57,15 +59,23 @@ def candidate_view(state: State, trial: Trial) -> dict[str, Any]:
     return shown
 
 
+def why(reason: str) -> str:
+    """Why a candidate was refused, for a guest: whichever check it was, in the same words (see `CHECKED`)."""
+    return reason if reason.startswith(("not allowed: ", "seen before", "not asked for: ", "within ")) else CHECKED
+
+
 def result_view(result: Result) -> dict[str, Any]:
-    """The end of a run: the verdict, what it changes, and where it lies."""
-    verdict = {k: v for k, v in (result.verdict or {}).items() if isinstance(v, (str, int, float, bool, type(None)))}
+    """The end of a run: the verdict, what it changes, and where it lies.
+
+    Where the gate has measured what the search has not, its figures stay with the person: with them a guest could
+    make the next candidate for these very rows.
+    """
     shown: dict[str, Any] = redact(
         {
             "run": result.run,
             "status": result.status,
             "reason": result.reason,
-            "sentence": result.sentence,
+            "sentence": result.sentence if result.problem.exact else _sentence(result),
             "released": result.released.values_json,
             "best": result.best.values_json,
             "diff": result.diff,
@@ -73,7 +83,7 @@ def result_view(result: Result) -> dict[str, Any]:
                 {"parameter": c.name, "before": c.before, "after": c.after}
                 for c in result.problem.space.diff(result.initial, result.best)
             ],
-            "verdict": verdict or None,
+            "verdict": _verdict(result),
             "candidates": len(result.trials),
             "spent": {kind: result.spent[kind] for kind in ("evaluations", "calls", "tokens", "usd", "seconds")},
             "folder": str(result.folder),
@@ -81,6 +91,33 @@ def result_view(result: Result) -> dict[str, Any]:
         }
     )
     return shown
+
+
+def _verdict(result: Result) -> dict[str, Any] | None:
+    if result.verdict is None:
+        return None
+    return {"accepted": bool(result.verdict["accepted"]), "gain": _gain(result)}
+
+
+def _gain(result: Result) -> str:
+    """Ends of the interval of a gain that was shown, each with one digit; "" where there is none."""
+    around = result.verdict.get("interval") if result.verdict and result.verdict["accepted"] else None
+    return " to ".join(f"{end:.1g}" for end in around) if around else ""
+
+
+def _sentence(result: Result) -> str:
+    """What was gained, without the figures."""
+    name = result.problem.spoken.name
+    if result.reason == "evaluator":
+        return result.sentence
+    if result.status == "proven":
+        gain = f", about {_gain(result)}" if _gain(result) else ""
+        said = f"{name}: a gain was shown on what the search has not measured{gain}."
+    elif result.status == "unproven":
+        said = f"{name}: the best candidate looked better to the search, and nothing is proven."
+    else:
+        said = f"{name}: no gain was shown."
+    return f"{said} A person sees the figures: truegain show {result.run}"
 
 
 def events_view(folder: Path, cursor: int, limit: int = EVENTS) -> dict[str, Any]:
@@ -95,7 +132,7 @@ def events_view(folder: Path, cursor: int, limit: int = EVENTS) -> dict[str, Any
         StoreError: The journal cannot be read.
     """
     from agent.cli.words import Words
-    from agent.events import RunStarted
+    from agent.events import CandidateRejected, LookAsked, RunStarted
     from agent.journal import read
     from agent.state import State
 
@@ -109,7 +146,12 @@ def events_view(folder: Path, cursor: int, limit: int = EVENTS) -> dict[str, Any
             state = State(entry.event, entry.time)
         if state is None:
             continue
-        said, end = words(entry.event, state).text.strip(), entry.seq
+        event = entry.event
+        if isinstance(event, CandidateRejected):
+            event = replace(event, reason=why(event.reason))
+        elif isinstance(event, LookAsked) and event.check:
+            event = replace(event, check=CHECKED)
+        said, end = words(event, state).text.strip(), entry.seq
         if entry.seq <= cursor:
             continue
         if said and (len(out) >= limit or size > BYTES):

@@ -17,8 +17,10 @@ from agent.control.detach import LOG
 from agent.lock import is_locked
 from agent.replay import replay
 from agent.result import load_result
+from agent.serving.views import events_view
 from tests.cli_helpers import TOML, cli, folder, kill, only_run
 from tests.serving.support import COUNTED, ROOT, events, served, wait_for
+from tests.wall_support import write_problem
 
 
 @pytest.fixture
@@ -185,3 +187,33 @@ def test_ctrl_c_saves_and_tells_whoever_waits(problem: Path) -> None:
         assert again.ask("/finish", {})[1]["released"]["x"] == 0.5
         again.ended()
     assert Counter(measured(problem))["0.2 9"] == 1
+
+
+def test_what_repeats_held_out_answers_is_refused_in_the_words_of_every_check(tmp_path: Path) -> None:
+    problem = write_problem(tmp_path / "wall", texts=True)
+    (problem / "rules.py").write_text(
+        "def polite(candidate):\n    return 'shouts' if 'LOUD' in candidate['prompt'] else ''\n"
+    )
+    toml = (problem / "problem.toml").read_text()
+    rule = 'checks = ["rules:polite"]\n'
+    (problem / "problem.toml").write_text(
+        toml.replace("[gate]\n", f"[gate]\n{rule}") if "[gate]" in toml else f"{toml}\n[gate]\n{rule}"
+    )
+    answer = json.loads((problem / "val.jsonl").read_text().splitlines()[0])["answer"]
+    with served(problem) as desk:
+        known = desk.ask("/problem")[1]
+        said = [
+            desk.ask("/evaluate", {"values": {**known["initial"], "prompt": text}, **more})
+            for more in ({"examples": known["examples"]["ids"][:1]}, {})
+            for text in (answer, "LOUD")
+        ]
+        left = [desk.ask("/problem")[1]["left"]["evaluations"] for _ in range(2)]
+        assert [status for status, _ in said] == [400] * 4
+        assert said[0] == said[1] and said[2] == said[3] and "a check refuses them" in str(said)
+        assert left[0] == left[1] < known["left"]["evaluations"], "the look at an answer is paid"
+        place = problem.parent / "runs" / desk.run
+        wait_for(lambda: len(events(place, "candidate.rejected")) == 2, "both candidates to be on the disk")
+        assert [event.leaked for event in events(place, "look.asked")] == [True, False]
+        told = events_view(place, 0)["events"]
+        assert len([event for event in told if "a check refuses them" in event["text"]]) == 4
+        assert "shouts" not in str(told) and "leak: " not in str(told)
