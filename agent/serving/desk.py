@@ -9,7 +9,7 @@ from agent.decide import search_free
 from agent.errors import AgentError, BudgetExceeded, ConfigError
 from agent.redact import redact
 from agent.serving.line import Line, Refused
-from agent.serving.views import candidate_view, goals
+from agent.serving.views import candidate_view, goals, why
 from agent.space import digest
 
 if TYPE_CHECKING:
@@ -141,7 +141,7 @@ class Desk(Line):
             return {**found, "left": self._left()}
         if name in self._refusals:
             self._known.discard(name)
-            raise ConfigError(f"it is not measured: {self._refusals[name]}", hint="change the values")
+            raise ConfigError(f"it is not measured: {why(self._refusals[name])}", hint="change the values")
         return self._later()
 
     def _later(self) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 
 from agent.folders import folders
 from agent.journal import GATE, read
+from agent.result import load_result
 from agent.serving.address import FILE
 from tests.cli_helpers import cli, folder
 from tests.serving.support import ROOT, Agent, agent, ending, events, wait_for
@@ -145,7 +147,12 @@ async def test_every_attempt_fails_while_a_run_is_open_and_after_its_end(home: P
         assert {event["type"] for event in seen["events"]} < known, "what the search may know, and nothing else"
         assert seen["spent"]["evaluations"] < 100, "of the exam's measurements too"
         found = await ask("result", run=run)
-        assert found["status"] == "proven"
+        assert found["status"] == "proven" and found["verdict"]["accepted"]
+        exact = load_result(place)
+        assert exact.verdict is not None and re.search(r"\d\.\d{2}", exact.sentence), "there was something to tell"
+        ends = [f"{end:.1g}" for end in exact.verdict["interval"]]
+        assert found["verdict"] == {"accepted": True, "gain": " to ".join(ends)}
+        assert not re.search(r"\d\.\d{2}", found["sentence"]) and "truegain show" in found["sentence"]
         await everything(ask, home, run)
         wait_for(lambda: not (place / FILE).exists(), "the door to be gone")
     said = "\n".join(ask.heard)
