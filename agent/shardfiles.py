@@ -10,7 +10,7 @@ import fcntl
 import json
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,12 +18,15 @@ from typing import IO, Any
 
 from agent.errors import ConfigError, RunLocked, StoreError
 from agent.problem import Example
-from agent.space import digest
+from agent.redact import MASK
+from agent.space import Candidate, digest
 
 FORMAT = 1
 SAME = {
     "fingerprints": "the evaluator, the data or the problem is another one",
     "candidate": "it measured another candidate",
+    "values": "it has other values for the same candidate",
+    "goals": "it has other goals, or other scores for failed rows",
     "set": "its train rows are others",
     "seed": "it was measured with another seed",
     "models": "it asked other models",
@@ -190,9 +193,9 @@ def read(path: Path, file: IO[bytes]) -> Record | None:
             elif "begun" in item:
                 record.begun += 1
             else:
-                row = Row(**item)
+                row = _row(item, record.head["goals"])
                 record.rows.setdefault(row.id, row)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise StoreError(f"{path} is no result file: {error}", hint="truegain eval writes such files") from None
     return record
 
@@ -201,6 +204,37 @@ def _check(item: Mapping[str, Any]) -> None:
     Shard.parse(f"{item['shard']}/{item['shards']}")
     for name in ("problem", "fingerprints", "candidate", "values", "set", "seed", "models", "rows", "goals"):
         item[name]
+    counts = [item[name] for name in ("shard", "shards", "rows")]
+    if {type(count) for count in counts} != {int} or item["shards"] > item["rows"]:
+        raise ValueError("shard, shards and rows are {!r}, {!r} and {!r}".format(*counts))
+    for name, floor in item["goals"].items():
+        if floor is not None:
+            _finite(name, floor)
+    # Where a value was masked, the file cannot tell whose it is.
+    if MASK not in json.dumps(item["values"]) and Candidate(item["values"]).id != item["candidate"]:
+        raise ValueError("its values are not those of its candidate")
+
+
+def _row(item: dict[str, Any], goals: Collection[str]) -> Row:
+    """A row as it stands in a file, with a finite number for each goal, or failed."""
+    row = Row(**item)
+    if not isinstance(row.id, str) or not isinstance(row.failure, str):
+        raise ValueError("a row without a name, or with another failure than words")
+    if row.values is not None:
+        if lacking := sorted(set(goals) - set(row.values)):
+            raise ValueError(f"row {row.id!r} has no {lacking[0]}")
+        for name, value in row.values.items():
+            _finite(f"{name} of row {row.id!r}", value)
+    for name, value in (("seconds", row.seconds), ("usd", row.usd)):
+        if _finite(f"{name} of row {row.id!r}", value) < 0:
+            raise ValueError(f"{name} of row {row.id!r} is {value!r}")
+    return row
+
+
+def _finite(name: str, value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        raise ValueError(f"{name} is {value!r}, which is no finite number")
+    return value
 
 
 @contextmanager

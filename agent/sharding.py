@@ -54,10 +54,12 @@ def head(session: Session, candidate: Candidate, shard: Shard) -> dict[str, Any]
     """The first line of a result file.
 
     Raises:
-        ConfigError: There are more shards than rows.
+        ConfigError: There are more shards than rows, or no rows.
     """
     problem = session.problem
     ids = [example.id for example in _rows(problem)]
+    if shard.of > 1 and not problem.data:
+        raise ConfigError("this problem has no rows to share out", hint="leave --shard out")
     if shard.of > len(ids):
         raise ConfigError(
             f"--shard {shard}: there are only {len(ids)} train rows to share out",

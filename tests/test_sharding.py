@@ -279,7 +279,7 @@ def test_a_problem_without_data_is_measured_once(problem: Path) -> None:
     (problem / "evaluate.py").write_text("def measure(candidate):\n    return {'share': candidate['x'], 'size': 1}")
     ran = evaluated(problem)
     assert ran.code == 0 and ran.json["means"] == {"share": 1.0, "size": 1.0} and ran.json["rows"] == 1
-    assert "only 1 train rows" in error(evaluated(problem, "--shard", "1/2"))
+    assert "this problem has no rows to share out — leave --shard out" in error(evaluated(problem, "--shard", "1/2"))
 
 
 def test_a_result_file_cannot_be_read_twice_over(problem: Path) -> None:
@@ -293,3 +293,48 @@ def test_a_result_file_cannot_be_read_twice_over(problem: Path) -> None:
     file.write_text('{"format": 1}\n')
     with pytest.raises(StoreError, match="no result file"):
         load(file)
+
+
+def test_merge_refuses_a_doctored_file(problem: Path) -> None:
+    for k in (1, 2):
+        evaluated(problem, "--shard", f"{k}/2", "--out", f"{k}.jsonl")
+    first, *lines = (problem.parent / "1.jsonl").read_text().splitlines()
+    place = next(n for n, line in enumerate(lines) if '"size":' in line)
+    head, row = json.loads(first), json.loads(lines[place])
+    good = row["values"]
+    for change, words in (
+        ({"values": {**good, "share": math.nan}}, "share of row"),
+        ({"values": {**good, "share": math.inf}}, "no finite number"),
+        ({"values": {**good, "share": "1"}}, "is '1', which is no finite number"),
+        ({"values": {**good, "share": True}}, "no finite number"),
+        ({"values": {**good, "more": math.nan}}, "more of row"),
+        ({"values": {"share": 0.5}}, "has no size"),
+        ({"values": {}}, "has no share"),
+        ({"values": [1]}, "has no share"),
+        ({"values": 7}, "is no result file"),
+        ({"values": {**good, "share": 10**400}}, "is no result file"),
+        ({"id": 7}, "a row without a name"),
+        ({"failure": ["words"]}, "a row without a name"),
+        ({"usd": math.nan}, "usd of row"),
+        ({"seconds": -1.0}, "seconds of row"),
+        ({"more": 1}, "is no result file"),
+    ):
+        text = "\n".join([first, *lines[:place], json.dumps({**row, **change}), *lines[place + 1 :]])
+        (problem.parent / "x.jsonl").write_text(text + "\n")
+        assert words in error(call("merge", "x.jsonl", "2.jsonl", "--json", cwd=problem.parent)), change
+    for change, words in (
+        ({"goals": {**head["goals"], "share": 5.0}}, "other goals, or other scores for failed rows"),
+        ({"goals": {"share": 0.0}}, "other goals"),
+        ({"goals": {**head["goals"], "share": math.nan}}, "share is nan"),
+        ({"goals": ["share", "size"]}, "is no result file"),
+        ({"values": {"x": 2.0}}, "its values are not those of its candidate"),
+        ({"values": {"x": "[redacted]"}}, "other values for the same candidate"),
+        ({"shard": 0}, "K from 1 to N"),
+        ({"shard": "1"}, "shard, shards and rows are '1', 2 and 30"),
+        ({"shards": 31}, "are 1, 31 and 30"),
+        ({"rows": 10**12}, "has 15 of its 500000000000 rows"),
+    ):
+        text = "\n".join([json.dumps({**head, **change}), *lines])
+        (problem.parent / "x.jsonl").write_text(text + "\n")
+        for files in (("x.jsonl", "2.jsonl"), ("2.jsonl", "x.jsonl")):
+            assert words in error(call("merge", *files, "--json", cwd=problem.parent)), change

@@ -274,7 +274,7 @@ class DaskExecutor:
         job = self._jobs.get(message.get("key", ""))
         if job is None or job.answer.done():
             return
-        attempt = message.get("attempt")
+        attempt = str(message.get("attempt"))
         if "begun" in message:
             if attempt in job.attempts:
                 return  # told twice
