@@ -60,7 +60,7 @@ from agent.wall import ROWS, ended, opened
 
 DELIVERED = (CallRetried, BatchStarted, BatchSubmitted, BatchEnded, RunPaused, RunContinued, *personal.EVENTS)
 """Events that no decision leads to, and no task of a replay."""
-OUTSIDE = (*RESUMABLE, "seconds", "calls", "tokens", "usd")
+OUTSIDE = (*RESUMABLE, "finished", "seconds", "calls", "tokens", "usd")
 """Reasons to stop that come from outside; the others are decided."""
 
 

@@ -71,6 +71,7 @@ def command(
     runs: str | None,
     **given: Any,
 ) -> None:
+    from agent.dialogue.commands import LEFT
     from agent.dialogue.headless import checked
     from agent.errors import ConfigError
 
@@ -90,6 +91,8 @@ def command(
 
     def ended() -> int:
         result = _beside(drive, folder, terminal) if terminal is not None else _headless(drive, goal, output or "text")
+        if result.status == "open" and result.detail == LEFT:
+            return 0  # the person left, and knew it
         return exit_code(result, given["strict"], given["wants_gain"])
 
     ctx.exit(told(folder, given, ended))

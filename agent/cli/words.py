@@ -97,16 +97,18 @@ class Words:
             return self._baseline(event, state)
         if isinstance(event, RaceDecided):
             trial = history[event.candidate]
-            what = brief(trial.rationale or since_parent(state.problem.space, history, trial))
+            what = "" if trial.rationale else f" {brief(since_parent(state.problem.space, history, trial))}"
+            because = f' "{brief(trial.rationale)}"' if trial.rationale else ""  # its maker's words: behind the fact
+            what = f"[{trial.source}]{what}: {event.reason}{because}"
             if event.decision == "promote":
                 value = "" if state.arena else ", " + amount((trial.values or {}).get(goal.name), goal.unit)
-                return f"  ✓ kept #{trial.number}{value} [{trial.source}] {what}: {event.reason}", "green"
+                return f"  ✓ kept #{trial.number}{value} {what}", "green"
             if event.decision == "climb" and not self._few:
-                return f"  ↑ #{trial.number} [{trial.source}] {what}: {event.reason}", "dim"
+                return f"  ↑ #{trial.number} {what}", "dim"
             telling = event.evidence.get("pairs") or event.evidence.get("step")  # measured in pairs, or hopeless
             telling = telling or event.reason.startswith(SUSPICIOUS)
             if event.decision == "drop" and (telling or not self._few):
-                return f"  ✗ dropped #{trial.number} [{trial.source}] {what}: {event.reason}", "dim"
+                return f"  ✗ dropped #{trial.number} {what}", "dim"
         if isinstance(event, CandidateSuspected):
             trial = history[event.candidate]
             if event.reason == AGAIN:

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 from agent.cli.display import Display, standing
 from agent.control.server import Steering, listening
 from agent.dialogue.arrivals import Arrivals
-from agent.dialogue.commands import Commands
+from agent.dialogue.commands import LEFT, Commands
 from agent.dialogue.terminal import Terminal, TooLong
 from agent.errors import AgentError, ConfigError
-from agent.events import Event, RunPaused
+from agent.events import EvaluationEnded, Event, RunPaused, StopRequested
 
 if TYPE_CHECKING:
     from agent.loop import Run
@@ -52,7 +52,9 @@ class Beside(Display):
             self.line(arrived, "dim")
         if isinstance(event, RunPaused):
             self.line("paused: nothing new starts. /resume goes on, /quit leaves", "yellow")
-        else:
+        elif isinstance(event, StopRequested) and event.detail == LEFT:
+            self.line(LEFT, "yellow")
+        elif not isinstance(event, EvaluationEnded):  # of those the arrivals say it
             super().__call__(event, state)
 
     def hold(self, run: Run) -> None:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from agent.cli.common import amount, brief
 from agent.cli.words import one_line
-from agent.control.server import STOP, Steering
+from agent.control.server import Steering
 from agent.dialogue import judging, values
 from agent.dialogue.why import why
 from agent.errors import AgentError, ConfigError
@@ -23,6 +23,12 @@ from agent.wishes import HINT, said
 
 Say = Callable[[str], None]
 Line = Callable[[], Awaitable[str]]
+LEFT = "saved; truegain session --resume goes on"
+"""Detail of a stop by `/quit`."""
+FINISHED = "you ended it"
+"""Detail of a stop by `/finish`."""
+ALONE = ("pause", "resume", "status", "best", "help", "finish", "quit")
+"""Commands with nothing behind them."""
 
 
 class Command(NamedTuple):
@@ -63,7 +69,8 @@ class Commands:
             "status": Command("/status", "where the run is, and what you asked for", self._status),
             "best": Command("/best", "the champion, and what the gate has accepted", self._best),
             "help": Command("/help", "this list", self._help),
-            "quit": Command("/quit", "finish what is in flight, save and leave", self._quit),
+            "finish": Command("/finish", "end the search now; the exam follows, and the result", self._finish),
+            "quit": Command("/quit", "finish what is in flight, save and leave; --resume goes on", self._quit),
         }
 
     async def do(self, line: str) -> None:
@@ -73,9 +80,17 @@ class Commands:
             return
         try:
             if not line.startswith("/"):
+                if line.casefold() in self.table:
+                    raise ConfigError(
+                        f"did you mean /{line.casefold()}? Nothing was noted",
+                        hint=f"type /{line.casefold()}, or guidance of more than this word",
+                    )
                 await self._hint(line)
                 return
             name, _, rest = line[1:].partition(" ")
+            name = name.casefold()
+            if name in ALONE and rest.strip():
+                raise ConfigError(f"/{name} takes nothing behind it, so nothing was done", hint=f"type /{name} alone")
             if name not in self.table:
                 raise ConfigError(f"there is no command /{brief(cleaned(name), 40)}", hint="/help lists them")
             await self.table[name].run(rest.strip())
@@ -128,6 +143,9 @@ class Commands:
         self._say("\n".join(f"  {line}" for line in lines))
 
     async def _pin(self, rest: str) -> None:
+        if not rest:
+            known = ", ".join(self._run.state.problem.space)
+            raise ConfigError("which parameter?", hint=f"such as /pin NAME=VALUE; there are {brief(known, 300)}")
         await self._record(values.pin(self._run.state, rest, self._words))
 
     @property
@@ -152,7 +170,10 @@ class Commands:
     async def _status(self, rest: str) -> None:
         found, state = self._steering.standing(), self._run.state
         flying = ", ".join(plural(count, what.removesuffix("s")) for what, count in found["in_flight"].items() if count)
-        self._say(f"  {state.run} is {found['state']}; in flight: {flying or 'nothing'}\n{_limits(self._run)}")
+        where = f"in flight: {flying or 'nothing'}"
+        if state.paused and state.proposals and not (state.calls or state.evaluations):
+            where = "in the middle of a proposal, which goes on when you /resume"
+        self._say(f"  {state.run} is {found['state']}; {where}\n{_limits(self._run)}")
         wishes = state.wishes
         out = [f"  hint: {brief(hint, 200)}" for hint in wishes.hints]
         out += [f"  pinned: {name} = {brief(value)}" for name, value in wishes.pins.items()]
@@ -179,8 +200,16 @@ class Commands:
         self._say("\n".join(out))
 
     async def _quit(self, rest: str) -> None:
-        self._say("  finishing what is in flight; Ctrl-C leaves at once")
-        self._steering.stop("interrupted", STOP)
+        self._say("  finishing what is in flight, then saved; Ctrl-C leaves at once")
+        self._steering.stop("interrupted", LEFT)
+
+    async def _finish(self, rest: str) -> None:
+        if self._run.state.stop is not None:
+            raise ConfigError("the search is over already")
+        if self._run.state.paused:
+            self._steering.go()
+        self._steering.stop("finished", FINISHED)
+        await self._run.flush()
 
 
 def _limits(run: Run) -> str:

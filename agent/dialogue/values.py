@@ -109,7 +109,7 @@ def budget(state: State, text: str) -> BudgetChanged:
         if limits[kind] < least:
             raise ConfigError(
                 f"{kind}: {given} is less than what is spent and held back for the exam",
-                hint=f"at least {least:g}; /quit ends the search now",
+                hint=f"at least {least:g}; /finish ends the search now",
             )
     if "evaluations" not in limits and "seconds" not in limits:
         raise ConfigError("then nothing would end the search", hint="limit evaluations or seconds")

@@ -62,6 +62,8 @@ def why(folder: Path, name: str) -> list[str]:
     """
     state: State | None = None
     words: dict[str, list[str]] = {}
+    after: dict[str, str] = {}
+    """What took the place of each that was the champion."""
     for entry in read(folder):
         event = entry.event
         if state is None:
@@ -71,7 +73,10 @@ def why(folder: Path, name: str) -> list[str]:
         if isinstance(event, ExamDecided):
             bit = "accepted it" if event.accepted else "did not accept it"
             words.setdefault(state.history.champion, []).append(f"gate: it {bit}")
+        before = state.history.champion
         state.apply(event, entry.time)
+        if state.history.champion != before:
+            after[before] = state.history.champion
         if isinstance(event, RaceDecided):
             words.setdefault(event.candidate, []).append(_raced(event, state.history))
         elif isinstance(event, CandidateSuspected) and event.reason != AGAIN:
@@ -86,13 +91,21 @@ def why(folder: Path, name: str) -> list[str]:
         if refused:
             return refused
         raise
-    return _told(state, trial, words.get(trial.id, []))
+    next_one = state.history[after[trial.id]].number if trial.id in after else None
+    return _told(state, trial, words.get(trial.id, []), next_one)
 
 
-def _told(state: State, trial: Trial, words: list[str]) -> list[str]:
+def _told(state: State, trial: Trial, words: list[str], next_one: int | None) -> list[str]:
+    """The lines; `next_one` is the number of the champion that replaced it, where it was one."""
     history, goal = state.history, state.problem.objective
-    where = "champion" if trial.id == history.champion else trial.state
-    out = [f"#{trial.number} {trial.id[:8]} [{trial.source}]: {STATES[where]}"]
+    what = STATES["champion" if trial.id == history.champion else trial.state]
+    if trial.id != history.champion and trial.state in ("dropped", "measured") and next_one is not None:
+        what = (
+            f"kept, and later replaced by #{next_one}"
+            if trial.number
+            else f"the search began here; #{next_one} replaced it"
+        )
+    out = [f"#{trial.number} {trial.id[:8]} [{trial.source}]: {what}"]
     changed = since_parent(state.problem.space, history, trial) if trial.number else ""
     out += [f"changes: {changed}"] if changed else []
     out += [f"its reasons: {brief(trial.rationale, 300)}"] if trial.rationale else []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -91,6 +92,10 @@ BAD = (
     ("/nonsense", "there is no command /nonsense"),
     ("/\x1b[31mred\x07", "there is no command /red"),
     ("/why", "which candidate?"),
+    ("/pin", "which parameter?"),
+    ("/quit now please", "/quit takes nothing behind it"),
+    ("Pause", "did you mean /pause?"),
+    ("quit", "did you mean /quit?"),
     ("/why 999", "there is no candidate 999"),
     ("/why #", "there is no candidate"),
     ("/pin zz=1", "there is no parameter zz"),
@@ -116,7 +121,7 @@ BAD = (
 
 
 async def test_what_is_wrong_is_said_and_changes_nothing(tmp_path: Path) -> None:
-    script = Script(("= #1", "/pause"), ("paused:", BAD[0][0]))
+    script = Script(("= #1", "/Pause"), ("paused:", BAD[0][0]))
     for (_, before), (line, _) in pairwise(BAD):
         script.lines.append((before, line))
     script.lines += [(BAD[-1][1], TooLong("a line of 9000 bytes was thrown away")), ("9000 bytes", "/resume")]
@@ -157,6 +162,54 @@ async def test_pins_bans_and_limits_are_recorded_and_replay(tmp_path: Path) -> N
     assert result.spent["evaluations"] == 20 and "#1" in script.text
     assert (await replay(tmp_path / "run"))[1] is None
     assert (await replay(tmp_path / "run", workers=4))[1] is None
+
+
+async def test_finish_ends_the_search_and_holds_the_exam(tmp_path: Path) -> None:
+    script = Script(("✓ kept", "/pause"), ("paused:", "/finish"))
+    result = await talked(tmp_path / "run", script, slow(problem=_noisy(), budget=Budget(evaluations=200)))
+    assert result.reason == "finished" and result.exit_code == 0 and result.verdict is not None
+    assert result.spent["evaluations"] < 150 and "the search ends: you ended it" in script.text
+    assert [e for e in read_all(tmp_path / "run") if isinstance(e.event, ExamDecided)]
+    assert (await replay(tmp_path / "run"))[1] is None
+
+
+async def test_quit_says_that_it_is_saved(tmp_path: Path) -> None:
+    script = Script(("= #1", "/quit"))
+    result = await talked(tmp_path / "run", script, slow())
+    assert result.status == "open" and "saved; truegain session --resume goes on" in script.text
+    assert "the search ends" not in script.text
+
+
+async def test_why_of_a_champion_that_was_replaced(tmp_path: Path) -> None:
+    result = await talked(tmp_path / "run", Script(), slow(budget=Budget(evaluations=40)))
+    kept = [
+        entry.event.candidate for entry in read(tmp_path / "run") if getattr(entry.event, "decision", "") == "promote"
+    ]
+    assert len(kept) >= 2
+    numbers = [next(trial.number for trial in result.trials if trial.id == name) for name in kept]
+    assert f"the search began here; #{numbers[0]} replaced it" in why(tmp_path / "run", "initial")[0]
+    assert f"kept, and later replaced by #{numbers[1]}" in why(tmp_path / "run", str(numbers[0]))[0]
+    assert "the search builds on it" in why(tmp_path / "run", str(numbers[-1]))[0]
+
+
+async def test_each_measurement_is_said_once_and_tools_in_words(tmp_path: Path) -> None:
+    script = Script()
+    await talked(tmp_path / "run", script, _agent([], ()))
+    lines = script.text.splitlines()
+    assert len([line for line in lines if "#0" in line and "initial" in line]) == 1, script.text
+    assert "  · measured an idea" in lines and "{" not in script.text
+
+
+async def test_rows_are_not_said_one_by_one(tmp_path: Path) -> None:
+    script = Script()
+    rows = tuple(Example(f"row-{n}", {"n": n}, split="train") for n in range(5))
+    made = _writer()
+    made.problem = replace(made.problem, data=rows)
+    made.executor = Says(made.problem, 0.001)
+    made.budget = Budget(evaluations=30)
+    result = await talked(tmp_path / "run", script, made)
+    assert len(result.trials) > 1 and "= #" not in script.text
+    assert all(f"#{trial.number} " in script.text for trial in result.trials[1:])
 
 
 async def test_a_key_in_a_hint_is_masked_and_said_so(tmp_path: Path) -> None:

@@ -113,7 +113,10 @@ def test_a_script_that_pauses_and_says_no_more_leaves(tmp_path: Path) -> None:
         (("--resume", "none-such", "--output", "json"), "there is no run"),
         (("--resume", "--model", "openai-chat:m", "-p", "x"), "fixed when a run begins"),
         (("bowl", "-p", "x", "--evaluations", "2"), "cannot pay for a run"),
-        (("bowl", "-p", "x", "--set", "models.propose=none", "--proposer", "agentic"), "asks a model, and there is none"),
+        (
+            ("bowl", "-p", "x", "--set", "models.propose=none", "--proposer", "agentic"),
+            "asks a model, and there is none",
+        ),
     ],
 )
 def test_what_cannot_work_is_refused_before_anything_is_spent(

@@ -91,6 +91,8 @@ async def test_a_folder_that_cannot_be_written_is_said(tmp_path: Path) -> None:
 
 
 async def test_without_a_model_enter_all_the_way_writes_nothing(tmp_path: Path) -> None:
+    (tmp_path / "p").mkdir()
+    (tmp_path / "p" / "train.py").write_text("def train(lr=0.1):\n    return lr\n")
     person = Person()
     assert await draft(tmp_path / "p", person, "none", goal="x", here=tmp_path) is None
     assert not (tmp_path / "p").exists() and "truegain init --list" in person.heard
