@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,15 +50,21 @@ def _document(text: str) -> dict[str, Any]:
     return found
 
 
+MARK = "--name"
+"""Stands in the command of every run that an agent has started, and of no other: it is no option for people."""
+
+
 class Starting:
-    """The runs that this process has started, by name.
+    """Starts runs for agents, up to a number of them.
 
     Args:
-        most: How many it may start.
+        most: How many there may be.
+        known: The names of those that there are, also of earlier servers over the same runs.
     """
 
-    def __init__(self, most: int) -> None:
-        self._most, self._count = most, 0
+    def __init__(self, most: int, known: Callable[[], set[str]]) -> None:
+        self._most, self._known = most, known
+        self._own: set[str] = set()
         self._lock = threading.Lock()
         self._open: dict[str, subprocess.Popen[str]] = {}
 
@@ -67,21 +73,21 @@ class Starting:
 
         Args:
             name: Of the run.
-            arguments: Of `truegain`.
+            arguments: Of `truegain`, without the name.
 
         Raises:
             ConfigError: Too many were started.
             AgentError: It cannot begin, in its words.
         """
         with self._lock:
-            if self._count >= self._most:
+            if len(self._known() | self._own) >= self._most:
                 raise ConfigError(
-                    f"this server may start {self._most} runs, and has",
-                    hint="a person starts it with a higher --starts",
+                    f"agents may start {self._most} runs here, and have",
+                    hint="a person starts the server with a higher --starts",
                 )
-            self._count += 1
+            self._own.add(name)
         child = subprocess.Popen(
-            _words(arguments),
+            _words([*arguments, MARK, name]),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -93,12 +99,7 @@ class Starting:
             child.wait(PATIENCE)
         except subprocess.TimeoutExpired:
             return False
-        try:
-            self.look(name)
-        except AgentError:
-            with self._lock:
-                self._count -= 1  # nothing was spent
-            raise
+        self.look(name)
         return True
 
     def look(self, name: str) -> bool:
@@ -113,7 +114,12 @@ class Starting:
         if child.poll() is None:
             return True
         del self._open[name]
-        _document(child.communicate()[0])
+        try:
+            _document(child.communicate()[0])
+        except AgentError:
+            with self._lock:
+                self._own.discard(name)  # nothing was spent
+            raise
         return False
 
 

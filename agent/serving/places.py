@@ -17,6 +17,7 @@ from agent.folders import folders, runs_folder
 from agent.journal import read
 from agent.ledger import KINDS
 from agent.serving.guest import NAME
+from agent.serving.launching import MARK
 
 DEEP = 4
 """Levels below a folder in which problems are looked for."""
@@ -41,7 +42,7 @@ class Places:
                 raise ConfigError(f"there is no folder {root}", hint="name a problem's folder, or one that holds some")
         self._roots = [root.resolve() for root in roots]
         self._chosen = runs
-        self._of: dict[Path, tuple[Path, bool] | None] = {}
+        self._of: dict[Path, tuple[Path, bool, bool] | None] = {}
 
     def problems(self) -> dict[str, Path]:
         """Folders by name: as below their root, with the root's name before it where there are several."""
@@ -83,6 +84,11 @@ class Places:
                     found.setdefault(folder.name, (folder, names[begun[0]]))
         return found
 
+    def started(self) -> set[str]:
+        """The runs that agents have started, through whichever server."""
+        found = ((name, self._begun(folder)) for name, (folder, _) in self.runs().items())
+        return {name for name, begun in found if begun is not None and begun[2]}
+
     def run(self, name: str, ours: bool = False) -> Path:
         """The folder of a run.
 
@@ -105,8 +111,9 @@ class Places:
             )
         return folder
 
-    def _begun(self, folder: Path) -> tuple[Path, bool] | None:
-        """The problem's folder of a run, and whether it takes requests; None while nobody knows."""
+    def _begun(self, folder: Path) -> tuple[Path, bool, bool] | None:
+        """The problem's folder of a run, whether it takes requests, and whether an agent started it; None while nobody
+        knows."""
         if self._of.get(folder) is None:
             try:
                 first = next(read(folder), None)
@@ -115,7 +122,9 @@ class Places:
             if first is None or not isinstance(first.event, RunStarted):
                 return None
             event = first.event
-            self._of[folder] = Path(event.problem["folder"]).resolve(), event.settings.get("proposer") == NAME
+            ours = event.settings.get("proposer") == NAME
+            by_agent = ours and MARK in (event.origin.get("command") or ())
+            self._of[folder] = Path(event.problem["folder"]).resolve(), ours, by_agent
         return self._of[folder]
 
 

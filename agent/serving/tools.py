@@ -25,12 +25,12 @@ class Tools:
 
     Args:
         places: Which problems and runs there are.
-        starts: How many runs may be started.
+        starts: How many runs agents may start, by this server and by others over the same runs.
         runs: As `--runs` of the commands.
     """
 
     def __init__(self, places: Places, starts: int, runs: str | None = None) -> None:
-        self._places, self._starting, self._runs = places, Starting(starts), runs
+        self._places, self._starting, self._runs = places, Starting(starts, places.started), runs
 
     def list_problems(self) -> dict[str, Any]:
         """The problems that can be optimized, with their parameters and the budget of one run."""
@@ -89,7 +89,7 @@ class Tools:
             options += ["--seed", str(seed)]
         name = name_for(self._places.place(folder), folder)
         where = self._where(folder)
-        begun = self._starting.start(name, ["serve-eval", str(folder), "--detach", "--name", name, *options, *where])
+        begun = self._starting.start(name, ["serve-eval", str(folder), "--detach", *options, *where])
         return {
             "run": name,
             "state": "running" if begun else "starting",

@@ -12,8 +12,8 @@ import pytest
 
 from agent.folders import listing
 from agent.lock import holder
-from tests.cli_helpers import GATED, TOML, folder
-from tests.serving.support import agent, ending, events, wait_for
+from tests.cli_helpers import GATED, TOML, cli, folder
+from tests.serving.support import ROOT, agent, ending, events, wait_for
 
 pytest.importorskip("mcp", reason="needs the extra mcp")
 
@@ -61,6 +61,12 @@ async def test_stop_ends_the_process_and_keeps_what_was_measured(home: Path) -> 
         late = await ask("evaluate_text", run=run, values={"x": 0.5})
         assert "takes no requests" in late
         assert "may start 1 runs" in await ask("start", problem="bowl")
+    by_hand = cli("run", home / "problems" / "bowl", "--runs", home / "runs", cwd=home, PYTHONPATH=ROOT)
+    assert by_hand.code == 0
+    async with agent(home / "problems", "--starts", 1) as ask:  # to connect anew gives no new runs
+        assert "may start 1 runs" in await ask("start", problem="bowl")
+    async with agent(home / "problems", "--starts", 2) as ask:  # what a person started does not count
+        assert "run" in await ask("start", problem="bowl")
 
 
 async def test_what_keeps_a_run_from_beginning_is_told_in_the_tool_s_error(home: Path) -> None:
