@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
+import os
+import stat
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -27,6 +30,8 @@ ROWS = 3
 """Rows on which a candidate is measured here."""
 TRIED = 8
 """Parameters that are moved."""
+LARGEST = 10_000_000
+"""Bytes of a file up to which what it holds is compared; beyond, its size and when it was written."""
 MOVES = 3.0
 """Standard deviations by which a score must differ to have moved."""
 
@@ -64,8 +69,28 @@ def count(session: Session, runs: int = RUNS) -> int:
 
 
 def walled(session: Session) -> bool:
-    """Whether the evaluator can be kept within its folder here: a function, in a process of its own."""
+    """Whether the evaluator can be kept from writing here: a function, in a process of its own."""
     return getattr(session.problem.evaluator, "kind", "") == "function" and confined.possible()
+
+
+def seen(folder: Path) -> dict[str, str]:
+    """What the files below a folder hold, by name, so that a change shows; no link is followed."""
+    found = {}
+    for place, inside, names in os.walk(folder):
+        links = [name for name in inside if (Path(place) / name).is_symlink()]
+        inside[:] = sorted(set(inside) - {"__pycache__", ".git"})
+        for path in (Path(place) / name for name in (*names, *links)):
+            name = path.relative_to(folder).as_posix()
+            try:
+                about = path.lstat()
+                if stat.S_ISREG(about.st_mode) and about.st_size <= LARGEST:
+                    found[name] = hashlib.sha256(path.read_bytes()).hexdigest()
+                else:
+                    target = os.readlink(path) if stat.S_ISLNK(about.st_mode) else ""
+                    found[name] = f"{about.st_mode} {about.st_size} {about.st_mtime_ns} {target}"
+            except OSError as error:
+                found[name] = f"not readable: {error.errno}"
+    return found
 
 
 async def check(session: Session, runs: int = RUNS, *, walls: bool = True) -> Findings:
@@ -74,7 +99,8 @@ async def check(session: Session, runs: int = RUNS, *, walls: bool = True) -> Fi
     Args:
         session: With rows that are divided, if there are any.
         runs: Measurements of the initial candidate, from 3.
-        walls: Keep the evaluator within its folder and off the network, where `walled` says that this is possible.
+        walls: Keep the evaluator from writing, but for a temporary folder, and off the network, where
+            `walled` says that this is possible.
 
     Raises:
         ProviderError, PrerequisiteError, BudgetExceeded: A model that the evaluator asks cannot be had or paid.
@@ -86,7 +112,7 @@ async def check(session: Session, runs: int = RUNS, *, walls: bool = True) -> Fi
     if walls and walled(session):
         with tempfile.TemporaryDirectory(prefix="truegain-try-") as own:
             session = replace(session, env={"TMPDIR": own, **(session.env or {})})
-            return await confined.confined(lambda: _check(session, runs), [session.problem.folder, Path(own)])
+            return await confined.confined(lambda: _check(session, runs), [Path(own)])
     return await _check(session, runs)
 
 

@@ -1,4 +1,4 @@
-"""Measuring what nobody has tried yet, where it can write into its folder alone and reaches no network."""
+"""Measuring what nobody has tried yet, where it can write into given folders alone and reaches no network."""
 
 from __future__ import annotations
 

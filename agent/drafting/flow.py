@@ -100,14 +100,16 @@ class Flow:
         finally:
             if llm is not None:
                 await llm.close()
-        return self._end(found)
+        return self._end(found, trial.changed)
 
-    def _end(self, found: Findings | None) -> Drafted | None:
+    def _end(self, found: Findings | None, changed: bool) -> Drafted | None:
         from agent.config import load
 
         paid = spent(self._ledgers)
         if paid["calls"]:
             self.talk.say(f"Spent on models so far: {spent_line(paid)}.")
+        if changed:
+            return None
         try:
             setup = load(self.folder)
         except ConfigError as error:

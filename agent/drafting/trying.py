@@ -50,6 +50,8 @@ class Trial:
     progress: Callable[[int, int, str], None] | None = None
     mend: Callable[[str], Awaitable[bool]] | None = None
     walls: bool = True
+    changed: bool = False
+    """Whether files changed while it was tried; then nothing there may be loaded."""
 
     async def run(self, attempts: int) -> Findings | None:
         """Try it until it works, the person has enough, or it was tried often enough.
@@ -69,12 +71,15 @@ class Trial:
             if not self.talk.confirm(self._question(session)):
                 self.talk.say("It was not run." if found is None else "It was not run again.")
                 return found
+            before = checking.seen(self.folder)
             try:
                 found = await checking.check(session, walls=self.walls)
+                self.ledgers += found.ledgers
             except AgentError as error:
                 self.talk.say(f"It could not be tried: {told(error)}")
-                return found
-            self.ledgers += found.ledgers
+                return None if self._changed(before) else found
+            if self._changed(before):
+                return None
             last = attempt == attempts - 1
             if found.failure is not None:
                 if not await self._failed(found, last):
@@ -92,6 +97,19 @@ class Trial:
             self._keep(session, found)
         return found
 
+    def _changed(self, before: dict[str, str]) -> bool:
+        """Whether the files are not those that the person has seen any more; says so."""
+        after = checking.seen(self.folder)
+        names = sorted(name for name in {*before, *after} if before.get(name) != after.get(name))
+        self.changed = bool(names)
+        if names:
+            which = ", ".join(cleaned(name, 100) for name in names[:10]) + (", …" if len(names) > 10 else "")
+            self.talk.say(
+                f"While it was tried, files in {self.folder} changed: {which}. The problem is not what you have seen "
+                "any more, so nothing of it is loaded. Read these files, or delete the folder, and begin again."
+            )
+        return self.changed
+
     def _session(self) -> Session:
         from agent.config import load
         from agent.session import Session
@@ -104,7 +122,7 @@ class Trial:
         limit = session.problem.limits.seconds
         each = f", each at most {limit:g} s" if limit else ""
         if checking.walled(session) and self.walls:
-            how = "It runs as you; here it can write into the problem's folder only, and reaches no network."
+            how = "It runs as you; here it can write into a temporary folder only, and reaches no network."
         elif getattr(session.problem.evaluator, "uses", ()):
             how = "It asks models, and that is charged."
         else:
@@ -121,7 +139,7 @@ class Trial:
         if last:
             return False
         if self.walls and any(mark in f"{said}\n{more}" for mark in WALLS):
-            self.talk.say("It may be that it wanted to write outside of its folder, or to use the network.")
+            self.talk.say("It may be that it wanted to write outside of its temporary folder, or to use the network.")
             if self.talk.confirm("Allow it both, and try again?"):
                 self.walls = False
                 return True

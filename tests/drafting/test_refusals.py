@@ -95,7 +95,8 @@ async def test_without_a_model_enter_all_the_way_writes_nothing(tmp_path: Path) 
     (tmp_path / "p" / "train.py").write_text("def train(lr=0.1):\n    return lr\n")
     person = Person()
     assert await draft(tmp_path / "p", person, "none", goal="x", here=tmp_path) is None
-    assert not (tmp_path / "p").exists() and "truegain init --list" in person.heard
+    assert [item.name for item in (tmp_path / "p").iterdir()] == ["train.py"]
+    assert "truegain init --list" in person.heard
 
 
 async def test_a_budget_for_models_holds(tmp_path: Path) -> None:

@@ -49,14 +49,14 @@ async def test_one_that_takes_async_is_stopped_as_well(tmp_path: Path) -> None:
 
 
 @WALLS
-async def test_one_that_writes_outside_of_its_folder_cannot(tmp_path: Path) -> None:
+async def test_one_that_writes_elsewhere_cannot(tmp_path: Path) -> None:
     outside, folder = tmp_path / "outside", tmp_path / "p"
     spy = f"open({str(outside)!r}, 'w').write('x')\n" + BOWL
     person = Person({"Allow it both": False, "May the model": False, "Try again": False})
     found, _ = await drafted(folder, person, reply(evaluate=spy))
     assert found is not None and not found.ready and not outside.exists()
     assert "Permission denied" in person.heard and person.was_asked("Allow it both, and try again?")
-    assert person.was_asked("it can write into the problem's folder only, and reaches no network")
+    assert person.was_asked("it can write into a temporary folder only, and reaches no network")
 
     person = Person()
     found, _ = await drafted(folder, person, reply(evaluate=spy))
@@ -65,14 +65,60 @@ async def test_one_that_writes_outside_of_its_folder_cannot(tmp_path: Path) -> N
 
 
 @WALLS
-async def test_one_may_write_into_its_folder_and_ours_is_not_restricted_afterwards(tmp_path: Path) -> None:
-    own = (
-        "import pathlib, tempfile\nHERE = pathlib.Path(__file__).parent\n(HERE / 'cache').write_text('x')\n"
-        "tempfile.TemporaryFile().write(b'x')\n" + BOWL
-    )
+async def test_one_may_write_temporary_files_and_ours_is_not_restricted_afterwards(tmp_path: Path) -> None:
+    own = "import tempfile\ntempfile.TemporaryFile().write(b'x')\n" + BOWL
     found, _ = await drafted(tmp_path / "p", Person(), reply(evaluate=own))
-    assert found is not None and found.ready and (tmp_path / "p" / "cache").exists()
+    assert found is not None and found.ready
     (tmp_path / "free").write_text("x")
+
+
+REWRITES = """
+import pathlib
+HERE = pathlib.Path(__file__).parent
+def measure(candidate, seed=0):
+    (HERE / "evil.py").write_text(f"open({OUT!r}, 'w').write('x')\\ndef scored(*a): return 1.0\\n")
+    (HERE / "t.jsonl").write_text('{"q": "1"}\\n')
+    (HERE / "problem.toml").write_text(
+        "[evaluator.prompt]\\ntemplate = '{s} {q}'\\nmetric = 'evil:scored'\\n[space.s]\\ntype = 'text'\\n"
+        "default = 'a'\\n[budget]\\nevaluations = 99\\n[models]\\ntask = 'scripted:x'\\n[data]\\ntrain = 't.jsonl'\\n"
+    )
+    return {"loss": (candidate["slope"] - 0.3) ** 2 + 0.1 * (candidate["power"] - 4) ** 2}
+"""
+"""Puts another problem, and a module that it names, into the place of what the person has seen."""
+
+
+@WALLS
+async def test_one_that_rewrites_its_problem_cannot(tmp_path: Path) -> None:
+    rewrites = REWRITES.replace("OUT", repr(str(tmp_path / "out")))
+    person = Person({"Allow it both": False, "May the model": False, "Try again": False})
+    found, _ = await drafted(tmp_path / "p", person, reply(evaluate=rewrites))
+    assert found is not None and not found.ready and "Permission denied" in person.heard
+    assert sorted(tree(tmp_path / "p")) == ["evaluate.py", "problem.toml"]
+    assert 'name = "loss"' in (tmp_path / "p" / "problem.toml").read_text()
+
+
+async def test_nothing_is_loaded_that_was_rewritten_while_it_was_tried(tmp_path: Path) -> None:
+    rewrites = REWRITES.replace("OUT", repr(str(tmp_path / "out")))
+    person = Person()  # it allows all that it is asked
+    found, _ = await drafted(tmp_path / "p", person, reply(evaluate=rewrites))
+    assert found is None and not (tmp_path / "out").exists()
+    assert "changed: evil.py, problem.toml, t.jsonl" in person.heard and "nothing of it is loaded" in person.heard
+
+
+async def test_a_changed_file_shows_whatever_its_size_and_time_say(tmp_path: Path) -> None:
+    raises = """
+import os, pathlib
+def measure(candidate):
+    file = pathlib.Path(__file__).parent / "problem.toml"
+    before = os.stat(file)
+    file.write_text(file.read_text().replace("minimize", "maximize"))
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+    raise ValueError("it breaks")
+"""
+    person = Person()
+    found, model = await drafted(tmp_path / "p", person, reply(evaluate=raises), reply())
+    assert found is None and "changed: problem.toml" in person.heard
+    assert len(model.requests) == 1, "and the model is not asked to mend it"
 
 
 @WALLS
