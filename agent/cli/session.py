@@ -146,7 +146,7 @@ def _agent(problem: Path, changes: dict[str, Any]) -> dict[str, Any]:
     """
     import tomllib
 
-    from agent.config import DEFAULT_MODEL
+    from agent.settings import DEFAULT_MODEL
 
     try:
         raw = tomllib.loads(_file(problem).read_text(encoding="utf-8"))
