@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
+import socket
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from agent.journal import FILE, Journal
+from agent.serving.desk import Desk
+from agent.serving.web import Door
+from agent.view.server import Server
 from tests.cli_helpers import begin, call, folder
 from tests.report.support import HARMLESS, Page, hostile_run, proven_run
-from tests.view_support import PATIENCE, ROOT, TRACED, Viewer, crawled, running, until, viewing
+from tests.view_support import PATIENCE, ROOT, TRACED, Viewer, crawled, running, threads, until, viewing
 from tests.wall_support import Secrets, cut_off
 
 
@@ -37,6 +42,9 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     db.close()
     (here.parent / "outside").mkdir()
     shutil.copy(here / "proven" / FILE, here.parent / "outside" / FILE)
+    (here / "linked").symlink_to(here.parent / "outside")
+    (here / "half").mkdir()
+    (here / "half" / FILE).symlink_to(here.parent / "outside" / FILE)
     return here
 
 
@@ -48,7 +56,10 @@ def viewer(runs: Path) -> Iterator[Viewer]:
 
 def test_the_token_opens_the_door_once_and_a_cookie_keeps_it_open(viewer: Viewer) -> None:
     entered = viewer.enter()
-    assert entered.status == 200 and 'content="0;url=/"' in entered.text and viewer.token not in entered.text
+    assert entered.status == 200 and 'content="0;url=/#/' in entered.text and viewer.token not in entered.text
+    assert viewer.token not in viewer.cookie and str(viewer.port) not in viewer.cookie, "other servers are sent it too"
+    secret = viewer.cookie.partition("=")[2]
+    assert viewer.ask(f"/?token={secret}", cookie="").status == 403
     flags = entered.headers["Set-Cookie"].split("; ")[1:]
     assert {"HttpOnly", "SameSite=Strict", "Path=/"} == set(flags)
     assert viewer.ask("/").status == 200
@@ -72,6 +83,28 @@ def test_a_page_that_has_its_name_pointed_here_gets_nothing(viewer: Viewer, host
     assert viewer.ask("/runs", host=f"localhost:{viewer.port}").status == 200
 
 
+@pytest.mark.parametrize("site", ["cross-site", "same-site", "x"])
+def test_another_page_of_this_machine_gets_nothing_but_the_frame(viewer: Viewer, site: str) -> None:
+    for path in ("/runs", "/run/proven", "/report/proven", "/view.js", "/nothing"):
+        assert viewer.ask(path, site=site).status == 403
+    assert viewer.ask("/", site=site).status == 200, "a link in a mail program is how it is opened"
+    for own in ("same-origin", "none"):
+        assert viewer.ask("/runs", site=own).status == 200
+
+
+def test_silent_strangers_keep_nobody_out(viewer: Viewer) -> None:
+    strangers = [socket.create_connection(("127.0.0.1", viewer.port)) for _ in range(300)]
+    try:
+        for line in strangers:
+            with contextlib.suppress(OSError):
+                line.sendall(b"GET / HTTP/1.1\r\nX: ")
+        assert viewer.ask("/runs").status == 200
+        until(lambda: threads(viewer.process.pid) < 100, "an end to their threads")
+    finally:
+        for line in strangers:
+            line.close()
+
+
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "OPTIONS", "HEAD"])
 def test_it_is_for_reading(viewer: Viewer, method: str) -> None:
     found = viewer.ask("/runs", method=method)
@@ -80,7 +113,21 @@ def test_it_is_for_reading(viewer: Viewer, method: str) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["..", ".", "", "%2e%2e", "..%2foutside", "../outside", "%2Ftmp", "proven%2f..%2f..%2foutside", "proven%00", "%5c"],
+    [
+        "..",
+        ".",
+        "",
+        "%2e%2e",
+        "..%2foutside",
+        "../outside",
+        "%2Ftmp",
+        "proven%2f..%2f..%2foutside",
+        "proven%00",
+        "%5c",
+        "x" * 5000,
+        "linked",
+        "half",
+    ],
 )
 def test_only_runs_of_the_folder_are_served(viewer: Viewer, name: str) -> None:
     for path in (f"/run/{name}", f"/run/{name}/candidate/0", f"/report/{name}"):
@@ -185,6 +232,7 @@ def test_a_run_is_followed_to_its_end_by_two_and_then_goes_away(tmp_path: Path) 
             first = until(lambda: (found := one.run(name)).get("parts") and 'id="c1"' in str(found) and found, "rows")
             assert first["state"] == "running" and first["live"] and "nothing is claimed" in first["parts"]["head"]
             assert 'class="dot running"' in two.ask("/runs").json["html"]
+            assert f'content="0;url=/#/{name}"' in two.enter().text, "the one that is running is opened"
             traced = until(lambda: _traced(two, name), "a trace")
             assert "bent(x=" in two.ask(f"/run/{name}/trace/{traced}").json["text"]
             (problem / "go").touch()
@@ -238,3 +286,16 @@ def test_a_run_can_be_named_and_is_opened_first(runs: Path) -> None:
 def test_a_folder_that_is_no_run_is_told(tmp_path: Path) -> None:
     found: Any = call("view", "nothing", "--runs", tmp_path, "--json", cwd=tmp_path)
     assert found.code == 2 and found.json["error"]["hint"]
+
+
+def test_no_server_of_ours_looks_up_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The standard one asks what 127.0.0.1 is called, for which some networks take seconds."""
+
+    def refuse(*_: object) -> str:
+        raise AssertionError("a name is looked up")
+
+    monkeypatch.setattr(socket, "getfqdn", refuse)
+    Server(tmp_path).server_close()
+    door = Door(cast(Desk, None))
+    door.take()
+    door.close()

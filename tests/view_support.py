@@ -53,6 +53,11 @@ def until(true: Callable[[], Any], what: str, seconds: float = PATIENCE) -> Any:
     return found
 
 
+def threads(pid: int) -> int:
+    """How many a process has."""
+    return len(list(Path(f"/proc/{pid}/task").iterdir()))
+
+
 @dataclass
 class Viewer:
     """A live view that is being served.
@@ -73,7 +78,7 @@ class Viewer:
     def token(self) -> str:
         return parse_qs(urlsplit(self.url).query)["token"][0]
 
-    def ask(self, path: str, method: str = "GET", host: str = "", cookie: str | None = None) -> Answer:
+    def ask(self, path: str, method: str = "GET", host: str = "", cookie: str | None = None, site: str = "") -> Answer:
         """One request, word for word: nothing is normalised on the way."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
         try:
@@ -82,6 +87,8 @@ class Viewer:
             cookie = self.cookie if cookie is None else cookie
             if cookie:
                 connection.putheader("Cookie", cookie)
+            if site:
+                connection.putheader("Sec-Fetch-Site", site)
             connection.endheaders()
             found = connection.getresponse()
             return Answer(found.status, dict(found.getheaders()), found.read().decode())

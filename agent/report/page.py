@@ -48,7 +48,8 @@ def _clean(value: Any) -> Any:
 
 
 @lru_cache(maxsize=1)
-def _environment() -> jinja2.Environment:
+def environment() -> jinja2.Environment:
+    """What renders the templates: everything is escaped, and an unknown name is an error."""
     import jinja2
 
     made = jinja2.Environment(
@@ -98,7 +99,7 @@ def report(view: View) -> str:
     """
     by_number = {card.number: card for card in view.cards}
     return (
-        _environment()
+        environment()
         .get_template("report.html")
         .render(
             view=view,
@@ -108,7 +109,7 @@ def report(view: View) -> str:
             spent=spent_line(view.spent),
             judged=JUDGED.get(view.gate.get("kind", ""), ""),
             gate_lines=[] if view.gate["open"] else list(lines(view.gate, view.goal.unit)),
-            limits=_limits(view),
+            limits=limits(view),
             stair=drawing.stair(view) if view.steps else "",
             heat={name: _heat(view, name) for name in ("train", "test") if getattr(view, name) is not None},
             repeats=drawing.repeats(view) if view.repeats else "",
@@ -131,7 +132,7 @@ def compare(comparison: Comparison) -> str:
         if view.steps:
             goals.setdefault(view.goal, []).append(view)
     return (
-        _environment()
+        environment()
         .get_template("compare.html")
         .render(
             comparison=comparison,
@@ -142,7 +143,7 @@ def compare(comparison: Comparison) -> str:
     )
 
 
-def _limits(view: View) -> list[tuple[str, str, str, str]]:
+def limits(view: View) -> list[tuple[str, str, str, str]]:
     """What was spent of each kind, what may have been spent besides, and the limit."""
     spent, maybe = view.spent, view.spent["possibly_spent"]
     tokens = spent["tokens"]

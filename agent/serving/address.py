@@ -6,16 +6,18 @@ import contextlib
 import http.client
 import json
 import os
+import re
 import secrets
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from agent.errors import AgentError, ConfigError, StoreError
-from agent.lock import is_locked
+from agent.lock import holder, is_locked
 
 FILE = "desk.json"
 """In the folder of a run that is served in the background: url, token, pid. For its owner alone."""
+URL = re.compile(r"http://127\.0\.0\.1:\d{1,5}")
 LARGEST = 1 << 20
 """Bytes of a request's body at most."""
 ANSWER = 16 << 20
@@ -37,11 +39,13 @@ class Address:
     pid: int
 
     def write(self, path: Path) -> None:
-        """Put it into a file that its owner alone may read; one that is there is replaced.
+        """Put it into a file that its owner alone may read, in place of an earlier address.
 
         Raises:
+            ConfigError: The file is none of ours.
             StoreError: It cannot be written.
         """
+        self.may_go(path)
         new = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
         try:
             descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
@@ -54,13 +58,35 @@ class Address:
             raise StoreError(f"cannot write {path}: {error.strerror}", hint="name a file that can be made") from None
 
     @classmethod
-    def read(cls, folder: Path) -> Address | None:
-        """That of a run, while its process lives."""
+    def may_go(cls, path: Path) -> None:
+        """Refuse a file that is there and is no address.
+
+        Raises:
+            ConfigError: It is somebody's.
+        """
+        if os.path.lexists(path) and cls.parse(path) is None:
+            raise ConfigError(
+                f"{path} is there already, and holds no address of a run: it is not replaced",
+                hint="name another file, or take it away",
+            )
+
+    @classmethod
+    def parse(cls, path: Path) -> Address | None:
+        """That in a file; None where it holds none."""
         try:
-            found = cls(**json.loads((folder / FILE).read_text(encoding="utf-8")))
+            if path.is_symlink() or path.stat().st_size > 4096:
+                return None
+            found = cls(**json.loads(path.read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError):
             return None
-        return found if is_locked(folder) else None
+        right = isinstance(found.token, str) and type(found.pid) is int and isinstance(found.url, str)
+        return found if right and URL.fullmatch(found.url) else None
+
+    @classmethod
+    def read(cls, folder: Path) -> Address | None:
+        """That of a run, while the process lives that wrote it: one that was killed may have left its address."""
+        found = cls.parse(folder / FILE)
+        return found if found is not None and is_locked(folder) and holder(folder) == found.pid else None
 
 
 def ask(folder: Path, path: str, body: dict[str, Any] | None = None, seconds: float = 60.0) -> dict[str, Any]:

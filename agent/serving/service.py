@@ -42,8 +42,10 @@ class Service:
         """Drive the run and serve it.
 
         Raises:
-            ConfigError: The port is taken, and whatever `drive` raises.
+            ConfigError: The port is taken, the file is somebody's, and whatever `drive` raises.
         """
+        if self._file is not None:
+            Address.may_go(self._file)
         desk = Desk()
         door = Door(desk, self._port)
         door.take()
@@ -68,7 +70,8 @@ class Service:
             return result
         finally:
             await asyncio.to_thread(door.close)
-            if self._file is not None and desk.run is not None:
+            known = Address.parse(self._file) if self._file is not None else None
+            if self._file is not None and known is not None and known.token == door.token:
                 with contextlib.suppress(OSError):
                     self._file.unlink(missing_ok=True)
 

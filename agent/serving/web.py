@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+import http
 import json
 import secrets
 import socket
@@ -14,7 +15,6 @@ import threading
 import time
 from collections.abc import Coroutine
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from agent.errors import AgentError, ConfigError
@@ -23,13 +23,11 @@ from agent.serving.address import LARGEST
 from agent.serving.body import Unfit, parsed
 from agent.serving.desk import Desk
 from agent.serving.line import LONGEST, Refused
+from agent.serving.loopback import CLIENTS, PATIENCE, Handler, Loopback
 
-CLIENTS = 64
-"""Requests that are answered at once."""
-PATIENCE = 15.0
-"""Seconds that a client has to send its request."""
 LAST = 2.0
 """Seconds that a client which is refused has to take the answer."""
+KNOWN = {"/problem": "GET", "/best": "GET", "/evaluate": "POST", "/rows": "POST", "/finish": "POST"}
 STATUS = {"config": 400, "budget": 409, "closed": 409, "store": 500, "internal": 500}
 
 
@@ -53,10 +51,8 @@ class Door:
         Raises:
             ConfigError: It is taken.
         """
-        self.slots = threading.BoundedSemaphore(CLIENTS)
-        self.answering: set[int] = set()
         try:
-            self._server = _Server(("127.0.0.1", self.port), _Handler)
+            self._server = _Server(self.port, _Handler)
         except OSError as error:
             raise ConfigError(
                 f"cannot listen on port {self.port}: {error.strerror}", hint="choose another --port, or none"
@@ -79,7 +75,7 @@ class Door:
     async def quiet(self) -> None:
         """Return when nobody is being answered, or waits for too long."""
         for _ in range(100):
-            if not self.answering:
+            if not self._server.busy:
                 return
             await asyncio.sleep(LAST / 100)
 
@@ -106,25 +102,12 @@ class Door:
         return await self.desk.finish(body.get("wait"))
 
 
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    block_on_close = False
-    request_queue_size = 128
-    allow_reuse_address = False
+class _Server(Loopback):
     door: Door
 
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that went away is no news; there is nobody to tell."""
 
-
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    server_version, sys_version = "truegain", ""
-    timeout = PATIENCE
+class _Handler(Handler):
     server: _Server
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """The journal has what was asked; the terminal belongs to the run."""
 
     def do_GET(self) -> None:
         self._do("GET")
@@ -133,19 +116,20 @@ class _Handler(BaseHTTPRequestHandler):
         self._do("POST")
 
     def _do(self, verb: str) -> None:
-        door = self.server.door
-        if not door.slots.acquire(blocking=False):
-            self._say(503, _error("busy", f"{CLIENTS} requests are being answered", "ask again later"))
-            return
-        door.answering.add(threading.get_ident())
+        server, door = self.server, self.server.door
         try:
-            path = self._checked(verb)
-            found = door.ask(door.answer(path, self._body(path) if verb == "POST" else {}))
+            self._meant()
+            if not server.knows(self.connection):
+                raise Unfit(503, f"{CLIENTS} requests are being answered", "ask again later")
+            path = self._path(verb)
+            body = self._body(path) if verb == "POST" else {}
+            server.has_read(self.connection)
+            found = door.ask(door.answer(path, body))
             self._say(202 if found.get("state") == "waiting" else 200, found)
             if found.get("sentence") and path == "/finish":
                 door.loop.call_soon_threadsafe(door.desk.told.set)
         except Unfit as error:
-            self._say(error.status, _error("request", error.message, error.hint))
+            self._say(error.status, _error("busy" if error.status == 503 else "request", error.message, error.hint))
         except AgentError as error:
             self._say(STATUS.get(error.kind, 400), redact({"error": error.to_json()}))
         except ValueError as error:
@@ -154,12 +138,16 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
         except Exception as error:
             self._say(500, _error("internal", type(error).__name__, "this is a defect; the run goes on"))
-        finally:
-            door.answering.discard(threading.get_ident())
-            door.slots.release()
 
-    def _checked(self, verb: str) -> str:
-        """The path of a request that may be answered."""
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
+        """What `http.server` itself refuses: in the form of every other error."""
+        self.request_version = self.protocol_version  # else it takes garbage for HTTP/0.9, which has no head
+        words = message or http.HTTPStatus(code).phrase
+        hint = "ask with GET or POST" if code == 501 else "send an HTTP/1.1 request such as GET /problem"
+        self._say(code, _error("request", words[:200], hint))
+
+    def _meant(self) -> None:
+        """Refuse who does not mean this server, or has no token."""
         door = self.server.door
         hosts = (f"127.0.0.1:{door.port}", f"localhost:{door.port}")
         # A page in a browser may reach this port under a name of its own; it cannot choose the Host header.
@@ -168,11 +156,13 @@ class _Handler(BaseHTTPRequestHandler):
         given = self.headers.get("Authorization", "").encode()
         if not hmac.compare_digest(given, f"Bearer {door.token}".encode()):
             raise Unfit(401, "the token is missing or wrong", "send the header Authorization: Bearer TOKEN")
-        known = {"/problem": "GET", "/best": "GET", "/evaluate": "POST", "/rows": "POST", "/finish": "POST"}
-        if self.path not in known:
-            raise Unfit(404, "there is nothing of that name", f"known are {', '.join(known)}")
-        if known[self.path] != verb:
-            raise Unfit(405, f"{self.path} is asked with {known[self.path]}")
+
+    def _path(self, verb: str) -> str:
+        """The path of a request that can be answered."""
+        if self.path not in KNOWN:
+            raise Unfit(404, "there is nothing of that name", f"known are {', '.join(KNOWN)}")
+        if KNOWN[self.path] != verb:
+            raise Unfit(405, f"{self.path} is asked with {KNOWN[self.path]}", f"send {KNOWN[self.path]} {self.path}")
         return self.path
 
     def _body(self, path: str) -> dict[str, Any]:
@@ -199,6 +189,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.end_headers()
             self.wfile.write(text)
             if status >= 400:
+                self.server.waits(self.connection)  # it needs no room among those that are answered any more
                 self._drop()
         except OSError:
             self.close_connection = True
@@ -213,5 +204,5 @@ class _Handler(BaseHTTPRequestHandler):
             pass
 
 
-def _error(kind: str, message: str, hint: str = "") -> dict[str, Any]:
+def _error(kind: str, message: str, hint: str) -> dict[str, Any]:
     return {"error": {"kind": kind, "message": message, "hint": hint}}

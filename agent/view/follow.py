@@ -7,12 +7,11 @@ import time
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
+from html import escape
 from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
-
-from markupsafe import Markup
 
 from agent.cli.words import Words
 from agent.errors import AgentError, PrerequisiteError, StoreError
@@ -178,7 +177,7 @@ class Follow:
         try:
             svg = _drawn(tape, self.result, by)
         except PrerequisiteError as error:
-            svg = str(Markup('<p class="note">{}: {}</p>').format(error.message, error.fix))
+            svg = f'<p class="note">{escape(error.message)}: {escape(error.fix)}</p>'
         self._due = time.monotonic() + SHARE * (time.thread_time() - begun)
         self._pictures[by] = (state, svg)
         return svg, True

@@ -32,11 +32,14 @@ class Gallery:
         self._states: dict[str, tuple[tuple[object, ...], float, Listing]] = {}
 
     def folder(self, name: str) -> Path | None:
-        """The folder of a run of this name, right under the folder of runs; None where there is none."""
+        """The folder of a run of this name, right under the folder of runs; None where there is none, or a link."""
         if not name or name.startswith(".") or "/" in name or "\\" in name or "\0" in name:
             return None
         found = self.runs / name
-        return found if (found / FILE).is_file() else None
+        try:
+            return found if not _linked(found) and (found / FILE).is_file() else None
+        except OSError:  # such as a name that is too long
+            return None
 
     def follow(self, name: str) -> Follow | None:
         """The fold of a run; None where there is no such run."""
@@ -54,7 +57,7 @@ class Gallery:
 
     def states(self) -> list[Listing]:
         """All runs, the newest first."""
-        found = [self.state(folder) for folder in folders(self.runs)]
+        found = [self.state(folder) for folder in folders(self.runs) if not _linked(folder)]
         return sorted(found, key=lambda item: (item.started, item.name), reverse=True)
 
     def state(self, folder: Path) -> Listing:
@@ -70,6 +73,11 @@ class Gallery:
         with self._guard:
             self._states[folder.name] = mark, ended + SHARE * (ended - begun), found
         return found
+
+
+def _linked(folder: Path) -> bool:
+    """Whether a run is in fact somewhere else, where its owner did not mean to show it."""
+    return folder.is_symlink() or (folder / FILE).is_symlink()
 
 
 def _mark(folder: Path) -> tuple[object, ...]:

@@ -51,7 +51,7 @@ def _environment() -> jinja2.Environment:
         package = "agent.report" if name == "parts.html" else "agent.view"
         return (files(package) / name).read_text(encoding="utf-8")
 
-    made = page._environment().overlay(loader=jinja2.FunctionLoader(text))
+    made = page.environment().overlay(loader=jinja2.FunctionLoader(text))
     made.filters = {**made.filters, "clock": lambda when: time.strftime("%H:%M:%S", time.localtime(when))}
     return made
 
@@ -126,7 +126,7 @@ def _limits(follow: Follow) -> list[dict[str, Any]]:
     """What was spent of each kind, and how much of its limit that is."""
     ledger = follow.state.ledger
     out = []
-    for kind, used, maybe, limit in page._limits(_spent(follow)):
+    for kind, used, maybe, limit in page.limits(_spent(follow)):
         most = getattr(ledger.budget, kind)
         share = min(1.0, ledger.committed(kind) / most) if most else None
         if kind in KINDS and (most is not None or used not in ("0", "$0.0000") or kind == "evaluations"):

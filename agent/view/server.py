@@ -5,10 +5,8 @@ from __future__ import annotations
 import hmac
 import json
 import secrets
-import sys
 from collections.abc import Mapping
 from http.cookies import CookieError, SimpleCookie
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -16,6 +14,7 @@ from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 from agent.errors import AgentError, ConfigError
 from agent.redact import redact
+from agent.serving.loopback import CLIENTS, Handler, Loopback
 from agent.view.gallery import Gallery
 
 HOSTS = ("127.0.0.1", "localhost")
@@ -36,28 +35,23 @@ ENTER = """<!doctype html>
 <p><a href="{}">The live view</a></p></html>
 """
 """Leaves the token's address. The cookie is strict, and goes only with what a page of our own asks for."""
-IDLE = 60
-"""Seconds after which a connection that asks for nothing is closed."""
 
 
-class Server(ThreadingHTTPServer):
+class Server(Loopback):
     """The live view of a folder of runs, on 127.0.0.1.
 
     Args:
         runs: The folder.
         port: 0 for a free one.
-        first: Name of the run to open, or "".
+        first: Name of the run to open, or "" for one that is running, else the newest.
 
     Raises:
         ConfigError: The port cannot be had.
     """
 
-    daemon_threads = True
-    block_on_close = False
-
     def __init__(self, runs: Path, port: int = 0, first: str = "") -> None:
         try:
-            super().__init__(("127.0.0.1", port), _Handler)
+            super().__init__(port, _Handler)
         except (OSError, OverflowError) as error:
             raise ConfigError(
                 f"port {port} of 127.0.0.1 cannot be had: {getattr(error, 'strerror', None) or error}",
@@ -65,32 +59,28 @@ class Server(ThreadingHTTPServer):
             ) from None
         self.gallery = Gallery(runs)
         self.token = secrets.token_urlsafe(32)
-        self.place = f"/#/{quote(first)}" if first else "/"
+        self.first = first
+        # A browser gives the cookie to every server of this machine, whatever its port: it is no token to enter with.
+        self.cookie, self.secret = f"truegain-view-{secrets.token_hex(4)}", secrets.token_urlsafe(32)
 
     @property
-    def cookie(self) -> str:
-        """Name of the cookie; other servers of this machine have their own."""
-        return f"truegain-view-{self.server_address[1]}"
+    def place(self) -> str:
+        """Where the page begins."""
+        from agent.view.parts import LIVE
+
+        found = [] if self.first else self.gallery.states()
+        live = [item.name for item in found if item.state in LIVE]
+        name = next(iter([*live, *(item.name for item in found if item.state != "damaged")]), self.first)
+        return f"/#/{quote(name, safe='')}" if name else "/"
 
     @property
     def url(self) -> str:
         """The address to open, with the token."""
         return f"http://127.0.0.1:{self.server_address[1]}/?token={self.token}"
 
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """A page that was closed while it was answered is no error."""
-        if not isinstance(sys.exception(), (ConnectionError, TimeoutError)):
-            super().handle_error(request, client_address)
 
-
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(Handler):
     server: Server
-    protocol_version = "HTTP/1.1"
-    server_version, sys_version = "truegain", ""
-    timeout = IDLE
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Nobody wants to read it, and it would hold the token."""
 
     def do_GET(self) -> None:
         address = urlsplit(self.path)
@@ -99,13 +89,21 @@ class _Handler(BaseHTTPRequestHandler):
             self._text(403, "this address is not the one that `truegain view` printed")
         elif address.path == "/" and "token" in asked:
             self._enter(asked["token"])
-        elif not self._known():
+        elif not self._known() or not (address.path == "/" or self._own()):
             self._text(403, "open the address that `truegain view` printed: it holds a token")
-        elif address.path in FIXED:
-            package, name, kind = FIXED[address.path]
+        elif not self.server.knows(self.connection):
+            self.close_connection = True
+            self._text(503, f"{CLIENTS} requests are being answered: ask again", Connection="close")
+        else:
+            self.server.has_read(self.connection)
+            self._page(address.path, asked)
+
+    def _page(self, path: str, asked: Mapping[str, str]) -> None:
+        if path in FIXED:
+            package, name, kind = FIXED[path]
             self._send(200, (files(package) / name).read_bytes(), kind)
         else:
-            self._answer([unquote(part) for part in address.path.split("/")[1:]], asked)
+            self._answer([unquote(part) for part in path.split("/")[1:]], asked)
 
     def _refused(self) -> None:
         if self._hosted():
@@ -114,14 +112,21 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             self._text(403, "this address is not the one that `truegain view` printed", Connection="close")
 
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
+        """What `http.server` itself refuses: in the form of every other answer."""
+        self.request_version = self.protocol_version  # else it takes garbage for HTTP/0.9, which has no head
+        self.close_connection = True
+        self._text(code, message or "this is no request", Connection="close")
+
     do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = do_OPTIONS = do_TRACE = do_CONNECT = _refused
 
     def _hosted(self) -> bool:
         given = self.headers.get_all("Host", [])
         return len(given) == 1 and given[0].partition(":")[0].lower() in HOSTS
 
-    def _fits(self, token: str) -> bool:
-        return hmac.compare_digest(token.encode("utf-8", "replace"), self.server.token.encode())
+    def _own(self) -> bool:
+        """Whether it is asked by our own page, or by its reader, as far as a browser tells."""
+        return self.headers.get("Sec-Fetch-Site", "none") in ("same-origin", "none")
 
     def _known(self) -> bool:
         for line in self.headers.get_all("Cookie", []):
@@ -129,16 +134,17 @@ class _Handler(BaseHTTPRequestHandler):
                 found = SimpleCookie(line).get(self.server.cookie)
             except CookieError:
                 continue
-            if found is not None and self._fits(found.value):
+            if found is not None and _same(found.value, self.server.secret):
                 return True
         return False
 
     def _enter(self, token: str) -> None:
-        if not self._fits(token):
+        if not _same(token, self.server.token):
             self._text(403, "this token is not that of `truegain view` as it runs now: open the address it printed")
             return
-        cookie = f"{self.server.cookie}={token}; Path=/; HttpOnly; SameSite=Strict"
-        page = ENTER.format(self.server.place, self.server.place)
+        cookie = f"{self.server.cookie}={self.server.secret}; Path=/; HttpOnly; SameSite=Strict"
+        place = self.server.place
+        page = ENTER.format(place, place)
         self._send(200, page.encode(), "text/html; charset=utf-8", **{"Set-Cookie": cookie})
 
     def _answer(self, path: list[str], asked: Mapping[str, str]) -> None:
@@ -204,3 +210,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(body)
+
+
+def _same(given: str, wanted: str) -> bool:
+    return hmac.compare_digest(given.encode("utf-8", "replace"), wanted.encode())

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
+import os
 import socket
+import threading
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from agent.lock import Lock
+from agent.serving import loopback
+from agent.serving.address import FILE, Address
 from tests.cli_helpers import cli, folder
 from tests.serving.support import COUNTED, ROOT, Served, served, wait_for
+from tests.view_support import threads
 
 
 @pytest.fixture
@@ -47,6 +57,7 @@ BODIES: list[tuple[Any, int, str]] = [
     ({"values": {"x": 0.1, "n": 6}, "by": "a\nb"}, 400, "short name"),
     ({"values": {"x": 0.1, "n": 6}, "wait": -1}, 400, "seconds"),
     ({"values": {"x": 0.1, "n": 6}, "wait": True}, 400, "wrong type"),
+    ({"values": {"x": 0.1, "n": 6}, "key": 3}, 400, "key has the wrong type"),
 ]
 
 
@@ -56,8 +67,13 @@ def test_whatever_is_no_proper_request_is_refused_and_costs_nothing(problem: Pat
         for body, status, words in BODIES:
             found, answer = desk.ask("/evaluate", body)
             assert (found, words in answer["error"]["message"]) == (status, True), (body, answer)
+            assert answer["error"]["hint"], (body, answer)
         assert desk.ask("/nothing")[0] == 404 and desk.ask("/../gate.sqlite")[0] == 404
         assert desk.ask("/evaluate")[0] == 405 and desk.ask("/problem", {})[0] == 405
+        assert desk.ask("/evaluate")[1]["error"]["hint"] == "send POST /evaluate"
+        for line, status in ((b"DELETE /problem HTTP/1.1", 501), (b"GET / / HTTP/1.1", 400), (b"GET / HTTP/9.9", 505)):
+            head, _, text = raw(desk, line + b"\r\n\r\n").partition(b"\r\n\r\n")
+            assert int(head.split()[1]) == status and json.loads(text)["error"]["hint"], head
         assert len(measured(problem)) == 2
         assert desk.values(0.3)[0] == 200, "it goes on"
 
@@ -113,6 +129,77 @@ def test_a_client_that_sends_half_a_request_and_many_at_once_stop_nobody(problem
         for line in half:
             line.close()
         assert desk.values(0.4)[0] == 200
+
+
+def test_strangers_without_a_token_keep_the_owner_waiting_for_nothing(problem: Path) -> None:
+    with served(problem) as desk:
+        port = int(desk.url.rpartition(":")[2])
+        wrong = f"GET /problem HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n\r\n".encode()
+        strangers = []
+        for round in range(3):
+            for _ in range(100):
+                line = socket.create_connection(("127.0.0.1", port))
+                strangers.append(line)
+                with contextlib.suppress(OSError):
+                    line.sendall(wrong if round < 2 else b"GET /problem HTTP/1.1\r\nX: ")
+            assert [desk.ask("/problem")[0] for _ in range(5)] == [200] * 5
+        wait_for(lambda: threads(desk.process.pid) < 100, "an end to their threads")
+        for line in strangers:
+            line.close()
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_a_request_that_drips_in_has_an_end(known: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However short its pauses are, and whether the head or the body drips."""
+    monkeypatch.setattr(loopback, "PATIENCE", 0.5)
+    with slow() as port, socket.create_connection(("127.0.0.1", port), timeout=60) as line:
+        line.sendall(b"GET / HTTP/1.1\r\n" + (b"\r\n" if known else b"X: "))
+        end = time.monotonic() + 60
+        with pytest.raises(OSError):
+            while time.monotonic() < end:
+                line.sendall(b"x")
+                time.sleep(0.02)
+        assert time.monotonic() < end
+
+
+@contextlib.contextmanager
+def slow() -> Iterator[int]:
+    """A server that knows everybody, and reads a body of a megabyte."""
+
+    class Reads(loopback.Handler):
+        def do_GET(self) -> None:
+            assert self.server.knows(self.connection)
+            self.rfile.read(1 << 20)
+
+    with loopback.Loopback(0, Reads) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        yield server.server_address[1]
+        server.shutdown()
+        thread.join()
+
+
+def test_a_file_of_yours_is_not_replaced_by_a_token(problem: Path) -> None:
+    mine = problem.parent / "thesis.tex"
+    mine.write_text("years of work")
+    done = cli("serve-eval", problem, "--token-file", mine, "--json", cwd=problem.parent, PYTHONPATH=ROOT)
+    assert done.code == 2 and "is not replaced" in done.json["error"]["message"]
+    assert mine.read_text() == "years of work" and not list(problem.parent.glob("runs/bowl-*"))
+
+
+def test_an_address_is_that_of_the_process_that_writes_the_run(tmp_path: Path) -> None:
+    Address("http://127.0.0.1:1", "t" * 43, os.getpid() + 1).write(tmp_path / FILE)
+    lock = Lock(tmp_path)
+    try:
+        assert Address.read(tmp_path) is None, "left behind by one that was killed; another took the run up"
+        Address("http://127.0.0.1:1", "t" * 43, os.getpid()).write(tmp_path / FILE)
+        assert Address.read(tmp_path) is not None
+        for text in ('{"url": "http://evil.example:1", "token": "t", "pid": PID}', "{}", "[]", "", "\xff"):
+            (tmp_path / FILE).write_text(text.replace("PID", str(os.getpid())))
+            assert Address.read(tmp_path) is None, text
+    finally:
+        lock.release()
+    assert Address.read(tmp_path) is None
 
 
 def test_a_port_that_is_taken_leaves_no_run_behind(problem: Path) -> None:
