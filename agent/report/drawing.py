@@ -181,7 +181,7 @@ def stair(view: Any) -> Any:
         x = [*(cost(s) for s in line), end]
         y = [*(s.value for s in line), line[-1].value]
         axes.step(x, y, where="post", color=BEST, linewidth=2, label="champion")
-        axes.plot(x[:-1], y[:-1], linestyle="none", marker="o", ms=6, color=BEST, label="promoted")
+        axes.plot(x[:-1], y[:-1], linestyle="none", marker="o", ms=6, color=BEST, label="kept")
     for accepted, color, style, label in (
         (True, GOOD, "-", "✓ the gate released it"),
         (False, FAINT, ":", "✗ the gate did not accept it"),

@@ -180,7 +180,7 @@ def _tag(follow: Follow, trial: Trial, kept: set[int]) -> tuple[str, str]:
         return "champion", "champion"
     if trial.number == 0:
         return "initial", "initial"
-    return ("was kept", "kept") if trial.number in kept else (trial.state, trial.state)
+    return ("kept", "kept") if trial.number in kept else (trial.state, trial.state)
 
 
 def card(follow: Follow, number: int) -> str | None:
