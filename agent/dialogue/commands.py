@@ -169,11 +169,12 @@ class Commands:
 
     async def _status(self, rest: str) -> None:
         found, state = self._steering.standing(), self._run.state
+        held = state.paused and found["in_flight"]["proposals"]
+        if held:  # it goes on with the run
+            found["in_flight"]["proposals"] = 0
         flying = ", ".join(plural(count, what.removesuffix("s")) for what, count in found["in_flight"].items() if count)
-        where = f"in flight: {flying or 'nothing'}"
-        if state.paused and state.proposals and not (state.calls or state.evaluations):
-            where = "in the middle of a proposal, which goes on when you /resume"
-        self._say(f"  {state.run} is {found['state']}; {where}\n{_limits(self._run)}")
+        within = " in the middle of a proposal" if held else ""
+        self._say(f"  {state.run} is {found['state']}{within}; in flight: {flying or 'nothing'}\n{_limits(self._run)}")
         wishes = state.wishes
         out = [f"  hint: {brief(hint, 200)}" for hint in wishes.hints]
         out += [f"  pinned: {name} = {brief(value)}" for name, value in wishes.pins.items()]

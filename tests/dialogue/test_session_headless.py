@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from agent.cli.session import _agent
 from agent.events import CallStarted
 from agent.personal import EVENTS, HintGiven, ValuePinned
 from tests.cli_helpers import Ran, call, command, environment, folder, only_run
@@ -135,3 +136,24 @@ def test_the_problem_file_may_name_another_proposer(tmp_path: Path) -> None:
     place = folder(tmp_path / "noisy", NOISY_TOML, NOISY)
     ran = call("session", place, "--json", cwd=tmp_path)
     assert ran.code in (0, 4, 5) and not found(only_run(tmp_path / "runs"), CallStarted)
+
+
+@pytest.mark.parametrize(
+    ("models", "changes", "agentic"),
+    [
+        ("", {}, False),  # the model that comes with it
+        ('propose = "none"', {}, False),
+        ('propose = "local:some"', {}, False),
+        ('propose = "openai-chat:m"', {}, True),
+        ('propose = "openai-chat:m"', {"models.propose": "none"}, False),
+        ("", {"models.propose": "openai-chat:m"}, True),
+    ],
+)
+def test_tools_are_for_models_that_can_use_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], models: str, changes: dict[str, Any], agentic: bool
+) -> None:
+    (tmp_path / "problem.toml").write_text(f"[models]\n{models}\n")
+    assert _agent(tmp_path, changes) == ({"proposer.name": "agentic"} if agentic else {})
+    said = capsys.readouterr().err
+    assert said.count("\n") == (not agentic) and ("the default proposer searches" in said) is not agentic
+    assert _agent(tmp_path, {**changes, "proposer.name": "random"}) == {} and not capsys.readouterr().err

@@ -73,7 +73,7 @@ def test_ctrl_c_during_a_model_call_waits_for_the_reply_and_pays_once(tmp_path: 
         child.sendintr()
         child.expect("paused: nothing new")
         child.sendline("/status")
-        child.expect("is paused")
+        child.expect("is paused in the middle of a proposal; in flight: ")
         child.sendline("/quit")
         child.expect("saved; truegain session --resume goes on")
         child.expect("Next: truegain session --resume")
