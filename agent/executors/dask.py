@@ -28,6 +28,8 @@ CONNECT_SECONDS = 30.0
 """How long the scheduler may take to answer."""
 EMPTY_SECONDS = 120.0
 """How long a request waits for a cluster without any worker; one that grows on demand needs some time."""
+SILENT_SECONDS = 1.0
+"""After so long it is said what is waited for."""
 CLOSE_SECONDS = 10.0
 NO_DASHBOARD = {"dashboard": False, "dashboard_address": "127.0.0.1:0"}
 """A server for its health stays, on a free port: with the usual one, two clusters at once would complain."""
@@ -164,6 +166,7 @@ class DaskExecutor:
         place: Any = self._scheduler
         connect: Any = distributed.Client
         local: Any = distributed.LocalCluster
+        waiting = asyncio.get_running_loop().call_later(SILENT_SECONDS, self._still)
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", VersionMismatchWarning)  # told below, as an error that says what to do
@@ -184,6 +187,8 @@ class DaskExecutor:
                 f"there is no dask scheduler at {self._scheduler or 'this machine'}: {error}",
                 fix="start one (dask scheduler; dask worker tcp://…), or correct it: --set dask.scheduler=tcp://…",
             ) from None
+        finally:
+            waiting.cancel()
         found = await self._client.get_versions()
         theirs = ((found.get("scheduler") or {}).get("packages") or {}).get("distributed")
         mine = self._common["versions"]["distributed"]
@@ -194,6 +199,10 @@ class DaskExecutor:
             )
         await self._check_resources()
         self._client.subscribe_topic(TOPIC, self._told)
+
+    def _still(self) -> None:
+        if self._scheduler is not None:
+            log.warning(f"connecting to {self._scheduler} ({self._connect_seconds:g} s)")
 
     async def _check_resources(self) -> None:
         if not self._resources:

@@ -189,13 +189,15 @@ def test_the_digest_of_a_package_is_that_of_its_python_files(tmp_path: Path) -> 
     assert sources(tmp_path / "same") != one
 
 
-async def test_nobody_at_the_address(tmp_path: Path) -> None:
+async def test_nobody_at_the_address(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING, "agent")
     pytest.importorskip("distributed", reason="the package distributed is not installed")
     for address in ("tcp://127.0.0.1:9", "what://127.0.0.1:9"):
         async with executor(held(tmp_path), address, connect_seconds=2.0) as there:
             with pytest.raises(PrerequisiteError, match="no dask scheduler at") as error:
                 await there.submit(asked(3))
             assert "dask scheduler" in error.value.fix
+    assert caplog.text.count("connecting to tcp://127.0.0.1:9 (2 s)") == 1
 
 
 async def test_a_cluster_without_workers_is_told_after_a_while(tmp_path: Path) -> None:
