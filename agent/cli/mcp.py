@@ -41,4 +41,7 @@ def command(folders: tuple[Path, ...], starts: int, runs: str | None) -> None:
     from agent.serving.places import Places
     from agent.serving.tools import Tools
 
-    server(Tools(Places(folders, runs), starts, runs)).run()
+    places = Places(folders, runs)
+    if not places.problems():
+        click.echo("there is no problem.toml in these folders yet; truegain init writes one", err=True)
+    server(Tools(places, starts, runs)).run()

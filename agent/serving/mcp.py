@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from mcp.server import MCPServer
 from mcp.server.mcpserver.exceptions import ToolError
 from mcp.types import ToolAnnotations
+from pydantic import ValidationError
 
 from agent.errors import AgentError
 from agent.redact import redact
 from agent.serving.tools import NAMES, READING, Tools
 
+WORDS = 400
+"""Characters of what is wrong with arguments."""
 INSTRUCTIONS = """\
 TrueGain optimizes prompts, numbers, choices and programs under a budget, and claims only gains that were shown.
 list_problems, estimate, start; then observe from the cursor until the state is finished; then result.
@@ -24,9 +27,34 @@ score that the gate did not accept is no gain, so report the status as result gi
 the person, who sees them by `truegain show RUN`; to search on with them would spoil the rows for the next exam."""
 
 
+class _Server(MCPServer[Any]):
+    """Says in plain words what is wrong with arguments."""
+
+    async def call_tool(self, name: str, arguments: dict[str, Any], context: Any = None) -> Any:
+        tool = self._tool_manager.get_tool(name)
+        known = tool.parameters.get("properties", {}) if tool is not None else {}
+        if "rows" in known and "rows" not in arguments and "examples" in arguments:  # as it is called over HTTP
+            arguments = {"rows" if key == "examples" else key: value for key, value in arguments.items()}
+        try:
+            return await super().call_tool(name, arguments, context)
+        except ToolError as error:
+            if not isinstance(error.__cause__, ValidationError):
+                raise
+            wrong = "; ".join(dict.fromkeys(_wrong(item) for item in error.__cause__.errors()))
+            takes = ", ".join(known) or "no arguments"
+            raise ToolError(redact(f"{wrong[:WORDS]}. Next: {name} takes {takes}.")) from None
+
+
+def _wrong(item: Mapping[str, Any]) -> str:
+    where = ".".join(str(part) for part in item["loc"])[:80]
+    if item["type"] == "extra_forbidden":
+        return f"no argument {where}"
+    return f"{where} is missing" if item["type"] == "missing" else f"{where}: {item['msg']}"
+
+
 def server(tools: Tools) -> MCPServer[Any]:
     """A server with the tools."""
-    made: MCPServer[Any] = MCPServer("truegain", instructions=INSTRUCTIONS, log_level="WARNING")
+    made = _Server("truegain", instructions=INSTRUCTIONS, log_level="WARNING")
     for name in NAMES:
         reads = name in READING
         made.add_tool(

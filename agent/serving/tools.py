@@ -10,6 +10,7 @@ from typing import Any
 
 from agent.errors import ConfigError
 from agent.serving.address import ask
+from agent.serving.guest import NAME as GUEST
 from agent.serving.launching import ESTIMATE, Starting, command, name_for
 from agent.serving.places import Places, lowered, outline
 from agent.serving.views import candidate_view, events_view, result_view
@@ -52,16 +53,22 @@ class Tools:
     def estimate(
         self,
         problem: str,
+        search: bool = True,
         evaluations: int | None = None,
         calls: int | None = None,
         tokens: int | None = None,
         usd: float | None = None,
         seconds: float | None = None,
     ) -> dict[str, Any]:
-        """What a run would cost, and what gain it could prove. Spends nothing. Limits can only be lowered."""
+        """What a run would cost, and what gain it could prove. Spends nothing.
+
+        With search=false nobody proposes but you, as in start. Limits can only be lowered.
+        """
         folder = self._places.problem(problem)
         asked = {"evaluations": evaluations, "calls": calls, "tokens": tokens, "usd": usd, "seconds": seconds}
         options = lowered(outline(folder).get("budget", {}), asked)
+        if not search:
+            options += ["--proposer", GUEST]
         return command(["estimate", str(folder), *options, *self._where(folder)], ESTIMATE)
 
     def start(

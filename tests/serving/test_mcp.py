@@ -38,6 +38,8 @@ async def test_a_coding_agent_optimizes_a_prompt_and_sees_nothing_that_is_held_o
             assert known["problem"] == "doubling" and known["budget"] == {"evaluations": 400, "calls": 400}
             estimate = await ask("estimate", problem="doubling")
             assert estimate["evaluations"]["exam"] > 0
+            alone = await ask("estimate", problem="doubling", search=False)
+            assert alone["evaluations"] == estimate["evaluations"]
             assert provider.calls == 0, "an estimate spends nothing"
 
             run = (await ask("start", problem="doubling", search=False, evaluations=300))["run"]
@@ -45,6 +47,7 @@ async def test_a_coding_agent_optimizes_a_prompt_and_sees_nothing_that_is_held_o
             rows = (await ask("read_rows", run=run))["rows"]
             assert [row["example"] for row in rows] == [f"row{n}" for n in range(1, 6)]
             assert "twice 1?" in rows[0]["row"]["question"]
+            assert (await ask("read_rows", run=run, examples=["row2"]))["rows"][0]["example"] == "row2"
 
             plain = await ask("evaluate_text", run=run, text="Just answer.")
             careful = await ask("evaluate_text", run=run, text="Answer carefully.")

@@ -85,9 +85,11 @@ async def raising(ask: Agent, run: str) -> None:
     ):  # fmt: skip
         said = await ask("start", **{"problem": "wall", **more})
         assert isinstance(said, str) and "start" in said, more
-    for more in ({"budget": 99}, {"limit": 99}, {"purpose": "gate"}, {"split": "val"}, {"examples": ["row61"]}):
+    for more in ({"budget": 99}, {"limit": 99}, {"purpose": "gate"}, {"split": "val"}):
         said = await ask("evaluate_text", run=run, values={"kind": "b"}, **more)
-        assert "not permitted" in said, more
+        assert f"no argument {next(iter(more))}. Next: " in said and "takes run, text, " in said, more
+    assert "evaluations: Input should be" in await ask("start", problem="wall", evaluations="NaN")
+    assert "problem is missing. Next: start takes problem, " in await ask("start")
 
 
 async def peeping(ask: Agent, run: str) -> None:
