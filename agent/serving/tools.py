@@ -111,6 +111,8 @@ class Tools:
             return {"run": run, "state": "starting", "events": [], "cursor": 0, "more": False}
         folder = self._places.run(run)
         found = standing(folder)  # asked first: what is written before the run ends is read below
+        if found["state"] == "finished" and found.get("status") == "open":
+            found["state"] = "running"  # it says that it has ended, and its last event is on the way to the disk
         seen = events_view(folder, cursor)
         if not 0 <= cursor <= seen["end"]:
             raise ConfigError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,12 +14,14 @@ import pytest
 from agent.folders import listing
 from agent.journal import GATE
 from agent.replay import replay
-from tests.cli_helpers import GATED, folder
+from tests.cli_helpers import GATED, call, command, environment, folder
 from tests.fake_provider import FakeProvider
 from tests.serving.support import PATIENCE, agent, doubling, ending, events, prompt_problem
 from tests.wall_support import MARK
 
 pytest.importorskip("mcp", reason="needs the extra mcp")
+
+ROOT = str(Path(__file__).parents[2])
 
 
 @pytest.fixture
@@ -118,3 +121,33 @@ async def test_a_client_that_dies_leaves_the_run_alone_and_the_next_one_finds_it
         seen = await ask.until(run, "finished")
         assert seen["spent"]["evaluations"] == 12
         assert (await ask("result", run=run))["status"] == "exact"
+
+
+def test_an_end_that_is_not_in_the_journal_yet_is_no_end(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from agent.cli import status
+    from agent.serving.places import Places
+    from agent.serving.tools import Tools
+
+    bowl = folder(home / "problems" / "bowl")
+    assert call("run", bowl, cwd=home).code == 0
+    tools = Tools(Places([home / "problems"]), 1)
+    (run,) = (item["run"] for item in tools.list_runs()["runs"])
+    assert (tools.observe(run)["state"], tools.observe(run)["status"]) == ("finished", "exact")
+    found = status.standing(tools._places.run(run))
+    monkeypatch.setattr(status, "standing", lambda _: {**found, "status": "open"})
+    assert tools.observe(run)["state"] == "running"
+
+
+def test_a_folder_without_problems_is_told_to_the_person(home: Path) -> None:
+    words = command("mcp", home / "problems")
+    where = {
+        "env": environment(PYTHONPATH=ROOT),
+        "stdin": subprocess.DEVNULL,
+        "capture_output": True,
+        "text": True,
+        "timeout": 120,
+    }
+    done = subprocess.run(words, cwd=home, **where)
+    assert done.returncode == 0 and "there is no problem.toml in these folders yet" in done.stderr and not done.stdout
+    folder(home / "problems" / "bowl")
+    assert "problem.toml" not in subprocess.run(words, cwd=home, **where).stderr
