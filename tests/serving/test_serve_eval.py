@@ -122,9 +122,9 @@ def test_kill_and_resume_pay_nothing_twice(problem: Path) -> None:
     assert asyncio.run(replay(problem.parent / "runs" / desk.run))[1] is None
 
 
-def test_the_token_file_is_for_its_owner_alone_and_replaces_what_was_there(problem: Path) -> None:
+def test_the_token_file_is_for_its_owner_alone_and_replaces_an_earlier_one(problem: Path) -> None:
     file = problem.parent / "token.json"
-    file.write_text("old")
+    file.write_text('{"url": "http://127.0.0.1:1", "token": "old", "pid": 1}')
     os.chmod(file, 0o644)
     with served(problem, "--token-file", file) as desk:
         assert desk.token == "" and stat.S_IMODE(file.stat().st_mode) == 0o600
