@@ -18,8 +18,7 @@ from agent.sandbox.lockdown import THREADS
 
 PREFIX = "truegain-"
 SLACK_MB = 16
-REMOVE_SECONDS = 10.0
-"""How long the end of a group's processes is waited for; a busy machine takes seconds to bury forty of them."""
+REMOVE_SECONDS = 2.0
 _numbers = itertools.count()
 MEMORY_FILES = ("memory.max", "memory.limit_in_bytes")
 SWAP_FILES = ("memory.swap.max", "memory.memsw.limit_in_bytes")
@@ -125,8 +124,8 @@ class Group:
 
     def remove(self) -> None:
         """Kill whoever is in it, then remove it."""
+        until = time.monotonic() + REMOVE_SECONDS
         for folder in self.folders:
-            until = time.monotonic() + REMOVE_SECONDS
             while folder.exists() and time.monotonic() < until:
                 with contextlib.suppress(OSError):
                     folder.rmdir()
