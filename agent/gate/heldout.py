@@ -206,14 +206,12 @@ def examine(
         sequential: Whether the exam ends as soon as the gain is shown (`settled`). Its looks have used up the level,
             so that nothing else is a proof at the end.
     """
+    from agent.gate import ofset
     from agent.gate.guarding import findings
 
     units = Units.of(problem, new, old, clusters)
-    of_set = None
-    if plan.test in ("quotient", "resampling") and new:
-        from agent.gate import ofset  # numpy is not there in every environment that the gate is used from
-
-        of_set = ofset.compare(problem, plan, new, old, clusters)
+    whole = plan.test in ("quotient", "resampling") and bool(new)
+    of_set = ofset.compare(problem, plan, new, old, clusters) if whole else None
     p: float | None
     if of_set is not None:
         # What a failed row would have added is unknown, so it must not be left out in the champion's favour.
