@@ -32,7 +32,7 @@ from agent.gate.quarantine import signs
 from agent.halving import Step
 from agent.history import SUSPICIOUS
 from agent.looking import LOOK
-from agent.proposers.base import SIDE_BY_SIDE
+from agent.proposers.table import SIDE_BY_SIDE
 from agent.space import digest
 from agent.state import State
 
@@ -319,7 +319,7 @@ def _searching(state: State) -> list[Event]:
     racing = state.race is not None or bool(state.arena is not None and state.arena.lanes)
     if state.idle and not state.asks and not racing:
         left = state.halving.spare() if state.halving is not None else None  # the best of them, while it can be paid
-        return [_rung(state, left)] if left is not None else [StopRequested("exhausted", spent)]
+        return [_rung(state, left)] if left is not None else [StopRequested("finished" if state.over else "exhausted", spent)]
     return []
 
 
@@ -346,8 +346,8 @@ def _contend(state: State) -> Event:
 
 
 def _nothing_left(state: State) -> str:
-    if state.exhausted:
-        return state.exhausted
+    if state.over or state.exhausted:
+        return state.over or state.exhausted
     return f"{BARREN} proposals in a row brought nothing new" if state.barren >= BARREN else ""
 
 

@@ -16,7 +16,7 @@ from agent.errors import BudgetExceeded, ConfigError
 from agent.events import LookAsked, ToolEnded
 from agent.looking import REFUSED, Look, LookRow, Opened, mean
 from agent.moments import Moment
-from agent.proposers.base import Effects
+from agent.proposers.effects import Effects
 from agent.redact import redact
 from agent.space import Candidate
 from agent.spans import Trace
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 class Doing:
-    """The effects of one decision; see `agent.proposers.base.Effects`.
+    """The effects of one decision; see `agent.proposers.effects.Effects`.
 
     Args:
         run: That asks.

@@ -193,6 +193,7 @@ class ProposalEnded(Event):
         state: What the proposer wants to be given back next time, as JSON.
         error: Why the proposer failed as a whole, or "".
         exhausted: Whether the proposer has nothing left to propose.
+        over: Words, where the search is to end because whoever makes the candidates asked for it.
     """
 
     id: int
@@ -201,6 +202,7 @@ class ProposalEnded(Event):
     state: Any = None
     error: str = ""
     exhausted: bool = False
+    over: str = ""
     type: ClassVar[str] = "proposal.ended"
 
 

@@ -16,7 +16,7 @@ from agent.gate.noise import Noise, smallest_gain
 from agent.gate.outlook import clusters
 from agent.gate.planning import RESERVE
 from agent.gate.preview import copied
-from agent.proposers.base import load, talks
+from agent.proposers.table import load, talks
 from agent.settings import BATCHED
 from agent.warm import sentence
 

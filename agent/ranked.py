@@ -33,7 +33,8 @@ from agent.lines import Lines
 from agent.measuring import Unit
 from agent.orders import Order, checked
 from agent.parameters import Parameter
-from agent.proposers.base import Context, load
+from agent.proposers.base import Context
+from agent.proposers.table import load
 from agent.ranked_result import PLACE, RankedResult, problem_of
 from agent.space import Candidate, Space
 

@@ -52,7 +52,7 @@ from agent.journal import Entry, read, read_all
 from agent.loop import Run
 from agent.moments import Moment, fold, lean, replies
 from agent.problem import Problem
-from agent.proposers.base import load, talks
+from agent.proposers.table import load, talks
 from agent.recorded import Difference, Memory, Nowhere, RecordedModel
 from agent.space import Candidate
 from agent.state import SCOPE

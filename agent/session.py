@@ -33,7 +33,7 @@ from agent.loop import Observer, Run
 from agent.paying import Measuring, measuring
 from agent.problem import Example, Problem
 from agent.proposers import demosets
-from agent.proposers.base import TABLE, canonical, load, talks
+from agent.proposers.table import TABLE, canonical, load, talks
 from agent.redact import redact
 from agent.result import Result, load_result, load_state
 from agent.settings import DEFAULT_MODEL, Settings

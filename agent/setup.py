@@ -22,8 +22,8 @@ from agent.problem import Problem
 from agent.program_setup import evaluator as program_evaluator
 from agent.program_setup import fenced, judges, own_files
 from agent.program_setup import member as program_member
-from agent.proposers.base import TABLE, canonical
-from agent.proposers.base import load as load_proposer
+from agent.proposers.table import TABLE, canonical
+from agent.proposers.table import load as load_proposer
 from agent.settings import Settings
 from agent.space import Space
 from agent.texts import Code

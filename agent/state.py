@@ -133,6 +133,8 @@ class State:
         """Failures of the proposer since it last answered."""
         self.exhausted = ""
         """Why the proposer has nothing left, or ""."""
+        self.over = ""
+        """That whoever makes the candidates wants the search to end, in words, or ""."""
         self.unchecked: deque[tuple[int, dict[str, Any]]] = deque((0, start) for start in self.given)
         """What was proposed and not checked yet, by decision; starting points, of decision 0, are first."""
         self.starting: list[str] | None = []
@@ -318,6 +320,7 @@ class State:
             self.ledger.budget = Budget(**event.changes["budget"])
             if self.gate.accepted is not None or not self.gate.open:
                 self.stop = self.ended = None
+                self.over = ""
                 self.ledger.closed = False
                 self.gate.go_on()
                 self.suspects.go_on()
@@ -368,6 +371,7 @@ class State:
         self.barren += 1
         if event.exhausted:
             self.exhausted = event.error or "the proposer has nothing left to propose"
+        self.over = event.over or self.over
         if event.error:
             self.errors.append(event.error)
         else:

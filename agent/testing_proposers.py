@@ -28,7 +28,8 @@ from agent.history import History
 from agent.llm.structured import Shape
 from agent.llm.types import Completion, ModelRequest
 from agent.parameters import Categorical, Float, Int
-from agent.proposers.base import Ask, Context, Proposal, Proposer, talks
+from agent.proposers.base import Ask, Context, Proposal, Proposer
+from agent.proposers.table import talks
 from agent.space import Candidate, Space
 from agent.testing_search import Measure as Measure
 from agent.testing_search import Remembering

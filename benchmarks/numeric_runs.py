@@ -21,7 +21,8 @@ from numeric_worlds import World
 
 from agent.errors import AgentError
 from agent.events import CallEnded, EvaluationStarted, ProposalEnded
-from agent.proposers.base import TABLE, Context, Proposal, Proposer, load
+from agent.proposers.base import Context, Proposal, Proposer
+from agent.proposers.table import TABLE, load
 from agent.testing_proposers import Search
 
 CHECKPOINTS = (5, 10, 15, 20, 30, 50, 65, 80, 100, 130, 160, 200)

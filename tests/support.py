@@ -19,7 +19,7 @@ from agent.llm.scripted import Scripted
 from agent.loop import Run
 from agent.parameters import Categorical, Float, Int
 from agent.problem import Problem
-from agent.proposers.base import load
+from agent.proposers.table import load
 from agent.session import Session
 from agent.settings import Settings
 from agent.space import Space

@@ -17,7 +17,9 @@ from agent.errors import BudgetExceeded, ConfigError, OutputInvalid, ProviderErr
 from agent.integrations import mcp_tools
 from agent.llm.types import Completion, ToolCall, Usage
 from agent.proposers.agentic import FALLBACK, Agentic
-from agent.proposers.base import Effects, Proposal, load
+from agent.proposers.base import Proposal
+from agent.proposers.effects import Effects
+from agent.proposers.table import load
 from agent.spans import Trace
 from agent.testing_proposers import ProposerContract
 from agent.tools.base import TABLE, Desk, Tool

@@ -14,8 +14,8 @@ from agent.cli.run import session_of
 from agent.config import load
 from agent.errors import ConfigError
 from agent.llm.scripted import Scripted
-from agent.proposers.base import canonical
-from agent.proposers.base import load as proposer
+from agent.proposers.table import canonical
+from agent.proposers.table import load as proposer
 from tests.cli_helpers import call, environment
 
 DOCS = Path(__file__).parents[1] / "docs" / "code.md"

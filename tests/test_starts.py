@@ -35,7 +35,8 @@ from agent.ledger import Budget as Limits
 from agent.llm.scripted import Scripted
 from agent.parameters import Float
 from agent.problem import Problem
-from agent.proposers.base import TABLE, Context, Proposal
+from agent.proposers.base import Context, Proposal
+from agent.proposers.table import TABLE
 from agent.replay import replay
 from agent.result import Result, load_result
 from agent.session import Session

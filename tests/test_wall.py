@@ -31,8 +31,9 @@ from agent.llm.types import Completion
 from agent.looking import Look, LookRow
 from agent.loop import Run
 from agent.problem import Example
-from agent.proposers.base import TABLE, Context, talks
-from agent.proposers.base import load as load_proposer
+from agent.proposers.base import Context
+from agent.proposers.table import TABLE, talks
+from agent.proposers.table import load as load_proposer
 from agent.replay import replay
 from agent.result import load_result, load_state
 from agent.space import Candidate

@@ -7,7 +7,8 @@ from typing import Any
 
 from agent.errors import BudgetExceeded
 from agent.problem import Problem
-from agent.proposers.base import Context, Proposal, load
+from agent.proposers.base import Context, Proposal
+from agent.proposers.table import load
 
 MODEL, CLASSICAL = "evollm", "coordinate"
 TURN = 4

@@ -22,7 +22,7 @@ from agent.forecast import forecast
 from agent.journal import FILE
 from agent.ledger import KINDS, Budget
 from agent.lock import problem_lock
-from agent.proposers.base import load, talks
+from agent.proposers.table import load, talks
 from agent.result import Result, load_state
 from agent.session import Session
 

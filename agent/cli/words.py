@@ -32,7 +32,7 @@ from agent.events import (
 from agent.history import AGAIN, SUSPICIOUS
 from agent.ledger import plural
 from agent.personal import BudgetChanged, HintGiven, PairJudged, ValueBanned, ValuePinned
-from agent.proposers.base import load, talks
+from agent.proposers.table import load, talks
 from agent.texts import Code, Text
 from agent.warm import sentence
 from agent.wishes import said

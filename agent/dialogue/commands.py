@@ -16,7 +16,7 @@ from agent.event import Event
 from agent.ledger import KINDS, counted, plural
 from agent.loop import Run
 from agent.personal import HintGiven
-from agent.proposers.base import TABLE
+from agent.proposers.table import TABLE
 from agent.redact import redact
 from agent.untrusted import cleaned
 from agent.wishes import HINT, said

@@ -43,7 +43,8 @@ from agent.inthread import in_thread
 from agent.ledger import KINDS, Budget, Ledger
 from agent.measuring import Unit
 from agent.problem import Problem
-from agent.proposers.base import Ask, Context, Proposal, load
+from agent.proposers.base import Ask, Context, Proposal
+from agent.proposers.table import load
 from agent.space import Candidate
 
 if TYPE_CHECKING:

@@ -7,21 +7,17 @@ was cut off is made again exactly, and answers that were already paid for are us
 
 from __future__ import annotations
 
-import contextlib
 import copy
-import difflib
-import importlib
-import json
 import math
 import random
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from agent.errors import ConfigError
 from agent.history import SUSPICIOUS, History, Trial
 from agent.problem import Problem
+from agent.proposers.effects import Effects, Read, Work, changed
 from agent.space import Candidate
 from agent.tools.clock import waiting
 
@@ -29,12 +25,6 @@ if TYPE_CHECKING:
     from agent.llm.types import Completion, ModelRequest
     from agent.looking import Look
     from agent.spans import Trace
-
-Read = Callable[[str], Awaitable[Any]]
-"""The content of a row of train, by its id."""
-
-Work = Callable[[str], Awaitable[tuple[str, bool]]]
-"""Runs a tool, given the key of its call: the answer as text, and whether it failed."""
 
 Ask = Callable[["ModelRequest"], Awaitable["Completion"]]
 """One model call in the proposer's role, validated when the request has a schema. Raises OutputInvalid
@@ -99,23 +89,6 @@ class RowView:
     measured: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Effects:
-    """What a run does for a proposer that works in steps, as functions: nothing else of the run can be reached.
-
-    `Context` has the same for everybody; see there.
-    """
-
-    trace: Callable[[str, str | None], Awaitable[tuple[Trace, str | None] | None]]
-    look: Callable[[Candidate, list[str], str, float], Awaitable[Look]]
-    looked: Callable[[str], int]
-    consult: Callable[[ModelRequest, str, str], Awaitable[Completion]]
-    step: Callable[
-        [str, int, int, str, Mapping[str, Any] | None, Work, Callable[[], tuple[list[str], dict[str, Any]]]],
-        Awaitable[tuple[str, bool, list[str], dict[str, Any]]],
-    ]
-
-
 @dataclass
 class Context:
     """What a proposer may read and use.
@@ -153,6 +126,8 @@ class Context:
     rejections: list[dict[str, Any]] = field(default_factory=list)
     exhausted: bool = False
     """Set it when nothing is left to propose, now or later."""
+    over: str = ""
+    """Set it to words when whoever makes the candidates asks for the end of the search."""
     reader: Read | None = None
     reads: list[str] = field(default_factory=list)
     effects: Effects | None = None
@@ -288,7 +263,7 @@ class Context:
         before = copy.deepcopy(notebook or {})
 
         def after() -> tuple[list[str], dict[str, Any]]:
-            return list(self.reads), _changed(before, notebook or {})
+            return list(self.reads), changed(before, notebook or {})
 
         given = (conversation, turn, index, name, arguments, work)
         text, error, rows, notes = await self.effects.step(*given, after)
@@ -368,16 +343,6 @@ class Context:
         return self.history[self.history.champion].candidate
 
 
-def _changed(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
-    """The notes that are new or other than before, as plain JSON; what is none is left out."""
-    out = {}
-    for name, note in after.items():
-        with contextlib.suppress(TypeError, ValueError, RecursionError):
-            if name not in before or note != before[name]:
-                out[str(name)] = json.loads(json.dumps(note, allow_nan=False))
-    return out
-
-
 class Proposer(Protocol):
     """Makes candidates. `agent.testing_proposers.ProposerContract` holds what every one must do.
 
@@ -412,11 +377,6 @@ class Proposer(Protocol):
         ...
 
 
-def talks(proposer: Proposer) -> bool:
-    """Whether a proposer asks a model where the run has one."""
-    return proposer.needs_model or bool(getattr(proposer, "uses_model", False))
-
-
 def numeric(problem: Problem, proposer: str) -> tuple[str, ...]:
     """The names of the numbers and choices in a problem's space.
 
@@ -429,94 +389,3 @@ def numeric(problem: Problem, proposer: str) -> tuple[str, ...]:
             hint="declare a float, int or categorical parameter, or choose another proposer",
         )
     return problem.space.numeric
-
-
-TABLE: dict[str, str] = {
-    "default": "agent.proposers.portfolio:Portfolio",
-    "agentic": "agent.proposers.agentic:Agentic",
-    "best_of_n": "agent.proposers.best_of_n:BestOfN",
-    "bootstrap": "agent.proposers.bootstrap:Bootstrap",
-    "catcma": "agent.proposers.catcma:CatCMA",
-    "claps": "agent.proposers.claps:ClaPS",
-    "cmaes": "agent.proposers.cmaes:CMAES",
-    "coordinate": "agent.proposers.coordinate:Coordinate",
-    "crossover": "agent.proposers.crossover:Crossover",
-    "evollm": "agent.proposers.evollm:EvoLLM",
-    "evolve": "agent.proposers.evolve:Evolve",
-    "evollm-null": "agent.proposers.evollm_null:EvoLLMNull",
-    "gameopt": "agent.proposers.gameopt:GameOpt",
-    "gp": "agent.proposers.gp:GP",
-    "instinct": "agent.proposers.instinct:Instinct",
-    "icpl": "agent.proposers.icpl:ICPL",
-    "lhs": "agent.proposers.lhs:LatinHypercube",
-    "llambo": "agent.proposers.llambo:LLAMBO",
-    "mipro": "agent.proposers.mipro:MIPRO",
-    "nsga2": "agent.proposers.nsga2:NSGA2",
-    "opro": "agent.proposers.opro:OPRO",
-    "optoprime": "agent.proposers.optoprime:OptoPrime",
-    "parego": "agent.proposers.parego:ParEGO",
-    "paraphrase": "agent.proposers.paraphrase:Paraphrase",
-    "quality_diversity": "agent.proposers.quality_diversity:QualityDiversity",
-    "random": "agent.proposers.random:Random",
-    "random_edits": "agent.proposers.random_edits:RandomEdits",
-    "reflect": "agent.proposers.reflect:Reflect",
-    "spo": "agent.proposers.spo:SPO",
-    "textgrad": "agent.proposers.textgrad:TextGrad",
-    "portfolio": "agent.proposers.portfolio:Portfolio",
-    "tpe": "agent.proposers.tpe:TPE",
-    "tree": "agent.proposers.tree:TreeSearch",
-    "trust": "agent.proposers.gp:TrustRegion",
-    "tune": "agent.proposers.tune:Tune",
-    "zo-ranksgd": "agent.proposers.zo_ranksgd:ZORankSGD",
-}
-"""Proposers by name."""
-
-SIDE_BY_SIDE = frozenset({"best_of_n", "evolve"})
-"""Proposers of which several decisions may be open at once, as many as there are slots: they ask for one candidate at a
-time, leave no memory, and tell their decisions apart by number."""
-
-
-def canonical(name: str) -> str:
-    """A proposer's name as the table has it: `-` and `_` are the same there. Any other name stays as it is."""
-    if name in TABLE or ":" in name:
-        return name
-    return next((known for known in TABLE if known.replace("-", "_") == name.replace("-", "_")), name)
-
-
-def load(name: str, folder: Path | None = None) -> Proposer:
-    """The proposer of a name, or of an import path `module:attr` of the user's own.
-
-    Args:
-        name: As in the table (`-` for `_` is understood), or `module:attr`.
-        folder: The problem's, where a module of the user's own may be.
-
-    Raises:
-        ConfigError: There is none; lists the known names, or says where it was looked for.
-    """
-    name = canonical(name)
-    module, _, attribute = TABLE.get(name, name).partition(":")
-    if not attribute:
-        near = difflib.get_close_matches(name, TABLE, n=1)
-        meant = f"did you mean {near[0]}? Or " if near else ""
-        raise ConfigError(
-            f"there is no proposer {name!r}",
-            hint=f"{meant}choose one of {', '.join(sorted(TABLE))}, or give module:attr",
-        )
-    try:
-        made = getattr(importlib.import_module(module), attribute) if name in TABLE else _own(name, folder)
-    except (ImportError, AttributeError) as error:
-        raise ConfigError(f"the proposer {name!r} cannot be loaded: {error}") from None
-    proposer: Proposer = made() if isinstance(made, type) else made
-    return proposer
-
-
-def _own(name: str, folder: Path | None) -> Any:
-    """What `module:attr` names, found as evaluators and checks are."""
-    from agent.evaluators.loading import find_target, parse_target
-
-    try:
-        return find_target(*parse_target(name), folder)
-    except ConfigError as error:
-        hint = error.hint.replace(", or run the evaluator in a subprocess", "")  # a proposer is in this process
-        message, hint = (text.replace("evaluator", "proposer") for text in (error.message, hint))
-        raise ConfigError(message, hint=hint) from None

@@ -22,10 +22,11 @@ from agent.parameters import Categorical, Parameter
 from agent.problem import Problem
 from agent.proposers import bootstrap, cards, demosets, evidence, paraphrase
 from agent.proposers.asking import replies
-from agent.proposers.base import Context, Proposal, Proposer, load
+from agent.proposers.base import Context, Proposal, Proposer
 from agent.proposers.options import check_temperature, check_whole, read, wrong
 from agent.proposers.optoprime import untold
 from agent.proposers.packing import Case, packed
+from agent.proposers.table import load
 from agent.space import Candidate, Space, canonical
 from agent.texts import Demos, Text
 from agent.untrusted import untrusted

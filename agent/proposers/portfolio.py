@@ -21,9 +21,10 @@ from agent.history import Trial
 from agent.holes import structures
 from agent.parameters import Categorical
 from agent.problem import Problem
-from agent.proposers.base import Context, Proposal, Proposer, load
+from agent.proposers.base import Context, Proposal, Proposer
 from agent.proposers.guide import FADE, WINDOW, arm_of, counted, misses, standings
 from agent.proposers.options import number, read, wrong
+from agent.proposers.table import load
 from agent.proposers.tune import SOURCE as TUNE
 from agent.texts import Code, Demos, Text
 

@@ -17,8 +17,9 @@ from agent.history import History, Trial
 from agent.holes import Structure
 from agent.parameters import Numeric, Value
 from agent.problem import Problem
-from agent.proposers.base import Context, Proposal, load
+from agent.proposers.base import Context, Proposal
 from agent.proposers.options import read, wrong
+from agent.proposers.table import load
 from agent.space import Candidate, Space, digest
 
 SOURCE = "tune"

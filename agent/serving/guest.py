@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from agent.errors import AgentError, ConfigError, PrerequisiteError, StoreError
 from agent.looking import REFUSED
-from agent.proposers.base import TABLE, Context, Proposal, Proposer, load, talks
+from agent.proposers.base import Context, Proposal, Proposer
+from agent.proposers.table import TABLE, load, talks
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,6 +28,8 @@ NAME = "agent.serving.guest:Guest"
 """What stands in the settings of a run that has a guest."""
 REQUEST, ANSWER = "guest.request", "guest.answer"
 """Names of the two steps of a request, in the journal."""
+FINISHED = "whoever proposes asked to finish"
+"""Why a search ends that a guest has ended."""
 NOTHING, CLOSED = "nothing", "closed"
 """What the desk says when nobody asks, and when nothing is taken any more."""
 CHECKED = (
@@ -135,7 +138,7 @@ class Guest:
                 turn += 1
                 request = await self._request(context, turn, alone and not made)
                 if request["do"] == "finish":
-                    context.exhausted = True
+                    context.over = FINISHED
                 if request["do"] in (NOTHING, CLOSED, "finish"):
                     await asyncio.gather(*tasks)
                     return made, request["do"] == NOTHING

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from agent import Float, optimize
-from agent.proposers.base import TABLE, load
+from agent.proposers.table import TABLE, load
 
 SEVERAL = ("nsga2", "parego")
 """Refuse a problem with one objective."""

@@ -15,10 +15,11 @@ from agent.events import CandidateAdmitted
 from agent.llm.estimate import input_bound, text_bound
 from agent.llm.types import ModelRequest
 from agent.parameters import Float, Int
-from agent.proposers.base import Context, Proposer, load
+from agent.proposers.base import Context, Proposer
 from agent.proposers.evidence import Evidence
 from agent.proposers.optoprime import OptoPrime
 from agent.proposers.random import Random
+from agent.proposers.table import load
 from agent.proposers.textgrad import TextGrad
 from agent.space import Candidate, Space
 from agent.spans import Raised, Span, Trace, Value

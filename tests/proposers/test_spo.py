@@ -10,8 +10,9 @@ import pytest
 
 from agent.errors import ConfigError
 from agent.llm.types import ModelRequest
-from agent.proposers.base import Context, Proposal, Proposer, load
+from agent.proposers.base import Context, Proposal, Proposer
 from agent.proposers.spo import SPO
+from agent.proposers.table import load
 from agent.space import Space
 from agent.testing_proposers import ProposerContract, Search, adviser, bowl
 from agent.texts import Text

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import Any
 
-from agent.proposers.base import Effects
+from agent.proposers.effects import Effects
 from agent.spans import Raised, Span, Trace, Value
 from tests.tools.tool_support import SHOUT, Known, ask, context, inside, measured, refusal, with_rows
 
