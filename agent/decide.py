@@ -319,7 +319,8 @@ def _searching(state: State) -> list[Event]:
     racing = state.race is not None or bool(state.arena is not None and state.arena.lanes)
     if state.idle and not state.asks and not racing:
         left = state.halving.spare() if state.halving is not None else None  # the best of them, while it can be paid
-        return [_rung(state, left)] if left is not None else [StopRequested("finished" if state.over else "exhausted", spent)]
+        why = "finished" if state.over else "exhausted"
+        return [_rung(state, left)] if left is not None else [StopRequested(why, spent)]
     return []
 
 

@@ -72,7 +72,8 @@ async def propose(run: Run, started: ProposalStarted, moment: Moment) -> None:
         error = caught.message
     except Exception as caught:  # a proposer of the user's own may do anything; the run goes on and says so
         error = f"{type(caught).__name__}: {caught}"
-    ended = ProposalEnded(started.id, proposals, context.rejections, context.memory, error, context.exhausted, context.over)
+    told = context.rejections, context.memory, error, context.exhausted, context.over
+    ended = ProposalEnded(started.id, proposals, *told)
     try:
         ended.body()
     except (TypeError, ValueError) as caught:
