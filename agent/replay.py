@@ -15,7 +15,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from agent import personal
 from agent.decide import decide
 from agent.effects import step_key
 from agent.events import (
@@ -47,6 +46,7 @@ from agent.events import (
     StopRequested,
     ToolEnded,
     from_json,
+    person,
 )
 from agent.journal import Entry, read, read_all
 from agent.loop import Run
@@ -58,7 +58,7 @@ from agent.space import Candidate
 from agent.state import SCOPE
 from agent.wall import ROWS, ended, opened
 
-DELIVERED = (CallRetried, BatchStarted, BatchSubmitted, BatchEnded, RunPaused, RunContinued, *personal.EVENTS)
+DELIVERED = (CallRetried, BatchStarted, BatchSubmitted, BatchEnded, RunPaused, RunContinued, *person.EVENTS)
 """Events that no decision leads to, and no task of a replay."""
 OUTSIDE = (*RESUMABLE, "finished", "seconds", "calls", "tokens", "usd")
 """Reasons to stop that come from outside; the others are decided."""

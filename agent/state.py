@@ -12,6 +12,7 @@ from agent.asks import NOISE, Ask, Asks
 from agent.curves import KEPT, Curve
 from agent.events import (
     RESUMABLE,
+    BudgetChanged,
     CallEnded,
     CallStarted,
     CandidateAdmitted,
@@ -28,9 +29,11 @@ from agent.events import (
     ExamDecided,
     ExamPlanned,
     ExamStarted,
+    HintGiven,
     HoldoutFixed,
     LookAsked,
     NoiseMeasured,
+    PairJudged,
     ProposalEnded,
     ProposalStarted,
     RaceDecided,
@@ -46,6 +49,8 @@ from agent.events import (
     RunStarted,
     StopRequested,
     ToolEnded,
+    ValueBanned,
+    ValuePinned,
     VerdictReached,
 )
 from agent.examination import Examination
@@ -59,7 +64,6 @@ from agent.ledger import KINDS, Budget, Ledger
 from agent.looking import LOOK, Looks, Traces
 from agent.measuring import Measuring, Unit
 from agent.nearness import Known
-from agent.personal import BudgetChanged, HintGiven, PairJudged, ValueBanned, ValuePinned
 from agent.problem import Problem
 from agent.repeats import Repeats
 from agent.settings import Settings

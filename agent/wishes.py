@@ -15,14 +15,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from agent.events import Event, HintGiven, PairJudged, ValueBanned, ValuePinned
 from agent.parameters import Categorical, Float, Int, Numeric, Parameter, Value
-from agent.personal import HintGiven, PairJudged, ValueBanned, ValuePinned
 from agent.space import EDGE, RESOLUTION, Candidate, Space
 from agent.texts import Code, Text
 from agent.untrusted import cleaned
 
 if TYPE_CHECKING:
-    from agent.event import Event
     from agent.history import History
     from agent.problem import Problem
 
@@ -39,7 +38,7 @@ BESIDE = 1e-3
 DRAWS = 100
 
 Ban = Mapping[str, Any]
-"""As in `agent.personal.ValueBanned`."""
+"""As in `agent.events.ValueBanned`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -115,8 +115,6 @@ FLOORS = (
         "evaluation",
         "spans",
         "capping",
-        "event",
-        "personal",
         "events",
         "redact",
         "lock",

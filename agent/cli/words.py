@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from agent.changes import counted_lines
 from agent.cli.common import amount, brief
 from agent.events import (
+    BudgetChanged,
     CallRetried,
     CandidateCleared,
     CandidateConvicted,
@@ -17,8 +18,10 @@ from agent.events import (
     Event,
     ExamDecided,
     ExamStarted,
+    HintGiven,
     LookAsked,
     NoiseMeasured,
+    PairJudged,
     ProposalEnded,
     RaceDecided,
     ReportStarted,
@@ -28,10 +31,11 @@ from agent.events import (
     RunResumed,
     RunStarted,
     StopRequested,
+    ValueBanned,
+    ValuePinned,
 )
 from agent.history import AGAIN, SUSPICIOUS
 from agent.ledger import plural
-from agent.personal import BudgetChanged, HintGiven, PairJudged, ValueBanned, ValuePinned
 from agent.proposers.table import load, talks
 from agent.texts import Code, Text
 from agent.warm import sentence

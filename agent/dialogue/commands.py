@@ -12,10 +12,9 @@ from agent.control.server import Steering
 from agent.dialogue import judging, values
 from agent.dialogue.why import why
 from agent.errors import AgentError, ConfigError
-from agent.event import Event
+from agent.events import Event, HintGiven
 from agent.ledger import KINDS, counted, plural
 from agent.loop import Run
-from agent.personal import HintGiven
 from agent.proposers.table import TABLE
 from agent.redact import redact
 from agent.untrusted import cleaned

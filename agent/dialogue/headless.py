@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from agent.errors import ConfigError
-from agent.personal import HintGiven
+from agent.events import HintGiven
 from agent.redact import redact
 from agent.untrusted import cleaned
 from agent.wishes import HINT

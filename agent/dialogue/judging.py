@@ -11,11 +11,10 @@ from agent.dialogue.why import named
 from agent.errors import ConfigError
 from agent.evaluators.human import HumanJudge
 from agent.evaluators.voting import Occasion
-from agent.events import EvaluationEnded, EvaluationStarted
+from agent.events import EvaluationEnded, EvaluationStarted, PairJudged
 from agent.history import History, Trial
 from agent.journal import read
 from agent.loop import Run
-from agent.personal import PairJudged
 
 FOLDER = "judged"
 """In the run's folder: the answers, so that a pair is asked about once."""

@@ -9,9 +9,9 @@ from typing import Any
 from agent.cli.common import brief
 from agent.decide_gate import reserve
 from agent.errors import ConfigError
+from agent.events import BudgetChanged, ValueBanned, ValuePinned
 from agent.ledger import KINDS, Budget
 from agent.parameters import Categorical, Float, Int, Numeric, Parameter, Value
-from agent.personal import BudgetChanged, ValueBanned, ValuePinned
 from agent.redact import redact
 from agent.space import Space
 from agent.state import State

@@ -18,14 +18,14 @@ from agent.dialogue.why import why
 from agent.errors import ConfigError
 from agent.evaluation import Output, Score
 from agent.evaluators.function import FunctionEvaluator
-from agent.events import Event, ExamDecided
+from agent.events import BudgetChanged, Event, ExamDecided, HintGiven, PairJudged, ValueBanned, ValuePinned
+from agent.events.person import EVENTS
 from agent.goals import Objective
 from agent.journal import GATE, read, read_all
 from agent.ledger import Budget
 from agent.llm.scripted import Scripted
 from agent.llm.types import Completion, ToolCall
 from agent.parameters import Float
-from agent.personal import EVENTS, BudgetChanged, HintGiven, PairJudged, ValueBanned, ValuePinned
 from agent.problem import Example, Problem
 from agent.replay import replay
 from agent.result import Result

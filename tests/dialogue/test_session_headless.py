@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from agent.cli.session import _agent
-from agent.events import CallStarted
-from agent.personal import EVENTS, HintGiven, ValuePinned
+from agent.events import CallStarted, HintGiven, ValuePinned
+from agent.events.person import EVENTS
 from tests.cli_helpers import Ran, call, command, environment, folder, only_run
 from tests.session_support import ROOT, found, keys, problem, prompts, provider
 

@@ -8,9 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from agent.events import ProposalEnded, RunContinued, RunEnded, RunPaused
+from agent.events import BudgetChanged, HintGiven, ProposalEnded, RunContinued, RunEnded, RunPaused, ValuePinned
 from agent.folders import listing
-from agent.personal import BudgetChanged, HintGiven, ValuePinned
 from agent.result import load_result, load_state
 from tests.cli_helpers import call, only_run
 from tests.session_support import ended, found, keys, problem, prompts, provider, spawn, wait

@@ -10,12 +10,11 @@ from typing import Any
 
 import pytest
 
-from agent.events import CandidateRejected, EpochStarted, ProposalEnded
+from agent.events import CandidateRejected, EpochStarted, HintGiven, ProposalEnded, ValueBanned, ValuePinned
 from agent.journal import read
 from agent.ledger import Budget
 from agent.loop import Run
 from agent.parameters import Categorical, Float, Int
-from agent.personal import HintGiven, ValueBanned, ValuePinned
 from agent.proposers import cards
 from agent.replay import replay
 from agent.session import Session

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from agent.event import JSON, Event
+from agent.events.base import JSON, Event
 
 
 @dataclass(frozen=True, slots=True)
