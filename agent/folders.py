@@ -16,8 +16,9 @@ from typing import Any
 
 from agent.errors import ConfigError, StoreError
 from agent.events import RESUMABLE
-from agent.journal import FILE, connect, explain
-from agent.lock import holder, is_locked
+from agent.journal import FILE
+from agent.lock import holder, is_locked, problem_lock
+from agent.sqlitefile import connect, explain
 
 VARIABLE = "TRUEGAIN_RUNS"
 PROJECT = (".git", "pyproject.toml")
@@ -55,6 +56,28 @@ def ignored(runs: Path) -> None:
     with contextlib.suppress(OSError):  # whoever writes the run says what is wrong
         runs.mkdir(mode=0o700, parents=True, exist_ok=True)
         (runs / ".gitignore").write_text("*\n", encoding="utf-8")
+
+
+@contextlib.contextmanager
+def alone(runs: Path, problem: Path) -> Iterator[None]:
+    """Be the only one that runs a problem in a folder of runs.
+
+    Args:
+        runs: The folder of runs.
+        problem: The problem's file.
+
+    Raises:
+        RunLocked: A live process runs it there.
+        StoreError: The folder cannot be written, or is on a network mount.
+    """
+    try:
+        lock = problem_lock(runs, problem)
+    except OSError as error:
+        raise explain(error, runs) from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def find(runs: Path, name: str) -> Path:

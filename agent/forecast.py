@@ -17,6 +17,7 @@ from agent.gate.outlook import clusters
 from agent.gate.planning import RESERVE
 from agent.gate.preview import copied
 from agent.proposers.table import load, talks
+from agent.refusals import floor
 from agent.settings import BATCHED
 from agent.warm import sentence
 
@@ -193,7 +194,7 @@ async def forecast(session: Session, measure: bool, runs: Path | None = None) ->
         session.warm_up(runs)
     session.check()
     problem, settings, budget = session.problem, session.settings, session.budget
-    held, initial, rows = session.floor(budget.evaluations or math.inf)
+    held, initial, rows = floor(problem, settings, budget.evaluations or math.inf)
     before = await against_itself(session) if measure else None
     each, noise = (before.seconds, before.noise) if before is not None else (None, None)
     workers = 1 if problem.evaluator.exclusive else settings.workers

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import weakref
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from itertools import chain
-from typing import Any, Literal, overload
+from typing import Any, Literal
 
 from agent.events import (
     CandidateAdmitted,
@@ -21,6 +20,7 @@ from agent.events import (
 )
 from agent.goals import Objective
 from agent.measuring import Unit
+from agent.sharedlist import SharedList
 from agent.space import Candidate
 
 TrialState = Literal["queued", "measured", "suspected", "racing", "champion", "dropped", "failed"]
@@ -28,9 +28,6 @@ TrialState = Literal["queued", "measured", "suspected", "racing", "champion", "d
 none until it was measured again. racing: measured in pairs, or with more of the effort. champion: what the search
 builds on. dropped: was not better, was replaced, or was stopped before it had been measured in full (then it has no
 values). failed: has no value."""
-
-BLOCK = 128
-"""Trials that are copied together when one of them changes while somebody holds an older view."""
 
 AGAIN = "again"
 """Reason to measure a program once more that nothing speaks against: what is claimed as exact is measured again."""
@@ -121,65 +118,6 @@ class Warm:
         return cls(Candidate(data["values"]), data["score"], data["failed"], data["source"])
 
 
-class Trials(Sequence[Trial]):
-    """A list that is cheap to copy however long it is: copies share the blocks that neither has changed since."""
-
-    def __init__(self, trials: Iterable[Trial] = ()) -> None:
-        self._blocks: list[list[Trial]] = []
-        self._length = 0
-        self._own: set[int] = set()
-        """Numbers of the blocks that no copy shares."""
-        for trial in trials:
-            self.append(trial)
-
-    def copy(self) -> Trials:
-        """The same trials; what is changed here or there does not show in the other."""
-        other = Trials()
-        other._blocks, other._length = list(self._blocks), self._length
-        self._own.clear()
-        return other
-
-    def append(self, trial: Trial) -> None:
-        """Add one at the end."""
-        if self._length % BLOCK == 0:
-            self._own.add(len(self._blocks))
-            self._blocks.append([])
-        self._block(len(self._blocks) - 1).append(trial)
-        self._length += 1
-
-    def _block(self, number: int) -> list[Trial]:
-        """A block that may be changed."""
-        if number not in self._own:
-            self._blocks[number] = list(self._blocks[number])
-            self._own.add(number)
-        return self._blocks[number]
-
-    def __setitem__(self, place: int, trial: Trial) -> None:
-        self._block(place // BLOCK)[place % BLOCK] = trial
-
-    @overload
-    def __getitem__(self, place: int) -> Trial: ...
-    @overload
-    def __getitem__(self, place: slice) -> list[Trial]: ...
-    def __getitem__(self, place: int | slice) -> Trial | list[Trial]:
-        if isinstance(place, slice):
-            return list(self)[place]
-        if place < 0:
-            place += self._length
-        if not 0 <= place < self._length:
-            raise IndexError(place)
-        return self._blocks[place // BLOCK][place % BLOCK]
-
-    def __iter__(self) -> Iterator[Trial]:
-        return chain.from_iterable(self._blocks)
-
-    def __len__(self) -> int:
-        return self._length
-
-    def __repr__(self) -> str:
-        return repr(list(self))
-
-
 class History:
     """The fold. `freeze` gives proposers a view that later events do not change."""
 
@@ -189,7 +127,7 @@ class History:
         """What is known from before the run; foreign, and no trial."""
         self.initial = initial.id
         self.champion = initial.id
-        self.trials = Trials([Trial(initial, 0, 0, "initial")])
+        self.trials = SharedList([Trial(initial, 0, 0, "initial")])
         self.rejections: deque[dict[str, Any]] = deque(maxlen=REMEMBERED)
         self.rejected: dict[str, int] = {}
         self._number: dict[str, int] = {initial.id: 0}
@@ -213,7 +151,7 @@ class History:
         """
         first, *more = trials
         made = cls(first.candidate, objective)
-        made.trials = Trials(replace(trial, number=number) for number, trial in enumerate([first, *more]))
+        made.trials = SharedList(replace(trial, number=number) for number, trial in enumerate([first, *more]))
         for trial in made.trials:
             made._number.setdefault(trial.id, trial.number)
         made.champion = champion

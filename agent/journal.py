@@ -18,7 +18,6 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +25,7 @@ from agent.errors import StoreError
 from agent.events import Event, from_json
 from agent.lock import Lock, is_locked, local
 from agent.redact import redact
+from agent.sqlitefile import connect, explain, insert
 
 if TYPE_CHECKING:  # readers such as `truegain list` must start fast, and never flush
     import asyncio
@@ -83,42 +83,6 @@ class Entry:
             "audience": self.event.audience,
             **json.loads(self.event.body()),
         }
-
-
-def explain(error: Exception, folder: Path) -> StoreError:
-    text = str(error)
-    if "locked" in text:
-        return StoreError(
-            f"the journal in {folder} is busy: {text}", hint="another program holds the file open; close it"
-        )
-    if "full" in text or "I/O" in text or "readonly" in text or isinstance(error, OSError):
-        return StoreError(
-            f"cannot write the journal in {folder}: {text}",
-            hint="free some space or permissions, then continue with: truegain resume " + folder.name,
-        )
-    return StoreError(
-        f"the journal in {folder} cannot be read: {text}",
-        hint="the file is damaged; restore it from a backup, or start a new run. Nothing was changed in it",
-    )
-
-
-STATEMENTS = 8
-"""Compiled statements kept: each size of a group is one of its own, of up to half a megabyte."""
-
-
-def connect(path: Path, read_only: bool) -> sqlite3.Connection:
-    uri = f"{path.resolve().as_uri()}?mode={'ro' if read_only else 'rwc'}"
-    db = sqlite3.connect(
-        uri, uri=True, isolation_level=None, timeout=10, check_same_thread=False, cached_statements=STATEMENTS
-    )
-    try:
-        if not read_only:
-            db.execute("PRAGMA journal_mode=WAL")
-            db.execute("PRAGMA synchronous=FULL")
-    except sqlite3.Error:
-        db.close()
-        raise
-    return db
 
 
 def _migrate(db: sqlite3.Connection, folder: Path, file: str) -> None:
@@ -243,9 +207,9 @@ class Journal:
         held, public = ([row for file, row in group if file == name] for name in (GATE, FILE))
         try:
             if held:
-                _insert(self.gate_file(), held, "INSERT INTO events VALUES (NULL, ?, ?, ?, ?, ?)")
+                insert(self.gate_file(), held, "INSERT INTO events VALUES (NULL, ?, ?, ?, ?, ?)")
             if public:
-                _insert(self._db, public, "INSERT INTO events VALUES (?, ?, ?, ?, ?)")
+                insert(self._db, public, "INSERT INTO events VALUES (?, ?, ?, ?, ?)")
         except (sqlite3.Error, OSError) as error:
             self._take_back(len(held))
             with self._guard:
@@ -316,37 +280,6 @@ def _make_gate(path: Path, folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-ROWS = 1000
-"""Events that one statement takes; SQLite allows 32,766 values in it."""
-
-
-def _insert(db: sqlite3.Connection, rows: list[tuple[Any, ...]], query: str) -> None:
-    """Append a group, whole or not at all.
-
-    All of it in one statement as far as possible: after each one, and each row of `executemany`, this thread has to
-    wait for the interpreter, 5 ms and more while the event loop computes.
-    """
-    if not rows:
-        return
-    if len(rows) <= ROWS:
-        _append(db, rows, query)  # a transaction by itself
-        return
-    try:
-        db.execute("BEGIN IMMEDIATE")
-        for start in range(0, len(rows), ROWS):
-            _append(db, rows[start : start + ROWS], query)
-        db.execute("COMMIT")
-    except sqlite3.Error:
-        with contextlib.suppress(sqlite3.Error):
-            db.execute("ROLLBACK")
-        raise
-
-
-def _append(db: sqlite3.Connection, rows: list[tuple[Any, ...]], query: str) -> None:
-    head, _, row = query.partition(" VALUES ")
-    db.execute(f"{head} VALUES {', '.join([row] * len(rows))}", list(chain.from_iterable(rows)))
 
 
 def merge(public: Iterable[Entry], held: Iterable[Entry]) -> Iterator[Entry]:

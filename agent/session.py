@@ -6,48 +6,41 @@ import asyncio
 import contextlib
 import math
 import os
-import platform
 import shutil
-import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from agent import pools, wholeset
-from agent.asks import COMPARED, REPEATED
+from agent import doors, pools, refusals, wholeset
 from agent.control.server import Steering, obeying, serving
-from agent.errors import AgentError, ConfigError, RunChanged
+from agent.errors import AgentError, ConfigError
 from agent.evaluating import uses
 from agent.evaluation import Executor
 from agent.evaluators.loading import refuse_nested_search
 from agent.events import EpochStarted, Event, RunResumed, RunStarted
-from agent.folders import ignored
-from agent.gate import exam, planning
-from agent.gate.arena import FEWEST
-from agent.journal import Journal, explain
+from agent.folders import alone, ignored
+from agent.journal import Journal
 from agent.ledger import Budget
-from agent.lock import problem_lock
 from agent.loop import Observer, Run
 from agent.paying import Measuring, measuring
 from agent.problem import Example, Problem
 from agent.proposers import demosets
 from agent.proposers.table import TABLE, canonical, load, talks
-from agent.redact import redact
 from agent.result import Result, load_result, load_state
-from agent.settings import DEFAULT_MODEL, Settings
-from agent.texts import Code
+from agent.settings import Settings
+from agent.versions import versions
 from agent.warm import START, Earlier, chosen, starting_points, take
 
 if TYPE_CHECKING:
-    from agent.gate.checks import Check
+    from agent.gate.checks import Check, Context
     from agent.gate.custody import Custody
     from agent.llm.gateway import Llm
-    from agent.llm.types import Adapter, Recorder
+    from agent.llm.types import Recorder
     from agent.setup import Setup
 
-SHOWN_VERSIONS = ("truegain", "openai", "anthropic", "xllamacpp", "numpy")
+SET_UP = ("problem", "settings", "budget", "seed", "env", "checks", "shares", "starts", "warm_from", "origin")
+"""What a session takes from a problem file that was read."""
 
 
 @dataclass
@@ -103,19 +96,7 @@ class Session:
     @classmethod
     def of(cls, setup: Setup, **more: Any) -> Session:
         """The session of a problem file; `more` goes first."""
-        given: dict[str, Any] = {
-            "problem": setup.problem,
-            "settings": setup.settings,
-            "budget": setup.budget,
-            "seed": setup.seed,
-            "env": setup.env,
-            "checks": setup.checks,
-            "shares": setup.shares,
-            "starts": setup.starts,
-            "warm_from": setup.warm_from,
-            "origin": setup.origin,
-        }
-        return cls(**{**given, **more})
+        return cls(**{**{name: getattr(setup, name) for name in SET_UP}, **more})
 
     def divide(self, folder: Path | None = None) -> None:
         """Give the rows their splits; those of a run's folder are remembered beside it, for all later runs.
@@ -183,7 +164,8 @@ class Session:
         own = [{"values": dict(point), "source": START} for point in self.starts]
         total = math.inf if self.budget.evaluations is None else self.budget.evaluations
         known = [self.problem.initial(), *self.starts]
-        return own + chosen(self.problem.space, self.warm, known, total, self.floor(total)[2])
+        each = refusals.floor(self.problem, self.settings, total)[2]
+        return own + chosen(self.problem.space, self.warm, known, total, each)
 
     def check(self) -> None:
         """Refuse what cannot work, before anything is spent.
@@ -193,70 +175,14 @@ class Session:
             PrerequisiteError: The sandbox is too weak here, and nobody asked for `unsafe`.
         """
         self.guard()
-        if self.budget.evaluations is None and self.budget.seconds is None:
-            # Limits on the model alone do not end a search: the classical proposers go on without it.
-            raise ConfigError(
-                "neither evaluations nor seconds are limited, so the search would never end",
-                hint="set budget.evaluations or budget.seconds (on the command line: --evaluations 100)",
-            )
-        if self.budget.evaluations is not None:
-            held, baseline, more = self.floor(self.budget.evaluations)
-            begins = len(self.begins)
-            each, fidelity = more, self.problem.fidelity
-            if fidelity is not None:  # until one of several is measured in full
-                more *= math.ceil(fidelity.bracket)
-            need = held + baseline + begins * each + more
-            if self.budget.evaluations < need:
-                raise ConfigError(
-                    f"{self.budget.evaluations} evaluations cannot pay for a run: the initial candidate takes"
-                    f" {baseline}"
-                    + (f", {begins} starting points {begins * each}" if begins else "")
-                    + (f", the final exam {held}" if held else "")
-                    + f", and one new candidate {more}",
-                    hint=f"allow at least {need} evaluations" + (", or lower gate.exam_pairs" if held else ""),
-                )
+        refusals.check_budget(self.problem, self.settings, self.budget, len(self.begins))
         choosing = demosets.demos_of(self.problem.space).items()
         strange = [name for name, item in choosing if not demosets.rows_of(self.problem, item)]
         told = pools.note(self.problem, self._pools(), strange)
         self.notes = [*(line for line in self.notes if line not in told), *told]
-        for number, values in enumerate([self.problem.initial().values_json, *map(dict, self.starts)]):
-            if redact(values) != values:
-                raise ConfigError(
-                    f"{f'starts.{number - 1}' if number else 'the initial candidate'} holds what looks like a key or a"
-                    " credential, and the journal would mask it",
-                    hint="take it out of the space: the evaluator can read it from its environment",
-                )
-        proposer = load(self.settings.proposer, self.problem.folder)
-        if proposer.needs_model and "propose" not in self.settings.models:
-            others = ", or use the default proposer" if self.problem.space.numeric else ""
-            if any(isinstance(item, Code) for item in self.problem.space.values()):
-                others = (
-                    "; or take --proposer random_edits, which edits by chance, or tune, for numbers that stand in the"
-                    " program as tune(value, low, high): they ask none"
-                )
-            raise ConfigError(
-                f"the proposer {self.settings.proposer!r} asks a model, and there is none",
-                hint=f"name one as provider:model, such as {DEFAULT_MODEL}{others}",
-            )
-        able = getattr(proposer, "check", None)
-        if able is not None:
-            able(self.problem, self.settings.options, "propose" in self.settings.models)
-        texts = getattr(proposer, "texts", False)
-        if self.settings.proposer in TABLE and not self.problem.space.numeric and not texts:
-            raise ConfigError(
-                f"the proposer {self.settings.proposer!r} changes numbers and choices, and the space has none",
-                hint="--proposer opro --model provider:model lets a model change texts and programs, evolve programs;"
-                " or name a proposer of your own as module:attr, or add a float, int or categorical parameter",
-            )
-        for role in uses(self.problem.evaluator):
-            if role not in self.settings.models:
-                raise ConfigError(
-                    f"the evaluator asks a model in the role {role}, and there is none",
-                    hint=f'set models.{role} = "provider:model", such as "{DEFAULT_MODEL}"',
-                )
-        ready = getattr(self.problem.evaluator, "ready", None)
-        if ready is not None:
-            ready(self.problem)
+        refusals.check_secrets(self.problem, self.starts)
+        proposer = refusals.check_proposer(self.problem, self.settings)
+        refusals.check_evaluator(self.problem, self.settings)
         if self.settings.proposer in TABLE:  # its options are wrong, or a package is missing: it says so here
             proposer.forecast(self.problem, 1, self.settings.options)
 
@@ -276,40 +202,23 @@ class Session:
             note = f"nothing here keeps candidate code from {', or '.join(lacking)}; it runs all the same (unsafe)"
             self.notes = [*(known for known in self.notes if known != note), note]
 
-    def floor(self, total: float) -> tuple[int, int, int]:
-        """Evaluations that the last exam and the report hold back, that come first, and that one candidate takes."""
-        problem = self.problem
-        if problem.by_rows:
-            held = 0
-            for name in ("val", "test") if self.settings.report else ("val",):
-                rows = len(problem.split(name))
-                held += planning.reserve(None, rows=rows, total=total, level=self.settings.level)
-            train = len(problem.split("train"))
-            return held, 2 * min(train, REPEATED if problem.deterministic else COMPARED), min(train, FEWEST)
-        rows = max(1, len(problem.data))
-        baseline = rows + min(rows, REPEATED) if problem.deterministic else rows * self.settings.baseline
-        return exam.reserve(problem, self.settings.exam_pairs), baseline, rows
-
     def _pools(self) -> dict[str, frozenset[int]]:
         """The examples that no candidate may choose; looked for once for the same rows."""
         if self._held is None or self._held[0] is not self.problem:
             self._held = (self.problem, pools.held_out(self.problem, self._removed))
         return self._held[1]
 
-    def _checks(self) -> tuple[list[Check], Any]:
+    def _checks(self) -> tuple[list[Check], Context]:
         """The checks that need more than the space, and what they know."""
-        from agent.gate.checks import Check, Context, Leak, standard, texts
+        from agent.gate.checks import Check, leaking
         from agent.gate.duplicates import same_program
 
         same, places = same_program(self.problem.space), self._pools()
         checks = [*([same] if same is not None else []), *self.checks]
         if places:
             checks = [Check("examples", lambda candidate, context: pools.chooses(places, candidate)), *checks]
-        held = [example for example in self.problem.data if example.split != "train" and example.answer is not None]
-        if not held or not any(True for _ in texts(self.problem.space, self.problem.initial())):
-            return checks, Context()
-        leak = next(check for check in standard(self.problem.space) if check.name == "leak")
-        return [leak, *checks], Context(Leak.of(self.problem.space, self.problem.data))
+        leaks, context = leaking(self.problem.space, self.problem.data)
+        return [*leaks, *checks], context
 
     def started(self, name: str) -> RunStarted:
         """The first event of a new run."""
@@ -332,30 +241,11 @@ class Session:
             },
         )
 
-    @contextlib.contextmanager
-    def _journal(self, folder: Path) -> Iterator[Journal]:
-        journal = Journal(folder)
-        try:
-            yield journal
-        finally:
-            journal.close()
-
-    @contextlib.contextmanager
-    def _alone(self, runs: Path) -> Iterator[None]:
+    def _alone(self, runs: Path) -> contextlib.AbstractContextManager[None]:
         """Be the only service that runs this problem in a folder of runs."""
-        if not self.service:
-            yield
-            return
         # The first of the files that the run comes from is the problem's own.
         file = next(iter(self.origin.get("files") or ()), "problem.toml")
-        try:
-            lock = problem_lock(runs, self.problem.folder / file)
-        except OSError as error:
-            raise explain(error, runs) from None
-        try:
-            yield
-        finally:
-            lock.release()
+        return alone(runs, self.problem.folder / file) if self.service else contextlib.nullcontext()
 
     async def run(self, folder: Path, hold: Callable[[Run], Any] | None = None) -> Result:
         """A new run in `folder`.
@@ -373,7 +263,7 @@ class Session:
             self.divide(folder)
             self.warm_up(folder.parent)
             self.check()
-            with self._journal(folder) as journal:
+            with contextlib.closing(Journal(folder)) as journal:
                 try:
                     run = self._make(journal)
                     run.start(self.started(folder.name))
@@ -420,13 +310,7 @@ class Session:
             self.problem = replace(self.problem, space=self.problem.space.starting(values))
         if self.custody is not None:
             self.custody.run = before.gate.standing.get("id", self.custody.run)
-        changed = [k for k, v in self.problem.fingerprints.items() if before.fingerprints.get(k) != v]
-        if changed and not accept_change:
-            raise RunChanged(
-                f"the {' and the '.join(changed)} changed since the run began, so its measurements no longer apply",
-                hint="undo the change (repeat each --set of the run), start a new run, "
-                "or resume with --accept-change to go on from the champion",
-            )
+        changed = refusals.check_changes(before, self.problem, accept_change)
         if before.ended is not None and not changed and not changes.get("budget"):
             result = Result.of(before, folder)
             if not result.saved:  # it was cut off between its last event and its summary
@@ -438,7 +322,7 @@ class Session:
         more: list[Event] = []
         if changed:
             more.append(EpochStarted(before.epoch + 1, self.problem.fingerprints, self.problem.to_json(), changed))
-        with self._journal(folder) as journal:
+        with contextlib.closing(Journal(folder)) as journal:
             # The journal holds a server's address without its credentials; what the caller gives goes first.
             server = self.settings.base_url or before.settings.base_url
             settings = replace(before.settings.placed(self.settings), base_url=server)
@@ -471,19 +355,7 @@ class Session:
 
     def make_executor(self, settings: Settings) -> Executor:
         """Where the evaluations of this problem run."""
-        if self.executor is not None:
-            return self.executor
-        from agent.executors.select import executor_for
-
-        exclusive = self.problem.evaluator.exclusive
-        return executor_for(
-            self.problem.evaluator,
-            workers=1 if exclusive else settings.workers,
-            isolate=settings.isolate,
-            kind=settings.executor,  # type: ignore[arg-type]
-            env=self.env,
-            dask=settings.dask,
-        )
+        return doors.executor(self.problem, settings, self.env) if self.executor is None else self.executor
 
     def models(self, settings: Settings, seed: int, spoken: bool = True) -> Callable[[Recorder], Llm]:
         """Makes the door to the models, for a run or another recorder.
@@ -493,42 +365,12 @@ class Session:
             seed: Of the run.
             spoken: Whether the proposer asks; else its model is neither connected to nor loaded.
         """
-        models = {role: name for role, name in settings.models.items() if spoken or role != "propose"}
-
-        def connect(name: str) -> Adapter:
-            given = self.model.get(name) if isinstance(self.model, Mapping) else self.model
-            if given is not None:
-                scripted: Adapter = given
-                return scripted
-            from agent.llm.connect import connect as by_name
-
-            if name.startswith("local:"):
-                return by_name(name, options={"progress": self.progress})
-            mine = settings.base_url is not None and name.startswith("openai")
-            return by_name(name, options={"base_url": settings.base_url} if mine else {})
-
-        def make(run: Recorder) -> Llm:
-            from agent.llm.gateway import Llm
-
-            return Llm(
-                run,
-                models,
-                connect,
-                self.problem.prices,
-                seed,
-                batch=[role for role in settings.batched if role in models],
-                told=self._told,
-            )
-
-        return make
+        given, progress = self.model, self.progress
+        return doors.models(self.problem, settings, seed, spoken=spoken, given=given, progress=progress)
 
     def measuring(self, usd: float | None = None) -> contextlib.AbstractAsyncContextManager[Measuring]:
         """Where evaluations outside of a run are made, and what models they ask is paid; see `agent.paying`."""
         return measuring(self, usd)
-
-    def _told(self, words: str) -> None:
-        if self.progress is not None:
-            self.progress(0, 0, words)
 
     async def _drive(self, run: Run, folder: Path, hold: Callable[[Run], Any] | None) -> Result:
         steering = Steering(run)
@@ -552,12 +394,3 @@ class Session:
                 result.keep_whole(found)
         result.save()
         return result
-
-
-def versions() -> dict[str, str]:
-    """Versions of what a result may depend on."""
-    out = {"python": platform.python_version(), "platform": sys.platform}
-    for name in SHOWN_VERSIONS:
-        with contextlib.suppress(metadata.PackageNotFoundError):
-            out[name] = metadata.version(name)
-    return out

@@ -25,7 +25,8 @@ from agent.events import (
     RunResumed,
     RunStarted,
 )
-from agent.journal import GATE, Entry, Journal, connect, explain, last, read, read_all
+from agent.journal import GATE, Entry, Journal, last, read, read_all
+from agent.sqlitefile import connect, explain
 
 ROWS = (EvaluationStarted, EvaluationEnded, HoldoutFixed, CallStarted, CallRefused, CallRetried, CallEnded)
 """Events of the gate and the report that show single rows."""

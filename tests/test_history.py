@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent import history as history_module
 from agent.events import (
     CandidateAdmitted,
     CandidateRejected,
@@ -20,7 +19,7 @@ from agent.events import (
     RaceDecided,
 )
 from agent.goals import Objective
-from agent.history import REMEMBERED, History, Trial, Trials
+from agent.history import REMEMBERED, History
 from agent.measuring import Measuring, Unit
 from agent.space import Candidate
 
@@ -248,35 +247,3 @@ def test_nothing_is_copied_while_nobody_holds_a_view() -> None:
     gc.collect()
     known.measured(unit(A, 2.0), True)
     assert known.trials is copied
-
-
-@settings(deadline=None, max_examples=150)
-@given(
-    st.integers(1, 4),
-    st.lists(st.tuples(st.sampled_from(["append", "set", "copy", "back"]), st.integers(0, 99)), max_size=40),
-)
-def test_copies_of_the_list_of_trials_never_see_each_others_changes(block: int, steps: list[tuple[str, int]]) -> None:
-    """Against plain lists, with blocks so small that every border is met."""
-    first = Trial(INITIAL, 0, 0, "first")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(history_module, "BLOCK", block)
-        pairs = [(Trials([first]), [first])]
-        now = 0
-        for number, (step, place) in enumerate(steps):
-            trials, plain = pairs[now]
-            trial = replace(first, number=number, reason=step)
-            if step == "append":
-                trials.append(trial)
-                plain.append(trial)
-            elif step == "set":
-                trials[place % len(plain)] = trial
-                plain[place % len(plain)] = trial
-            elif step == "copy":
-                pairs.append((trials.copy(), list(plain)))
-                now = len(pairs) - 1
-            else:
-                now = place % len(pairs)
-            for one, other in pairs:
-                assert list(one) == other and len(one) == len(other)
-                assert [one[i] for i in range(-len(other), len(other))] == other + other
-                assert one[1:3] == other[1:3]

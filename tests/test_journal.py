@@ -13,8 +13,7 @@ from typing import Any
 
 import pytest
 
-from agent import journal as module
-from agent import lock, redact
+from agent import journal, lock, redact, sqlitefile
 from agent.errors import RunLocked, StoreError
 from agent.events import CallStarted, CandidateRejected, EvaluationStarted, Event, RunEnded, StopRequested
 from agent.journal import FILE, GATE, Entry, Journal, last, read, read_all
@@ -111,7 +110,7 @@ def test_a_failed_commit_is_not_half_there_when_it_succeeds_later(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = mixed(folder)
-    insert, calls = module._insert, []
+    insert, calls = sqlitefile.insert, []
 
     def failing(db: Any, rows: Any, query: str) -> None:
         calls.append(query)
@@ -119,7 +118,7 @@ def test_a_failed_commit_is_not_half_there_when_it_succeeds_later(
             raise sqlite3.OperationalError("database or disk is full")
         insert(db, rows, query)
 
-    monkeypatch.setattr(module, "_insert", failing)
+    monkeypatch.setattr(journal, "insert", failing)
     with pytest.raises(StoreError, match="full"):
         store.commit()
     store.commit()
@@ -225,11 +224,11 @@ def test_what_arrives_during_a_failing_commit_stays_behind_it(folder: Path) -> N
 def test_a_group_of_more_than_one_statement_takes_is_there_as_a_whole_or_not_at_all(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "ROWS", 3)
+    monkeypatch.setattr(sqlitefile, "ROWS", 3)
     store = Journal(folder)
     for number in range(1, 9):
         store.append(event(number), 0.0)
-    append = module._append
+    append = sqlitefile._append
 
     def failing(db: Any, rows: Any, query: str) -> None:
         if rows[-1][0] == 8:
@@ -237,7 +236,7 @@ def test_a_group_of_more_than_one_statement_takes_is_there_as_a_whole_or_not_at_
         append(db, rows, query)
 
     with monkeypatch.context() as full:
-        full.setattr(module, "_append", failing)
+        full.setattr(sqlitefile, "_append", failing)
         with pytest.raises(StoreError, match="full"):
             store.commit()
     assert numbers(folder) == [] and store.dirty
@@ -406,4 +405,7 @@ async def test_what_a_model_writes_can_always_be_stored(folder: Path) -> None:
 
 def test_a_group_of_nothing_is_no_statement() -> None:
     with closing(sqlite3.connect(":memory:")) as db:
-        module._insert(db, [], "INSERT INTO nothing VALUES (?)")
+        said: list[str] = []
+        db.set_trace_callback(said.append)
+        sqlitefile.insert(db, [], "INSERT INTO nothing VALUES (?)")
+        assert said == []

@@ -21,8 +21,8 @@ from typing import Any
 from agent.batch.place import Limits, month_of
 from agent.batch.spend import Spend
 from agent.errors import ConfigError, RunLocked, StoreError
-from agent.journal import connect
 from agent.lock import Lock, holder, local
+from agent.sqlitefile import connect
 
 FILE = "nights.sqlite"
 WHOLE = ("evaluations", "calls", "tokens")

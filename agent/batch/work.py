@@ -23,6 +23,7 @@ from agent.journal import FILE
 from agent.ledger import KINDS, Budget
 from agent.lock import problem_lock
 from agent.proposers.table import load, talks
+from agent.refusals import floor
 from agent.result import Result, load_state
 from agent.session import Session
 
@@ -190,7 +191,7 @@ async def short(job: Job, room: Room, unfinished: Unfinished | None, runs: Path,
             return ""
         session = session_of(setup, state.ledger.budget)
         await forecast(session, False, runs)
-        held, _, each = session.floor(given + state.ledger.evaluations)
+        held, _, each = floor(session.problem, session.settings, given + state.ledger.evaluations)
         need = rest if over else min(rest, held + each)
         return f"{room.why['evaluations']}.evaluations leaves {given:g}, and it needs {need:g}" if given < need else ""
     # The night's end and the caps may bound what the problem's own file leaves open.

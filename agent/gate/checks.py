@@ -121,6 +121,19 @@ def standard(space: Space) -> list[Check]:
     ]
 
 
+def leaking(space: Space, data: Sequence[Example]) -> tuple[list[Check], Context]:
+    """The check for answers of held-out rows, and what it knows; no check where nothing can leak.
+
+    Args:
+        space: Of the problem.
+        data: Its rows, divided.
+    """
+    held = [example for example in data if example.split != "train" and example.answer is not None]
+    if not held or not any(True for _ in texts(space, space.initial())):
+        return [], Context()
+    return [check for check in standard(space) if check.name == "leak"], Context(Leak.of(space, data))
+
+
 def texts(space: Space, candidate: Mapping[str, Value]) -> Iterator[tuple[str, str]]:
     """What a candidate says in words, by parameter: its texts, programs and chosen few-shot examples."""
     for name, item in space.items():
