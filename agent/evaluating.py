@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from agent import watching
+from agent.costs import SCOPE, measurement
 from agent.decide_gate import reserve
 from agent.errors import BudgetExceeded
 from agent.evaluation import Failure, Output, Request, Rival
@@ -28,7 +29,6 @@ from agent.gate.quarantine import CONFIRM, refuse_impossible, runs
 from agent.history import AGAIN
 from agent.looking import LOOK
 from agent.paying import Asker
-from agent.state import MARGIN, SCOPE
 
 if TYPE_CHECKING:
     from agent.gate.checks import Refusal
@@ -158,9 +158,8 @@ def confided(state: State, event: Event) -> Event:
 
 def purpose_of(state: State, scope: str) -> str:
     """For whom a call is made; all but what the gate and the report measure is the search's."""
-    if not scope.startswith(SCOPE):
-        return "search"
-    found = state.evaluations.get(int(scope.removeprefix(SCOPE).partition("/")[0]))
+    evaluation = measurement(scope)
+    found = state.evaluations.get(evaluation) if evaluation is not None else None
     return found.purpose if found is not None else "search"
 
 
@@ -173,12 +172,9 @@ def withheld(state: State, scope: str) -> dict[str, float]:
     """
     budget = state.ledger.budget
     kinds = [kind for kind in ("calls", "tokens", "usd") if getattr(budget, kind) is not None]
-    if not kinds or not state.askers or purpose_of(state, scope) != "search":
+    if not kinds or purpose_of(state, scope) != "search":
         return {}
-    held = MARGIN * reserve(state) / state.askers
-    # Calls under way count with their worst case until they end.
-    flying = state.workers / state.askers
-    return {kind: held * state.asked[kind] + flying * state.held_back[kind] for kind in kinds}
+    return state.costs.ahead(kinds, reserve(state), state.workers)
 
 
 def _stage(run: Run, started: EvaluationStarted) -> str:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from agent.costs import SCOPE
 from agent.paying import Asker
-from agent.state import SCOPE
 
 if TYPE_CHECKING:
     from agent.loop import Run

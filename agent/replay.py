@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from agent.costs import SCOPE
 from agent.decide import decide
 from agent.effects import step_key
 from agent.events import (
@@ -55,7 +56,6 @@ from agent.problem import Problem
 from agent.proposers.table import load, talks
 from agent.recorded import Difference, Memory, Nowhere, RecordedModel
 from agent.space import Candidate
-from agent.state import SCOPE
 from agent.wall import ROWS, ended, opened
 
 DELIVERED = (CallRetried, BatchStarted, BatchSubmitted, BatchEnded, RunPaused, RunContinued, *person.EVENTS)

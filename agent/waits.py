@@ -68,7 +68,8 @@ def until_deadline(state: State, now: float) -> float | None:
     limit = state.ledger.budget.seconds
     if limit is None or state.stop is not None or state.ended is not None or state.resting:
         return None
-    each = state.unit_seconds / state.units if state.units else 0.0
+    costs = state.costs
+    each = costs.seconds / costs.units if costs.units else 0.0
     held = reserve(state) / len(state.rows) * each / state.workers
     gone = state.ledger.seconds + max(0.0, now - state.last)
     return max(0.0, limit - held - gone)

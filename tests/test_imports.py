@@ -127,6 +127,7 @@ FLOORS = (
     (
         "journal",
         "previews",
+        "scopes",
         "recorder",
         "streams",
         "threads",
@@ -207,7 +208,7 @@ FLOORS = (
         "gitbranch",
     ),
     ("api", "batch", "drafting"),
-    ("asktell", "ranked", "ranked_result", "testing", "testing_search", "testing_proposers"),
+    ("asktell", "ranked", "ranked_loop", "ranked_result", "testing", "testing_search", "testing_proposers"),
     ("cli", "dialogue", "report", "serving", "view", "integrations", "__main__"),
 )
 

@@ -448,7 +448,7 @@ def test_what_proposers_are_told_exams_cost_is_worked_out_from_the_search(tmp_pa
     found = tried(tmp_path, budget=500)
     state = load_state(found.folder, everything=True)
     measured = [event for event in found.of("evaluation.ended") if event.purpose == "search" and event.score]
-    assert state.units == len(measured) < found.result.spent["evaluations"] - 100
+    assert state.costs.units == len(measured) < found.result.spent["evaluations"] - 100
 
 
 def test_an_exam_that_may_stop_early_waits_for_its_constraints(tmp_path: Path) -> None:
