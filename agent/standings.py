@@ -64,7 +64,7 @@ class Tally:
         evaluations: Started so far, each as its share of the full effort.
         bits: Evaluations when it came, and the bit, of each decided exam.
         exams: A record of each verdict, in order.
-        path: Candidates that the race promoted, in order.
+        path: Candidates that the race kept, in order.
         repeats: Proposals that were refused because they, or points near them, had been seen before.
     """
 
@@ -330,12 +330,12 @@ def _optimism(
 
 def _anytime(state: State, tally: Tally) -> dict[str, Any]:
     """How soon something was there."""
-    promoted = len(tally.path)
+    kept = len(tally.path)
     return {
         "evaluations": state.ledger.evaluations,
         "first_release": next((count for count, accepted in tally.bits if accepted), None),
-        "promoted": promoted,
-        "evaluations_per_promoted": state.ledger.evaluations / promoted if promoted else None,
+        "kept": kept,
+        "evaluations_per_kept": state.ledger.evaluations / kept if kept else None,
     }
 
 
@@ -343,12 +343,12 @@ def _proposer(state: State, tally: Tally) -> dict[str, Any]:
     """What became of the proposals, and whether what they promised came true."""
     assert state.ended is not None
     trials = list(state.history.trials)[1:]
-    promoted = set(tally.path)
+    kept = set(tally.path)
     refused = sum(state.history.rejected.values())
     counts = {
-        "promoted": len(promoted),
-        "dropped": sum(trial.state == "dropped" and trial.id not in promoted for trial in trials),
-        "failed": sum(trial.state == "failed" and trial.id not in promoted for trial in trials),
+        "kept": len(kept),
+        "dropped": sum(trial.state == "dropped" and trial.id not in kept for trial in trials),
+        "failed": sum(trial.state == "failed" and trial.id not in kept for trial in trials),
         "rejected": refused,
     }
     suspicious = {

@@ -171,20 +171,20 @@ def test_pace_counts_evaluations_up_to_the_first_bit_that_accepts(reported: Resu
     seen, pace = events(reported), reported.gate["anytime"]
     first = next(place for place, event in enumerate(seen) if event.type == "exam.decided" and event.accepted)
     assert pace["first_release"] == sum(event.type == "evaluation.started" for event in seen[:first])
-    promoted = sum(event.type == "race.decided" and event.decision == "promote" for event in seen)
-    assert pace["promoted"] == promoted > 0
-    assert pace["evaluations_per_promoted"] == pytest.approx(reported.spent["evaluations"] / promoted)
+    kept = sum(event.type == "race.decided" and event.decision == "promote" for event in seen)
+    assert pace["kept"] == kept > 0
+    assert pace["evaluations_per_kept"] == pytest.approx(reported.spent["evaluations"] / kept)
 
 
 def test_every_proposal_is_accounted_for(reported: Result) -> None:
     made = reported.gate["proposer"]
-    parts = ("promoted", "dropped", "failed", "rejected", "unfinished")
+    parts = ("kept", "dropped", "failed", "rejected", "unfinished")
     assert made["proposals"] == sum(made[name] for name in parts) >= len(reported.trials) - 1
     assert made["reverted"] == 0 and made["calibration"] is None
     state, tally = fold(reported)
     assert state.ended is not None
     later = next(trial.id for trial in state.history.trials if trial.state == "dropped" and trial.id not in tally.path)
-    tally.path.append(later)  # promoted after the one that was delivered
+    tally.path.append(later)  # kept after the one that was delivered
     assert standings(state, tally)["proposer"]["reverted"] == 1
     state.ended = replace(state.ended, best=state.history.initial)
     assert standings(state, tally)["proposer"]["reverted"] == len(set(tally.path))

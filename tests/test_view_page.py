@@ -106,6 +106,26 @@ def test_a_page_is_silent_and_fits(browser: Browser, ended: Viewer, run: str, wi
     assert complaints(browser, ended) == []
 
 
+def test_the_picture_fits_a_phone_and_its_words_can_be_read(browser: Browser, ended: Viewer) -> None:
+    wide, svg = "document.querySelector('#cost svg')?.viewBox.baseVal.width", "document.querySelector('#cost svg')"
+    enter(browser, ended)
+    shown(browser, "proven")
+    before = browser.run(wide)
+    browser.look(400)
+    seen(browser, f"{wide} < {before}", "the picture for a phone, without a reload")
+    assert browser.run(f"{svg}.getBoundingClientRect().right") <= 400
+    assert browser.run(f"{svg}.getBoundingClientRect().width / {wide}") >= 0.85, "its words have 11 units"
+    inside = f"(box => text => text.left >= box.left && text.right <= box.right)({svg}.getBoundingClientRect())"
+    texts = f"[...{svg}.querySelectorAll('text')].map(text => text.getBoundingClientRect())"
+    assert browser.run(f"{texts}.length > 5 && {texts}.every({inside})"), "no word is cut"
+    boxes = "[...document.querySelectorAll('main *')].filter(item => item.scrollWidth > item.clientWidth + 1)"
+    scrolled = f"{boxes}.filter(item => ['auto', 'scroll'].includes(getComputedStyle(item).overflowX))"
+    assert browser.run(f"{scrolled}.every(item => item.querySelector('table'))"), "tables alone scroll"
+    browser.look(1280)
+    seen(browser, f"{wide} === {before}")
+    assert complaints(browser, ended) == []
+
+
 def test_the_token_is_gone_from_the_address_and_out_of_reach_of_scripts(browser: Browser, ended: Viewer) -> None:
     enter(browser, ended)
     assert ended.token not in browser.run("location.href + document.cookie + document.referrer")

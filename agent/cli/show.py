@@ -30,9 +30,7 @@ ROWS = 5
 @run_argument
 @click.argument("what", required=False)
 @runs_option
-@click.option(
-    "--all", "everything", is_flag=True, help="Every candidate, not only the best ones and the promoted ones."
-)
+@click.option("--all", "everything", is_flag=True, help="Every candidate, not only those that were kept.")
 @click.option("--gate", "gate", is_flag=True, help="Exams, levels, effects, power and what the search was worth.")
 @click.option("--front", "front", is_flag=True, help="The Pareto front: what no other candidate beats in everything.")
 @click.option("--transcript", "transcript", is_flag=True, help="Every model call, word for word, and every tool call.")

@@ -130,17 +130,17 @@ def _level(found: Mapping[str, Any]) -> Iterator[str]:
 def _search(found: Mapping[str, Any], unit: str) -> Iterator[str]:
     anytime, made = found["anytime"], found["proposer"]
     first = anytime["first_release"]
-    each = anytime["evaluations_per_promoted"]
+    each = anytime["evaluations_per_kept"]
     yield (
         f"Pace: {counted(anytime['evaluations'])} evaluations; "
         + (f"the first release came after {counted(first)}; " if first is not None else "nothing was released; ")
-        + (f"{each:.0f} for each of {anytime['promoted']} promoted candidates." if each else "none was promoted.")
+        + (f"{each:.0f} for each of {anytime['kept']} that were kept." if each else "none was kept.")
     )
     shares = ", ".join(f"{made[name]} {name} ({share:.0%})" for name, share in made["shares"].items())
     more = f", {made['unfinished']} unfinished" if made["unfinished"] else ""
     yield (
         f"Proposer: {_counted(made['proposals'], 'proposal')}: {shares}{more}; {made['repeats']} had been seen before;"
-        f" {made['reverted']} promoted and later reverted."
+        f" {made['reverted']} kept and later reverted."
     )
     claims = made["calibration"]
     if claims:

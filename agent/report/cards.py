@@ -10,8 +10,10 @@ from typing import Any
 
 from agent.changes import counted_lines, line_diffs
 from agent.gate.quarantine import CONFIRM, SECOND
+from agent.history import Trial
 from agent.report.tape import Measured, Tape
 from agent.space import Change, Space
+from agent.state import State
 from agent.texts import Code
 
 TEXT = 4000
@@ -109,7 +111,7 @@ class Card:
 
     Args:
         number: Order of admission.
-        state: As in `agent.history.Trial`; "suspicious" of one that is suspected, or was convicted.
+        state: See `standing`.
         kept: Whether the race ever made it the champion.
         value: Its search score now; no result.
         measured: Full measurements behind it.
@@ -155,6 +157,15 @@ def preference(count: int, first: Iterable[int]) -> list[int]:
     return list(dict.fromkeys([*first, *range(count)]))
 
 
+def standing(state: State, trial: Trial) -> str:
+    """A candidate's state in a word: that of `agent.history.Trial`; "suspicious" of one that is suspected, or was
+    convicted; "unfinished" of one that waited for a word when the run ended."""
+    if trial.suspicion in ("suspected", "convicted"):
+        return "suspicious"
+    waits = trial.number and trial.state in ("queued", "measured", "racing")
+    return "unfinished" if waits and state.ended is not None else trial.state
+
+
 def cards(tape: Tape, order: Iterable[int], allowance: Allowance) -> list[Card]:
     """The pages of all candidates by number; those that come first in `order` get their texts first."""
     return sorted((_card(tape, number, allowance) for number in order), key=lambda card: card.number)
@@ -175,7 +186,7 @@ def _card(tape: Tape, number: int, allowance: Allowance) -> Card:
     return Card(
         number=number,
         id=trial.id,
-        state="suspicious" if trial.suspicion in ("suspected", "convicted") else trial.state,
+        state=standing(state, trial),
         kept=number == 0 or any(step.number == number and step.decision == "promote" for step in tape.steps),
         source=trial.source,
         rationale=allowance.text(trial.rationale),

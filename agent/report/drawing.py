@@ -29,8 +29,8 @@ _NAMES = {INK: "ink", FAINT: "faint", LINE: "line", BEST: "best", GOOD: "good", 
 LOW, HIGH, FAILED = (0xBC, 0xD6, 0xF1), (0x08, 0x3A, 0x7C), (0xE6, 0x6A, 0x1A)
 """Ends of the heatmap's colours, and what failed; what was not evaluated is the page's background."""
 MARKS = ("o", "s", "^", "D", "v", "P", "X", "*")
-WIDE = 9.4
-"""Inches; 72 points each."""
+WIDE, NARROW = 9.4, 5.2
+"""Inches of a picture for a page, and for a phone; 72 points each, which the text is measured in."""
 
 _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",  # text stays text
@@ -53,10 +53,10 @@ _STYLE: dict[Any, Any] = {
 }
 
 
-def _figure(height: float) -> tuple[Figure, Axes]:
+def _figure(height: float, width: float = WIDE) -> tuple[Figure, Axes]:
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(WIDE, height), layout="constrained")
+    figure = Figure(figsize=(width, height), layout="constrained")
     figure.patch.set_alpha(0.0)
     axes = figure.add_subplot()
     axes.patch.set_alpha(0.0)
@@ -80,16 +80,17 @@ def _styled(function: Any) -> Any:
             figure: Figure = function(*given, **more)
             out = io.StringIO()
             figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
-        return _themed(out.getvalue(), part or function.__name__)
+        return _themed(out.getvalue(), part or function.__name__, (function.__doc__ or "").partition("\n")[0])
 
     return draw
 
 
-def _themed(svg: str, name: str) -> str:
+def _themed(svg: str, name: str, label: str) -> str:
     """The picture without a prologue, with the page's fonts and colours, and ids that no other picture has."""
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>\s*", "", svg, count=1, flags=re.S)
-    svg = re.sub(r"<svg [^>]*?(viewBox=\"[^\"]*\")[^>]*>", rf'<svg \1 role="img" class="{name}">', svg, count=1)
+    head = rf'<svg \1 role="img" aria-label="{label}" class="{name}">'
+    svg = re.sub(r"<svg [^>]*?(viewBox=\"[^\"]*\")[^>]*>", head, svg, count=1)
     for color, word in _NAMES.items():
         svg = svg.replace(color, f"var(--{word})")
     svg = re.sub(r"font: ([\d.]+)px [^;\"]*", r"font-size: \1px", svg)
@@ -102,11 +103,12 @@ def _words(text: str, width: int = 60) -> str:
     return brief(text, width)
 
 
-def _title(axes: Axes, view: Any) -> None:
+def _title(axes: Axes, view: Any, narrow: bool = False) -> None:
     """What goes up, above the axis, where it can be read without turning the head."""
     goal = view.goal
     unit = f" in {_words(goal.unit, 12)}" if goal.unit else ""
-    axes.set_title(f"search score: {_words(goal.name, 40)}{unit} ({goal.better} is better)", loc="left", fontsize=11)
+    what, gap = _words(goal.name, 24 if narrow else 40), "\n" if narrow else " "
+    axes.set_title(f"search score: {what}{unit}{gap}({goal.better} is better)", loc="left", fontsize=11)
 
 
 def _scale(axes: Axes, values: Sequence[float], keep: Sequence[float]) -> None:
@@ -159,10 +161,10 @@ def _dots(axes: Axes, x: Sequence[float], y: Sequence[float], **style: Any) -> N
 
 
 @_styled
-def stair(view: Any) -> Any:
+def stair(view: Any, narrow: bool = False) -> Any:
     """The champion's search score over what was spent."""
     by_usd = view.spent["usd"] is not None and view.spent["usd"] > 0
-    figure, axes = _figure(4.2)
+    figure, axes = _figure(4.2, NARROW if narrow else WIDE)
 
     def cost(item: Any) -> float:
         return float(item.usd if by_usd else item.evaluations)
@@ -191,8 +193,8 @@ def stair(view: Any) -> Any:
     axes.set_xlim(0, end * 1.01 or 1)
     axes.grid(axis="y")
     axes.set_xlabel("dollars spent" if by_usd else "evaluations")
-    _title(axes, view)
-    figure.legend(loc="outside upper left", ncols=5, handletextpad=0.4, columnspacing=1.4)
+    _title(axes, view, narrow)
+    figure.legend(loc="outside upper left", ncols=2 if narrow else 5, handletextpad=0.4, columnspacing=1.4)
     return figure
 
 

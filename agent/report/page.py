@@ -36,6 +36,10 @@ STATUS = {
     "initial": "✗ no gain shown",
     "open": "… open: nothing is claimed",
 }
+DECISION = {"initial": "initial", "promote": "kept", "drop": "dropped"}
+"""What the race decided, in the words that are used everywhere."""
+KIND = {"usd": "dollars", "seconds": "time"}
+"""Kinds of spend that have another name for people."""
 DEEPEST = 12
 """Levels of the tree that are indented."""
 
@@ -60,13 +64,14 @@ def environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.globals |= {"policy": POLICY, "status_words": STATUS, "deepest": DEEPEST}
+    made.globals |= {"policy": POLICY, "status_words": STATUS, "decision_words": DECISION, "deepest": DEEPEST}
     made.filters |= {
         "amount": lambda value, unit="": amount(value, brief(unit, 16)),
         "brief": brief,
         "number": number,
         "span": span,
         "counted": counted,
+        "kind": lambda kind: KIND.get(kind, kind),
         "shown": _shown,
         "pieces": lambda change: pieces(str(change.before), str(change.after)),
         "capital": lambda text: text[:1].upper() + text[1:],

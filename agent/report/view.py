@@ -17,6 +17,7 @@ from agent.errors import StoreError
 from agent.goals import Objective
 from agent.history import Trial
 from agent.journal import read, read_all
+from agent.problem import Problem
 from agent.report.cards import WHOLE, Allowance, Card, cards, line_texts, preference
 from agent.report.failures import Cluster, Told, clusters
 from agent.report.grid import Grid, grid
@@ -62,6 +63,7 @@ class View:
         sentence: What may be claimed, with its interval.
         goal: What is compared, and
         goals: all objectives.
+        units: Of objectives and constraints, by name.
         reason: Why it ended or rests, with `detail`.
         seed: Of its random numbers.
         spent: `Ledger.to_json()`.
@@ -96,6 +98,7 @@ class View:
     detail: str
     goal: Goal
     goals: list[Objective]
+    units: dict[str, str]
     seed: int
     spent: dict[str, Any]
     served: list[dict[str, Any]]
@@ -167,10 +170,8 @@ def view_of(tape: Tape, folder: Path, full: bool = False) -> View:
         for change in problem.space.diff(result.initial, result.best)
     ]
     by_rows = bool(tape.problem["examples"])
-    promoted = [step.number for step in tape.steps if step.decision == "promote"]
-    order = preference(
-        len(history.trials), [numbers[result.best.id], numbers[result.released.id], 0, *reversed(promoted)]
-    )
+    kept = [step.number for step in tape.steps if step.decision == "promote"]
+    order = preference(len(history.trials), [numbers[result.best.id], numbers[result.released.id], 0, *reversed(kept)])
     told = cards(tape, order, allowance)
     found = standings(state, tape.tally)
     return View(
@@ -183,6 +184,7 @@ def view_of(tape: Tape, folder: Path, full: bool = False) -> View:
         detail=result.detail,
         goal=Goal(problem.spoken.name, problem.spoken.unit, "lower" if problem.objective.sign < 0 else "higher"),
         goals=list(problem.objectives),
+        units=units(problem),
         seed=state.seed,
         spent=result.spent,
         served=[{"asked": a, "answered": m, "calls": n} for (a, m), n in sorted(tape.served.items())],
@@ -218,6 +220,11 @@ def view_of(tape: Tape, folder: Path, full: bool = False) -> View:
         warnings=warnings(result, tape, found),
         left_out=allowance.sentences(),
     )
+
+
+def units(problem: Problem) -> dict[str, str]:
+    """Of a problem's objectives and constraints, by name."""
+    return {goal.name: goal.unit for goal in problem.objectives} | {c.name: c.unit for c in problem.constraints}
 
 
 def _repeats(tape: Tape, trials: list[Trial]) -> dict[int, list[float | None]]:

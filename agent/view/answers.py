@@ -41,14 +41,15 @@ def run(gallery: Gallery, name: str, asked: Mapping[str, str]) -> dict[str, Any]
         gallery: The runs.
         name: Of the run.
         asked: cursor (of the last answer, "" for everything), have (names and tags of the parts that the page has, as
-            "head:0a1b,table:2c3d"), by ("evaluations" or "usd"), and show, find and page of the candidates.
+            "head:0a1b,table:2c3d"), by ("evaluations" or "usd"), narrow ("1" for a phone's picture), and show, find and
+            page of the candidates.
     """
     with _followed(gallery, name) as follow:
         listing = gallery.state(follow.folder)
         old = asked.get("cursor", "")
         by = "usd" if asked.get("by") == "usd" and _paid(follow) else "evaluations"
         # The first answer comes without a picture where that has to be drawn: the words are there at once.
-        svg, newest = follow.picture(by, draw=bool(old))
+        svg, newest = follow.picture(by, asked.get("narrow") == "1", draw=bool(old))
         cursor = f"{follow.serial}.{follow.seq}.{listing.state}.{parts.tag(svg) if svg else ''}"
         if cursor == old and newest:
             return None

@@ -6,6 +6,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from html import escape
 from itertools import count
@@ -30,6 +31,9 @@ SHARE = 20
 
 DOTS = 1500
 """Dots of dropped candidates in a picture, about; of more, each nth."""
+
+NOTHING = '<p class="note">Nothing has been compared yet.</p>'
+"""In place of a picture."""
 
 _DRAWING = threading.Lock()
 """matplotlib's settings belong to the whole process."""
@@ -80,7 +84,7 @@ class Follow:
         self._words = Words(elsewhere=True)
         self.log: deque[Line] = deque(maxlen=LINES)
         self.traces: dict[int, int] = {}
-        self._pictures: dict[str, tuple[tuple[Any, ...], str]] = {}
+        self._pictures: dict[tuple[str, bool], tuple[tuple[Any, ...], str]] = {}
         self._due = 0.0
 
     @property
@@ -157,33 +161,37 @@ class Follow:
             return None
         return Trace.from_json(entry.event.output["trace"])
 
-    def picture(self, by: str, draw: bool = True) -> tuple[str, bool]:
+    def picture(self, by: str, narrow: bool = False, draw: bool = True) -> tuple[str, bool]:
         """The best score over cost as SVG, as the report draws it, and whether that is the newest one.
 
         Args:
             by: "evaluations" or "usd".
-            draw: Whether it may be drawn now.
+            narrow: For a phone.
+            draw: Whether it may be drawn now; else it is "" where there is none yet.
         """
         tape = self.tape
         if not tape.steps:
-            return "", True
+            return NOTHING, True
         state = (len(tape.steps), len(tape.bits), self.over)
-        known, svg = self._pictures.get(by, ((), ""))
+        known, svg = self._pictures.get((by, narrow), ((), ""))
         if known == state:
             return svg, True
         if not draw or (svg and not self.over and time.monotonic() < self._due):
             return svg, False
+        with suppress(ImportError):  # once for all pictures, and no part of what one of them takes
+            import matplotlib.backends.backend_svg
+            import matplotlib.figure  # noqa: F401
         begun = time.thread_time()
         try:
-            svg = _drawn(tape, self.result, by)
+            svg = _drawn(tape, self.result, by, narrow)
         except PrerequisiteError as error:
             svg = f'<p class="note">{escape(error.message)}: {escape(error.fix)}</p>'
         self._due = time.monotonic() + SHARE * (time.thread_time() - begun)
-        self._pictures[by] = (state, svg)
+        self._pictures[by, narrow] = (state, svg)
         return svg, True
 
 
-def _drawn(tape: Tape, result: Result, by: str) -> str:
+def _drawn(tape: Tape, result: Result, by: str, narrow: bool) -> str:
     from agent.report import drawing
     from agent.report.view import Goal
 
@@ -193,5 +201,6 @@ def _drawn(tape: Tape, result: Result, by: str) -> str:
     steps = [step for place, step in enumerate(tape.steps) if step.decision != "drop" or place % every == 0]
     spent = result.spent if by == "usd" else {**result.spent, "usd": None}
     with _DRAWING:
-        drawn: str = drawing.stair(SimpleNamespace(spent=spent, steps=steps, bits=tape.bits, goal=goal))
+        view = SimpleNamespace(spent=spent, steps=steps, bits=tape.bits, goal=goal)
+        drawn: str = drawing.stair(view, narrow=narrow)
     return drawn

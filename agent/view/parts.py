@@ -13,8 +13,8 @@ from agent.cli.standings import lines
 from agent.cli.words import since_parent
 from agent.ledger import KINDS
 from agent.report import page
-from agent.report.cards import Allowance, cards, line_texts
-from agent.report.view import Difference, Goal
+from agent.report.cards import Allowance, cards, line_texts, standing
+from agent.report.view import Difference, Goal, units
 from agent.report.warnings import warnings
 from agent.standings import standings
 from agent.texts import Text
@@ -96,6 +96,10 @@ def _goal(follow: Follow) -> Goal:
     return Goal(problem.spoken.name, problem.spoken.unit, "lower" if problem.objective.sign < 0 else "higher")
 
 
+def _by_rows(follow: Follow) -> bool:
+    return bool(follow.tape.problem["examples"])
+
+
 def _value(follow: Follow, trial: Trial) -> float | None:
     return follow.state.problem.compared(trial.values) if trial.values is not None else None
 
@@ -161,6 +165,7 @@ def _table(follow: Follow, shared: dict[str, Any], asked: Mapping[str, str]) -> 
         for trial in newest
     ]
     given = {"rows": rows, "page": place, "pages": pages, "count": len(trials), "all": len(history)}
+    given |= {"claims": any(trial.claim is not None for trial in history.trials), "by_rows": _by_rows(follow)}
     return render("table.html", **shared, **given)
 
 
@@ -171,16 +176,15 @@ def _has(trial: Trial, wanted: str) -> bool:
     return any(wanted in text.casefold() for text in said)
 
 
-def _tag(follow: Follow, trial: Trial, kept: set[int]) -> tuple[str, str]:
-    """What is said of a candidate in a word, and the class of it."""
-    history = follow.state.history
-    if trial.suspicion in ("suspected", "convicted"):
-        return "suspicious", "suspicious"
-    if trial.id == history.champion:
-        return "champion", "champion"
-    if trial.number == 0:
-        return "initial", "initial"
-    return ("kept", "kept") if trial.number in kept else (trial.state, trial.state)
+def _tag(follow: Follow, trial: Trial, kept: set[int]) -> str:
+    """What is said of a candidate in a word, which is its class too."""
+    word = standing(follow.state, trial)
+    if word != "suspicious":
+        if trial.id == follow.state.history.champion:
+            word = "champion"
+        elif trial.number in kept:
+            word = "kept" if trial.number else "initial"
+    return word
 
 
 def card(follow: Follow, number: int) -> str | None:
@@ -221,6 +225,8 @@ def card(follow: Follow, number: int) -> str | None:
         goal=_goal(follow),
         tag=_tag(follow, trials[number], kept),
         differences=differences,
+        units=units(state.problem),
+        by_rows=_by_rows(follow),
         measured=measured,
         count=len(mine),
     )

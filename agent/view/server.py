@@ -32,9 +32,11 @@ FIXED = {
 }
 ENTER = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><meta http-equiv="refresh" content="0;url={}"><title>TrueGain</title>
+<link rel="icon" href="data:,">
 <p><a href="{}">The live view</a></p></html>
 """
-"""Leaves the token's address. The cookie is strict, and goes only with what a page of our own asks for."""
+"""Leaves the token's address. The cookie is strict, and goes only with what a page of our own asks for. It names an
+icon, or the browser asks for one that is not there, and tells that as an error."""
 
 
 class Server(Loopback):

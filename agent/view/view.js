@@ -2,14 +2,14 @@
 // The page asks for what is new and puts it in place. It keeps nothing that the next answer would not bring again, so
 // it goes on by itself after a laptop has slept or the server was away. While it is hidden it asks for nothing.
 
-const LIVE = 1000, RESTING = 5000, LIST = 3000, AWAY = 15000;
+const LIVE = 1000, RESTING = 5000, LIST = 3000, AWAY = 15000, NARROW = 680;
 const $ = id => document.getElementById(id);
 const PARTS = ["head", "cost", "table", "spend", "log"];
 
 let name = "", number = "";              // the run and the candidate that the address names
 let cursor = "", tags = {}, listTag = "", cardTag = "";
-let asked = {by: "evaluations", show: "all", find: "", page: "0"};
-let timer = 0, busy = false, again = false, pause = LIVE, failures = 0, listed = -LIST, best = "";
+let asked = {by: "evaluations", narrow: "", show: "all", find: "", page: "0"};
+let timer = 0, busy = false, again = false, pause = LIVE, failures = 0, listed = -LIST, best = "", state = "";
 
 async function get(path, query = {}) {
   const answer = await fetch(path + "?" + new URLSearchParams(query), {signal: AbortSignal.timeout(60000)});
@@ -79,13 +79,14 @@ async function follow() {
   trouble("");
   $("run").hidden = false;
   cursor = found.cursor;
+  if (found.state !== state) { state = found.state; listed = -LIST; again = true; }  // the list tells it too
   for (const part of PARTS) {
     if (!(part in found.parts)) continue;
+    if (part === "cost" && found.waiting && !found.parts.cost) { again = true; continue; }  // until it is drawn
     if (place($(part), found.parts[part], part === "table")) tags[part] = found.tags[part];
     else cursor = "";
   }
   pause = found.live || found.waiting ? LIVE : RESTING;
-  if (found.waiting && !found.parts.cost && !tags.cost) again = true;
   $("by").hidden = !found.paid;
   const now = $("best"), number = now ? now.dataset.number : "";
   if (now && best && best !== number) {
@@ -159,7 +160,7 @@ function route() {
   if (location.hash === "#main") return;
   if (words[0] !== name) {
     name = words[0];
-    cursor = ""; tags = {}; best = ""; pause = LIVE; asked = {...asked, page: "0", by: "evaluations"};
+    cursor = ""; tags = {}; best = state = ""; pause = LIVE; asked = {...asked, page: "0", by: "evaluations"};
     press();
     trouble("");
     $("run").hidden = true;
@@ -176,7 +177,17 @@ function route() {
   document.body.classList.toggle("chosen", Boolean(name));
   mark();
   look(true).catch(() => {});
+  fit();
   tick();
+}
+
+// On a phone the picture is another one, whose words can be read.
+function fit() {
+  const narrow = $("main").clientWidth < NARROW ? "1" : "";
+  if (narrow === asked.narrow) return false;
+  asked = {...asked, narrow};
+  document.body.classList.toggle("narrow", Boolean(narrow));
+  return true;
 }
 
 function press() {
@@ -203,6 +214,7 @@ $("find").addEventListener("input", () => { asked = {...asked, find: $("find").v
 document.addEventListener("visibilitychange", () => { if (!document.hidden) tick(); });
 addEventListener("online", tick);
 addEventListener("hashchange", route);
+addEventListener("resize", () => { if (name && fit()) anew(); });
 asked.show = $("show").value;
 asked.find = $("find").value;
 route();

@@ -102,7 +102,7 @@ class Browser:
         elif method == "Runtime.exceptionThrown":
             self.complaints.append(f"exception: {params['exceptionDetails']}")
         elif method == "Log.entryAdded":
-            self.complaints.append(f"log: {params['entry']['text']}")
+            self.complaints.append(f"log: {params['entry']['text']} {params['entry'].get('url', '')}".strip())
         elif method == "Audits.issueAdded":
             self.complaints.append(f"issue: {params['issue']}")
         elif method == "Network.requestWillBeSent":
