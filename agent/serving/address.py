@@ -14,6 +14,7 @@ from typing import Any
 
 from agent.errors import AgentError, ConfigError, StoreError
 from agent.lock import holder, is_locked
+from agent.serving.wording import Told
 
 FILE = "desk.json"
 """In the folder of a run that is served in the background: url, token, pid. For its owner alone."""
@@ -124,5 +125,5 @@ def ask(folder: Path, path: str, body: dict[str, Any] | None = None, seconds: fl
         line.close()
     wrong = answer.get("error")
     if wrong is not None:
-        raise AgentError(str(wrong["message"]), hint=str(wrong["hint"]))
+        raise Told(wrong)
     return dict(answer)

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
+import os
 import subprocess
 import sys
-import threading
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from agent.errors import AgentError, ConfigError
+from agent.folders import ignored
+from agent.serving.wording import Told
 
 PATIENCE = 20.0
 """Seconds that `start` waits for a run to begin; a model's weights may take longer to load."""
@@ -46,10 +51,12 @@ def _document(text: str) -> dict[str, Any]:
         ) from None
     wrong = found.get("error")
     if wrong is not None:
-        raise AgentError(str(wrong["message"]), hint=str(wrong["hint"]))
+        raise Told(wrong)
     return found
 
 
+CLAIM = ".starts"
+"""File in a folder of runs, locked by whoever counts them to start one."""
 MARK = "--name"
 """Stands in the command of every run that an agent has started, and of no other: it is no option for people."""
 
@@ -65,35 +72,36 @@ class Starting:
     def __init__(self, most: int, known: Callable[[], set[str]]) -> None:
         self._most, self._known = most, known
         self._own: set[str] = set()
-        self._lock = threading.Lock()
         self._open: dict[str, subprocess.Popen[str]] = {}
 
-    def start(self, name: str, arguments: Sequence[str]) -> bool:
+    def start(self, name: str, arguments: Sequence[str], place: Path) -> bool:
         """Start a run in the background; whether it has begun already.
 
         Args:
             name: Of the run.
             arguments: Of `truegain`, without the name.
+            place: The folder of runs that it goes to.
 
         Raises:
-            ConfigError: Too many were started.
+            ConfigError: Too many were started, or another one is just beginning there.
             AgentError: It cannot begin, in its words.
         """
-        with self._lock:
+        with _alone(place) as held:
             if len(self._known() | self._own) >= self._most:
                 raise ConfigError(
                     f"agents may start {self._most} runs here, and have",
                     hint="a person starts the server with a higher --starts",
                 )
             self._own.add(name)
-        child = subprocess.Popen(
-            _words([*arguments, MARK, name]),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-            start_new_session=True,
-        )
+            child = subprocess.Popen(
+                _words([*arguments, MARK, name]),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                text=True,
+                pass_fds=(held,),  # until it has begun, and everybody can count it
+                start_new_session=True,
+            )
         self._open[name] = child
         try:
             child.wait(PATIENCE)
@@ -117,10 +125,37 @@ class Starting:
         try:
             _document(child.communicate()[0])
         except AgentError:
-            with self._lock:
-                self._own.discard(name)  # nothing was spent
+            self._own.discard(name)  # nothing was spent
             raise
         return False
+
+
+@contextlib.contextmanager
+def _alone(place: Path) -> Iterator[int]:
+    """The right to count the runs in a folder and to start one more, of all servers. A process that inherits the
+    descriptor keeps it until it ends.
+
+    Raises:
+        ConfigError: Somebody else has it for long.
+    """
+    if not place.exists():
+        ignored(place)
+    held = os.open(place / CLAIM, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    end = time.monotonic() + PATIENCE
+    try:
+        while True:
+            try:
+                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > end:
+                    raise ConfigError(
+                        "another run is just beginning here, and that takes long", hint="start again in a moment"
+                    ) from None
+                time.sleep(0.05)
+        yield held
+    finally:
+        os.close(held)
 
 
 def name_for(place: Path, problem: Path) -> str:

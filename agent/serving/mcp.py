@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 from mcp.server import MCPServer
@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from agent.errors import AgentError
 from agent.redact import redact
 from agent.serving.tools import NAMES, READING, Tools
+from agent.serving.wording import next_step, unfit
 
 WORDS = 400
 """Characters of what is wrong with arguments."""
@@ -40,16 +41,9 @@ class _Server(MCPServer[Any]):
         except ToolError as error:
             if not isinstance(error.__cause__, ValidationError):
                 raise
-            wrong = "; ".join(dict.fromkeys(_wrong(item) for item in error.__cause__.errors()))
+            wrong = "; ".join(dict.fromkeys(unfit(item, known, arguments) for item in error.__cause__.errors()))
             takes = ", ".join(known) or "no arguments"
             raise ToolError(redact(f"{wrong[:WORDS]}. Next: {name} takes {takes}.")) from None
-
-
-def _wrong(item: Mapping[str, Any]) -> str:
-    where = ".".join(str(part) for part in item["loc"])[:80]
-    if item["type"] == "extra_forbidden":
-        return f"no argument {where}"
-    return f"{where} is missing" if item["type"] == "missing" else f"{where}: {item['msg']}"
 
 
 def server(tools: Tools) -> MCPServer[Any]:
@@ -79,7 +73,8 @@ def _spoken(work: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]
         try:
             found: dict[str, Any] = redact(work(*arguments, **given))
         except AgentError as error:
-            hint = f" Next: {error.hint}." if error.hint else ""
+            todo = next_step(error)
+            hint = f" Next: {todo}." if todo else ""
             raise ToolError(redact(f"{error.message}.{hint}")) from None
         return found
 

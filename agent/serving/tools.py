@@ -94,9 +94,10 @@ class Tools:
             options.append("--beside")
         if seed is not None:
             options += ["--seed", str(seed)]
-        name = name_for(self._places.place(folder), folder)
-        where = self._where(folder)
-        begun = self._starting.start(name, ["serve-eval", str(folder), "--detach", *options, *where])
+        place = self._places.place(folder)
+        name = name_for(place, folder)
+        words = ["serve-eval", str(folder), "--detach", *options, *self._where(folder)]
+        begun = self._starting.start(name, words, place)
         return {
             "run": name,
             "state": "running" if begun else "starting",
@@ -217,8 +218,12 @@ class Tools:
         folder = self._places.run(run)
         state = listing(folder).state
         if state != "finished":
+            rests = state in ("stopped", "lost", "damaged")
             raise ConfigError(
-                f"{run} is {state}: nothing is claimed before its end", hint="observe it; finish ends the search now"
+                f"{run} is {state}: nothing is claimed before its end",
+                hint="only a person can resume it; start begins another one"
+                if rests
+                else "observe it; finish ends the search now",
             )
         return result_view(load_result(folder))
 

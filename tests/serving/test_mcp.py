@@ -117,6 +117,7 @@ async def test_a_client_that_dies_leaves_the_run_alone_and_the_next_one_finds_it
         assert known == {"run": run, "problem": "bowl", "state": "running", "status": "open"}
         again = await ask("start", problem="bowl")
         assert "is running this problem" in again, "one run of a problem at a time"
+        assert "Next: list_runs has the run that goes on" in again and "truegain" not in again.partition("Next")[2]
         (home / "problems" / "bowl" / "go").touch()
         seen = await ask.until(run, "finished")
         assert seen["spent"]["evaluations"] == 12

@@ -48,6 +48,24 @@ async def test_two_clients_at_once_share_a_run_and_its_budget(home: Path) -> Non
     assert len(events(home / "runs" / run, "evaluation.started")) == 20
 
 
+async def test_two_servers_at_the_same_instant_start_no_more_than_there_may_be(home: Path) -> None:
+    names = [f"bowl{number}" for number in range(4)]
+    for name in names:
+        folder(home / "problems" / name, TOML)
+    async with agent(home / "problems", "--starts", 2) as one, agent(home / "problems", "--starts", 2) as two:
+        given = await asyncio.gather(
+            *(ask("start", problem=name, search=False) for ask, name in zip((one, two, one, two), names, strict=True))
+        )
+        begun = [answer["run"] for answer in given if isinstance(answer, dict)]
+        assert len(begun) == 2 and {answer for answer in given if isinstance(answer, str)} == {
+            "Error executing tool start: agents may start 2 runs here, and have. Next: a person starts the server "
+            "with a higher --starts."
+        }
+        assert (home / "runs" / ".gitignore").exists()
+        for run in begun:
+            await one("finish", run=run)
+
+
 async def test_stop_ends_the_process_and_keeps_what_was_measured(home: Path) -> None:
     folder(home / "problems" / "bowl", evaluate=GATED)
     async with agent(home / "problems", "--starts", 1) as ask:

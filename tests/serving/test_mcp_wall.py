@@ -88,7 +88,10 @@ async def raising(ask: Agent, run: str) -> None:
     for more in ({"budget": 99}, {"limit": 99}, {"purpose": "gate"}, {"split": "val"}):
         said = await ask("evaluate_text", run=run, values={"kind": "b"}, **more)
         assert f"no argument {next(iter(more))}. Next: " in said and "takes run, text, " in said, more
-    assert "evaluations: Input should be" in await ask("start", problem="wall", evaluations="NaN")
+    said = await ask("start", problem="wall", evaluations="NaN", seed=1.5)
+    assert 'evaluations: found "NaN", allowed is a whole number or null' in said and "seed: found 1.5, allowed" in said
+    said = await ask("evaluate_text", run=run, values=["b"], rows=[1])
+    assert 'values: found ["b"], allowed is an object or null; rows: found [1], allowed is a list of texts' in said
     assert "problem is missing. Next: start takes problem, " in await ask("start")
 
 

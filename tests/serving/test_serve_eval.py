@@ -57,11 +57,25 @@ def test_another_program_searches_and_gets_the_verdict(problem: Path) -> None:
 
         status, verdict = desk.ask("/finish", {})
         assert (status, verdict["status"], verdict["released"]) == (200, "exact", {"x": 0.3, "n": 6})
+        assert verdict["reason"] == "finished", "it was asked to end, and had more to spend"
         (last,) = desk.ended()
         assert last["status"] == "exact" and last["folder"] == verdict["folder"]
     place = problem.parent / "runs" / desk.run
     assert load_result(place).released["x"] == 0.3 and list((place / "best").iterdir())
     assert asyncio.run(replay(place))[1] is None, "a replay needs nobody who asks"
+
+
+def test_a_run_that_was_finished_takes_requests_again_when_it_is_given_more(problem: Path) -> None:
+    with served(problem) as desk:
+        assert desk.values(0.5)[0] == 200
+        assert desk.ask("/finish", {})[1]["released"]["x"] == 0.5
+        desk.ended()
+    with served(problem, "--resume", desk.run, "--evaluations", 20) as again:
+        assert again.values(0.3)[1]["state"] == "champion"
+        verdict = again.ask("/finish", {})[1]
+        assert (verdict["released"]["x"], verdict["reason"]) == (0.3, "finished")
+        again.ended()
+    assert asyncio.run(replay(problem.parent / "runs" / desk.run))[1] is None
 
 
 def test_what_is_asked_twice_is_paid_once(problem: Path) -> None:

@@ -86,7 +86,7 @@ def test_only_who_has_the_token_and_means_this_machine_is_answered(problem: Path
             assert desk.ask("/problem", Host=host)[0] == 403
         assert desk.ask("/problem", Origin="http://evil.example")[0] == 403
         port = int(desk.url.rpartition(":")[2])
-        own = {item[4][0] for item in socket.getaddrinfo(socket.gethostname(), port, socket.AF_INET)}
+        own = {str(item[4][0]) for item in socket.getaddrinfo(socket.gethostname(), port, socket.AF_INET)}
         for address in own - {"127.0.0.1"} - {a for a in own if a.startswith("127.")}:
             with pytest.raises(OSError), socket.create_connection((address, port), timeout=5):
                 pass
