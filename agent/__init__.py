@@ -13,7 +13,7 @@ _PUBLIC = {
     "optimize_async": "agent.api",
     "Study": "agent.asktell",
     "RankedStudy": "agent.ranked",
-    "optimize_ranked": "agent.ranked",
+    "optimize_ranked": "agent.ranked_loop",
     "Float": "agent.parameters",
     "Int": "agent.parameters",
     "Categorical": "agent.parameters",

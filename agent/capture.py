@@ -15,7 +15,8 @@ from types import CoroutineType
 from typing import Any, TypeVar
 
 from agent.errors import ConfigError
-from agent.recorder import SCOPE, Open, Recorder, current
+from agent.recorder import Open, Recorder
+from agent.scopes import SCOPE, current
 
 C = TypeVar("C")
 METHODS = (

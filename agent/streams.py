@@ -13,7 +13,8 @@ from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import Any
 
 from agent.previews import look
-from agent.recorder import OURS, SCOPE, Open, Recorder, Scope
+from agent.recorder import OURS, Open, Recorder
+from agent.scopes import SCOPE, Scope
 
 YIELDED = 20
 """Items of a generator that its span shows."""

@@ -15,7 +15,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from agent.recorder import SCOPE, Scope
+from agent.scopes import SCOPE, Scope
 
 
 def carry() -> None:

@@ -25,7 +25,8 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from agent.errors import ConfigError
-from agent.recorder import SCOPE, Open, Recorder, Scope, current, leave
+from agent.recorder import Open, Recorder
+from agent.scopes import SCOPE, Scope, current, leave
 from agent.streams import STREAMS, passed, reset
 
 if TYPE_CHECKING:

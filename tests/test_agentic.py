@@ -450,7 +450,7 @@ class TestContract(ProposerContract):
 
 
 def test_the_table_of_tools_is_what_the_agent_offers() -> None:
-    from agent.proposers.agentic import Options
+    from agent.proposers.agentic_options import Options
     from agent.proposers.offering import offered
 
     everything = problem(rows=["r1"], target="population")

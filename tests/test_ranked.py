@@ -21,7 +21,8 @@ from agent.errors import ConfigError, RunLocked, StoreError
 from agent.lock import Lock
 from agent.orders import checked, parse
 from agent.parameters import Categorical, Float, Int
-from agent.ranked import FILE, RankedStudy, optimize_ranked
+from agent.ranked import FILE, RankedStudy
+from agent.ranked_loop import optimize_ranked
 from agent.ranked_result import RankedResult
 from agent.space import Candidate, Space
 from agent.texts import Text

@@ -26,8 +26,8 @@ from agent import Candidate, Code, Demos, Float, Int, Text
 from agent.codecall import CallFailed
 from agent.errors import ConfigError
 from agent.previews import HEAD, TAIL
-from agent.recorder import SCOPE
 from agent.redact import refresh
+from agent.scopes import SCOPE
 from agent.spans import PREVIEW, Raised, Span, Trace
 from agent.trace import note, op, param, record, use
 

@@ -19,7 +19,6 @@ from agent.batch.treasury import Grant, NightRow, Scope, Treasury, room
 from agent.batch.work import Job, Unfinished
 from agent.control.server import BY_REQUEST, listening
 from agent.errors import AgentError, RunChanged, StoreError
-from agent.folders import new_run
 from agent.result import Result
 
 if TYPE_CHECKING:
@@ -263,7 +262,7 @@ class _Night:
         await self._try(job, None)
 
     def _give_up(self, job: Job, error: AgentError) -> None:
-        run = [g.run for g in self.treasury.grants() if g.problem == job.name and g.role == "search"][-1]
+        run = work.runs_of(job.name, self.treasury)[-1]
         body = {"run": run, "status": "abandoned", "final": True, "exit_code": 0, "detail": error.message}
         self.treasury.outcome(self.row.id, job.name, "search", self.now(), body)
         job.notes.append(f"{run} is given up, and a new run begins: {error.message}")
@@ -282,7 +281,7 @@ class _Night:
             return
         if self._late(job):  # it took a while to find out
             return
-        run = unfinished.run if unfinished is not None else self._fresh(job)
+        run = unfinished.run if unfinished is not None else work.fresh(job, self.treasury, self.plan.runs, self.now())
         base = accounts.standing(self.plan, run)
         scopes, before = self._searched(job), self.treasury.grants()
         grant = self.treasury.grant(self.row.id, job.name, "search", run, self.now(), wanted, scopes, base)
@@ -326,16 +325,6 @@ class _Night:
     def _searched(self, job: Job) -> list[Scope]:
         """The limits that hold over a search from now on."""
         return [*self.scopes(job.entry), Scope("until", limits.until_scope(self.remaining()), night=-1)]
-
-    def _fresh(self, job: Job) -> str:
-        """The name of a new run. Its folder is there before its grant, so that a missing one was deleted."""
-        assert job.setup is not None
-        names = [g.run for g in self.treasury.grants() if g.problem == job.name and g.role == "search"]
-        if names and (self.plan.runs / names[-1]).is_dir() and not work.begun(self.plan.runs / names[-1]):
-            return names[-1]  # cut off before its first event
-        folder = new_run(self.plan.runs, job.setup.problem.name, self.now())
-        folder.mkdir(mode=0o700, parents=True)
-        return folder.name
 
     def _left(self, grant: Grant, task: asyncio.Task[Any]) -> tuple[Spend, Spend | None]:
         gone = not (self.plan.runs / grant.run).exists()

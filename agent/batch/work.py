@@ -18,6 +18,7 @@ from agent.batch.plan import Entry, Plan
 from agent.batch.stopping import Deadline
 from agent.batch.treasury import Room, Treasury
 from agent.errors import AgentError, ConfigError, StoreError
+from agent.folders import new_run
 from agent.forecast import forecast
 from agent.journal import FILE
 from agent.ledger import KINDS, Budget
@@ -107,13 +108,18 @@ def begin(entry: Entry, treasury: Treasury) -> Job:
     return job
 
 
+def runs_of(problem: str, treasury: Treasury) -> list[str]:
+    """The names of the runs that this batch began for a problem, oldest first."""
+    return [grant.run for grant in treasury.grants() if grant.problem == problem and grant.role == "search"]
+
+
 def last_run(entry: Entry, treasury: Treasury, runs: Path) -> Unfinished | None:
     """The run that this batch began last and that has no result yet; None when there is none.
 
     Raises:
         StoreError: It cannot be read.
     """
-    names = [grant.run for grant in treasury.grants() if grant.problem == entry.name and grant.role == "search"]
+    names = runs_of(entry.name, treasury)
     over = {body.get("run") for _, _, body in treasury.outcomes("search") if body["final"]}
     if not names or names[-1] in over:
         return None
@@ -137,7 +143,25 @@ def read_state(folder: Path) -> State | None:
         raise
 
 
-def begun(folder: Path) -> bool:
+def fresh(job: Job, treasury: Treasury, runs: Path, now: float) -> str:
+    """The name of a new run. Its folder is there before its grant, so that a missing one was deleted.
+
+    Args:
+        job: The problem.
+        treasury: The batch's ledger.
+        runs: The folder of runs.
+        now: Seconds since 1970.
+    """
+    assert job.setup is not None
+    names = runs_of(job.name, treasury)
+    if names and (runs / names[-1]).is_dir() and not _begun(runs / names[-1]):
+        return names[-1]  # cut off before its first event
+    folder = new_run(runs, job.setup.problem.name, now)
+    folder.mkdir(mode=0o700, parents=True)
+    return folder.name
+
+
+def _begun(folder: Path) -> bool:
     """Whether a run has events, readable or not."""
     try:
         return read_state(folder) is not None

@@ -48,7 +48,7 @@ def command(
     runs: str | None,
     as_json: bool,
 ) -> None:
-    from agent.ranked import drive
+    from agent.ranked_loop import drive
 
     begin = {"candidates": candidates, "proposer": proposer, "seed": seed}
     given = {name: value for name, value in begin.items() if value is not None}

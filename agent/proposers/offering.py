@@ -10,7 +10,7 @@ from agent.problem import Problem
 from agent.tools.base import TABLE, Tool, load
 
 if TYPE_CHECKING:
-    from agent.proposers.agentic import Options
+    from agent.proposers.agentic_options import Options
     from agent.proposers.base import Context
 
 NEEDS: Mapping[str, Callable[[Problem, Options], bool]] = {

@@ -13,7 +13,8 @@ from agent.errors import ConfigError, PrerequisiteError
 from agent.sandbox import codec
 from agent.sandbox import layers as layering
 from agent.sandbox.types import Job, Result
-from agent.sandbox.worker import Lost, Worker
+from agent.sandbox.verdict import Lost
+from agent.sandbox.worker import Worker
 from agent.sandbox.workspace import Workspace
 
 LIFETIME = 2000

@@ -11,8 +11,8 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from agent.executors.process import GuardedProcess
 from agent.sandbox import bubblewrap, cgroups, codec, layers, reach
 from agent.sandbox.channel import Channel, Closed, Failure
 from agent.sandbox.types import Caps, Job, Result, Usage
+from agent.sandbox.verdict import Lost, Watch, judged
 from agent.sandbox.workspace import WorkerFolder
 from agent.sandbox.zygote import cpu_seconds, descendants, memory_kills, parent, peak_mb
 
@@ -29,15 +30,10 @@ ZYGOTE = Path(__file__).with_name("zygote.py")
 START_SECONDS = 60.0
 END_SECONDS = 15.0
 """How long the zygote may take to start, and to clear up after a candidate; then it is given up."""
-PRINTED_BYTES = 16 * 2**20
 WATCH_SECONDS = 0.25
 READ_AT_ONCE_BYTES = 16 * 2**10
 """An answer up to this size is read in a millisecond or two, which a thread is not worth."""
 PYTHON_FLAGS = ("-P", "-s", "-B")
-
-
-class Lost(Exception):
-    """The zygote died or does not answer."""
 
 
 def environment() -> dict[str, str]:
@@ -46,32 +42,6 @@ def environment() -> dict[str, str]:
     one = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS", "MKL", "NUMEXPR", "VECLIB_MAXIMUM")}
     path = os.pathsep.join([folder, "/usr/local/bin", "/usr/bin", "/bin"])
     return {"PATH": path, "LANG": "C.UTF-8", "PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1", **one}
-
-
-@dataclass
-class _Watch:
-    """What is found out while a job runs: its printed bytes, and why we ended it if we did."""
-
-    log: HeadTail
-    kill: Callable[[], None]
-    printed: int = 0
-    verdict: str = ""
-    greeted: bool = False
-    zygote: int | None = None
-    ready: float | None = None
-    load_seconds: float = 0.0
-    usages: list[Usage] = field(default_factory=list)
-
-    def feed(self, data: bytes) -> None:
-        self.printed += len(data)
-        self.log.feed(data)
-        if self.printed > PRINTED_BYTES:
-            self.end(f"it printed more than {PRINTED_BYTES // 2**20} MB")
-
-    def end(self, why: str) -> None:
-        if not self.verdict:
-            self.verdict = why
-            self.kill()
 
 
 class Worker:
@@ -210,7 +180,7 @@ class Worker:
             self._group.limit(caps.memory_mb, caps.processes + program)
         channel = Channel(caps.output_bytes)
         read, write = os.pipe()
-        watch = _Watch(HeadTail(caps.log_chars), self._kill)
+        watch = Watch(HeadTail(caps.log_chars), self._kill)
         drain = Drain(read, watch.feed)
         run = {
             "nonce": channel.hello.hex(),
@@ -241,7 +211,7 @@ class Worker:
             drain.rest()
             starved = self._group is not None and self._group.killed()  # asked each time: the next is not to blame
             silent = not result.message  # whoever told of an exception is killed by us
-            result = self._judged(result, end, watch, cpu, channel.extra(), starved)
+            result = judged(result, end, watch, cpu, channel.extra(), starved)
             if result.status == "crash" and silent and end["signal"] == signal.SIGKILL and self._more_kills():
                 raise Lost("the machine ran out of memory, and the kernel killed the candidate")
         finally:
@@ -284,7 +254,7 @@ class Worker:
             pass
         return line["end"]  # type: ignore[no-any-return]
 
-    async def _watch(self, disk_mb: int, watch: _Watch) -> None:
+    async def _watch(self, disk_mb: int, watch: Watch) -> None:
         while True:
             await asyncio.sleep(WATCH_SECONDS)
             pids = descendants(watch.zygote) if watch.zygote else ()
@@ -298,7 +268,7 @@ class Worker:
         files: Path,
         work: Path,
         channel: Channel,
-        watch: _Watch,
+        watch: Watch,
         until: float,
     ) -> Result:
         """Load the code and send it the inputs; the result as far as the channel tells."""
@@ -357,31 +327,6 @@ class Worker:
             text = f"it took longer than {seconds:g} s" if seconds <= left else "the job took longer than allowed"
             raise TimeoutError(text) from None
 
-    def _judged(
-        self, result: Result, end: dict[str, Any], watch: _Watch, cpu: float, extra: bool, starved: bool
-    ) -> Result:
-        """The result in the light of how the process ended."""
-        if result.status == "ok":
-            forged = replace(
-                result, status="forged", outputs=(), message="it wrote more than its answers to the channel"
-            )
-            return forged if extra else result
-        if watch.verdict:
-            return replace(result, status="forbidden", message=watch.verdict)
-        if starved:
-            return replace(result, status="memory", message="it used more memory than allowed")
-        if result.status != "crash" or result.message:
-            return result
-        if not watch.greeted:
-            raise Lost(watch.log.text() or "the candidate's process ended before anything was loaded")
-        number = end["signal"]
-        if number == signal.SIGXCPU or (number == signal.SIGKILL and end["cpu"] >= cpu):
-            return replace(result, status="timeout", message=f"it used more than {cpu:g} s of processor time")
-        if number == getattr(signal, "SIGSYS", None):
-            return replace(result, status="forbidden", message="it made a system call that is forbidden")
-        how = f"died with signal {number} ({_signal_name(number)})" if number else f"exited with code {end['code']}"
-        return replace(result, message=f"it {how} before it answered")
-
     async def close(self) -> None:
         """End the zygote and everything beneath it; may be called twice."""
         try:
@@ -408,10 +353,3 @@ def _alone(job: Job) -> bool:
 def _plain(caps: Caps) -> dict[str, Any]:
     """The limits as JSON; nobody may change it."""
     return asdict(caps)
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return "unknown"
