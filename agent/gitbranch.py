@@ -9,8 +9,9 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from agent.apply import Change, Patch
+from agent.apply import Patch
 from agent.errors import ConfigError, PrerequisiteError
+from agent.userfiles import Change
 
 OWN = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX", "GIT_OBJECT_DIRECTORY", "GIT_COMMON_DIR")
 """What a hook's environment would make git look at instead of the problem's repository."""

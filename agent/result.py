@@ -18,8 +18,9 @@ from agent.problem import Problem
 from agent.resultfiles import document, markdown, put, unified, write_best
 from agent.rowchanges import RowChanges, compare
 from agent.space import Candidate
-from agent.standings import Tally, standings
+from agent.standings import standings
 from agent.state import State
+from agent.tally import Tally
 from agent.wall import ended
 from agent.wholeset import FILE as WHOLE
 from agent.wholeset import load as load_whole

@@ -90,8 +90,12 @@ def test_whoever_follows_a_log_waits_for_the_last_words_of_its_process(tmp_path:
 
 def test_a_full_disk_is_no_error_of_the_log() -> None:
     file = LogFile()
-    file.open(Path("/dev/full"))
+    descriptor = file.open(Path("/dev/full"))
+    with pytest.raises(OSError, match="No space left"):
+        os.write(descriptor, b"x")
     JsonLines(file, "run").say("info", "test", "x")
+    assert file.write("x\n") == 2  # as if it were there: the journal says that the disk is full
+    os.close(descriptor)
 
 
 def test_only_the_beginning_and_the_end_of_a_download_are_written() -> None:
