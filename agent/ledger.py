@@ -84,6 +84,11 @@ class Account:
         """The spend as plain JSON; `usd` is None while a price is unknown."""
         return {**asdict(self), "usd": None if self.unpriced else self.usd}
 
+    def add(self, more: Mapping[str, Any]) -> None:
+        """Add what another one has, each of its fields by name."""
+        for name, amount in more.items():
+            setattr(self, name, getattr(self, name) + amount)
+
 
 class Ledger:
     """The fold, and the check before each spend."""
@@ -166,6 +171,27 @@ class Ledger:
                 account.usd += spent["usd"]
             else:
                 account.unpriced += 1
+
+    def paid(self) -> dict[str, Any]:
+        """What models were paid, as plain JSON, for the run that carries it on; none of it is rounded."""
+        return {
+            "models": {model: asdict(account) for model, account in self.by_model.items()},
+            "possibly": {kind: amount + self._reserved(kind) for kind, amount in self.possibly.items()},
+        }
+
+    def carry(self, role: str, paid: Mapping[str, Any]) -> None:
+        """Take over what was paid before the run for its sake; it counts against the limits as all other spend.
+
+        Args:
+            role: What it is called.
+            paid: As `paid` gives it.
+        """
+        for model, account in paid["models"].items():
+            self.total.add(account)
+            self.by_role.setdefault(role, Account()).add(account)
+            self.by_model.setdefault(model, Account()).add(account)
+        for kind, amount in paid["possibly"].items():
+            self.possibly[kind] += amount
 
     def batch_of(self, call: int) -> BatchStarted | None:
         """The newest batch that holds a call without an answer."""

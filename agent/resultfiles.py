@@ -154,9 +154,10 @@ def exhausted(state: State) -> str:
 
 
 def role_lines(spent: dict[str, Any]) -> list[str]:
-    """What each role's model took, in words; empty where one role or none asked."""
+    """What each role's model took, in words; empty where one role or none asked in the run, and none before it."""
     out = []
-    for role, account in spent["by_role"].items() if len(spent["by_role"]) > 1 else ():
+    told = len(spent["by_role"]) > 1 or "draft" in spent["by_role"]
+    for role, account in spent["by_role"].items() if told else ():
         usd = account["usd"]
         price = "price unknown" if usd is None else f"${usd:.4f}" if usd else "$0"
         out.append(

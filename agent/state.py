@@ -56,6 +56,8 @@ class State:
         self.seed = started.seed
         self.settings = Settings.from_json(started.settings)
         self.ledger = Ledger(Budget(**started.budget))
+        for paid in started.origin.get("drafting", ()):
+            self.ledger.carry("draft", paid)
         self.fingerprints = started.fingerprints
         self.more_checks = bool(started.checks)
         """Whether candidates must pass checks that need more than the space."""

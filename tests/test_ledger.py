@@ -130,6 +130,22 @@ def test_spend_is_kept_by_role_and_by_model() -> None:
     assert shown["usd"] == sum(account["usd"] for account in shown["by_model"].values()) == 1.5
 
 
+def test_what_was_paid_before_a_run_counts_in_it_as_all_other_spend() -> None:
+    before = Ledger(Budget())
+    before.apply(started(1, model="m", tokens=100, usd=0.3))
+    before.apply(ended(1, input=10, output=5, usd=0.1))
+    before.apply(started(2, model="m", tokens=100, usd=0.3))  # nobody hears its answer any more
+    ledger = Ledger(Budget(calls=2, usd=1.0))
+    ledger.carry("draft", json.loads(json.dumps(before.paid())))
+    shown = ledger.to_json()
+    assert shown["by_role"]["draft"] == shown["by_model"]["m"] == before.to_json()["by_model"]["m"]
+    assert (shown["calls"], shown["usd"], shown["tokens"]["output"]) == (1, 0.1, 5)
+    assert shown["possibly_spent"] == {"calls": 0, "tokens": 100, "usd": 0.3}
+    assert (ledger.left("calls"), ledger.left("usd")) == (1, pytest.approx(0.6))
+    with pytest.raises(BudgetExceeded):
+        ledger.check(calls=2)
+
+
 def test_evaluations_count_when_they_start() -> None:
     ledger = Ledger(Budget(evaluations=3, usd=1.0))
     evaluation(ledger, 1, usd=0.25)

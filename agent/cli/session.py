@@ -107,14 +107,16 @@ def _new(
     from agent.dialogue.beside import refuse_at_terminal
     from agent.folders import new_run, runs_folder
 
+    paid: list[Any] = []
     if not _file(problem).exists():
-        _draft(ctx, problem.parent if problem.suffix == ".toml" else problem, given, terminal)
+        paid += _draft(ctx, problem.parent if problem.suffix == ".toml" else problem, given, terminal)
     changes = overrides(given)
     setup = begun(load(problem, {**_agent(problem, changes), **changes}), {**given, "runs": runs})
     guarded(setup)
     if terminal is not None:
         refuse_at_terminal(setup.problem.evaluator)
-    setup = replace(setup, origin={**setup.origin, "command": list(ctx.obj or ())})
+    drafting = {"drafting": paid} if paid else {}
+    setup = replace(setup, origin={**setup.origin, "command": list(ctx.obj or ()), **drafting})
     for note in setup.notes:
         if note.startswith("Left out"):
             click.echo(plain(f"Note: {note}"), err=True)
@@ -163,8 +165,11 @@ def _agent(problem: Path, changes: dict[str, Any]) -> dict[str, Any]:
     return {"proposer.name": "agentic"}
 
 
-def _draft(ctx: click.Context, place: Path, given: dict[str, Any], terminal: Terminal | None) -> None:
-    """Help to write the problem; ends the command where nothing was written."""
+def _draft(
+    ctx: click.Context, place: Path, given: dict[str, Any], terminal: Terminal | None
+) -> tuple[dict[str, Any], ...]:
+    """Help to write the problem, and give what models were paid for that; ends the command where nothing was
+    written."""
     from agent.drafting import draft
     from agent.errors import ConfigError
     from agent.ledger import Budget
@@ -186,9 +191,12 @@ def _draft(ctx: click.Context, place: Path, given: dict[str, Any], terminal: Ter
         most = ", ".join(f"{limit:g} {kind}" for kind, limit in bounds.items())
         doubt = "It does not work yet. " if broken else "" if written.ready else "It was not tried. "
         all_the_same = " all the same" if doubt else ""
+        if written.paid and bounds.keys() & {"calls", "tokens", "usd"}:
+            most += ", what is spent on models so far included"
         if not terminal.confirm(f"{doubt}Start the search now{all_the_same}, with at most {most}?"):
             terminal.say(f"Next: {'mend it, then: ' if broken else ''}{again}")
             ctx.exit(3 if broken else 0)
+        return written.paid
     except KeyboardInterrupt:
         raise click.Abort(f"nothing more was done, and what was written stays; next: {again}") from None
     except EOFError:

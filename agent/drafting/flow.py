@@ -43,6 +43,7 @@ class Drafted:
         written: Names of the files.
         findings: What trying it showed; None where it was not run. `findings.failure` says that it does not work.
         spent: By models, for drafting and trying it: calls, tokens (input, output), usd (None: a price is unknown).
+        paid: The same for the ledger of a run that carries it on, as `agent.ledger.Ledger.paid` gives it.
     """
 
     folder: Path
@@ -50,6 +51,7 @@ class Drafted:
     written: tuple[str, ...]
     findings: Findings | None
     spent: dict[str, Any]
+    paid: tuple[dict[str, Any], ...]
 
     @property
     def ready(self) -> bool:
@@ -105,9 +107,9 @@ class Flow:
     def _end(self, found: Findings | None, changed: bool) -> Drafted | None:
         from agent.config import load
 
-        paid = spent(self._ledgers)
-        if paid["calls"]:
-            self.talk.say(f"Spent on models so far: {spent_line(paid)}.")
+        total = spent(self._ledgers)
+        if total["calls"]:
+            self.talk.say(f"Spent on models so far: {spent_line(total)}.")
         if changed:
             return None
         try:
@@ -115,7 +117,8 @@ class Flow:
         except ConfigError as error:
             self.talk.say(f"The problem cannot be read: {told(error)}")
             return None
-        return Drafted(self.folder, setup, tuple(self._written), found, paid)
+        paid = tuple(ledger.paid() for ledger in self._ledgers if ledger.committed("calls"))
+        return Drafted(self.folder, setup, tuple(self._written), found, total, paid)
 
     def _llm(self) -> Llm:
         from agent.llm.connect import connect

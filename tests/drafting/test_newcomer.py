@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 
+from agent.replay import replay
 from agent.result import load_result
 from tests.cli_helpers import call, only_run
 from tests.drafting.support import BOWL, TOML, reply
@@ -52,6 +54,8 @@ def test_with_a_model(tmp_path: Path) -> None:
     run = only_run(tmp_path / "runs")
     result = load_result(run)
     assert result.status == "exact" and result.released != result.initial
+    assert result.spent["calls"] == result.spent["by_role"]["draft"]["calls"] == 2, "one ledger has all of it"
+    assert asyncio.run(replay(run))[1] is None
     assert (place / "evaluate.py").read_text() == BOWL
     assert call("report", run, cwd=tmp_path).code == 0 and (run / "report.html").exists()
 
