@@ -30,7 +30,7 @@ class Preference(Metric):
         judge: "model" (role judge), "human" at the terminal, "hybrid" (the model, and a person for some pairs), or a
             program: a function or "module:function" that gives the preference for the first of two outputs.
         votes: Of the model for each pair of outputs, half of them in each order.
-        planted: Pairs that the judge must tell apart before the run begins; see `agent.evaluators.pairwise.planted`.
+        planted: Pairs that the judge must tell apart before the run begins; see `agent.evaluators.voting.planted`.
         fields: Fields of the row that the judge sees; all but the answer by default.
         temperature: Of the model.
         max_output_tokens: Of one vote of the model.

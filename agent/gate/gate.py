@@ -6,7 +6,7 @@
         released = champion
     print(gate.verdicts()[-1].sentence)
 
-A run of TrueGain does the same with its own journal and accounts (`agent.gate.examining`).
+A run of TrueGain does the same with its own journal and accounts (`agent.examination`).
 """
 
 from __future__ import annotations
