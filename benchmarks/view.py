@@ -1,10 +1,12 @@
 """What it costs a run to be looked at.
 
-    python benchmarks/view.py               # 6 runs of 1,000 evaluations: about two minutes; needs Chromium
+    python benchmarks/view.py               # 48 runs of 1,000 evaluations: about ten minutes; needs Chromium, Linux
 
-The live page is open on each run in headless Chromium, and is hidden and shown in turn, a hundred evaluations each.
+The live page is open on each run in headless Chromium, and is shown and hidden in turn, two hundred evaluations each.
 So every stretch has a neighbour of the same run, moments away, with the same server and browser there and nobody
-looking. What is measured, and how to read it, is in benchmarks/README.md.
+looking; which of the two comes first alternates. Half of the runs share all cores with server and browser ("together").
+The others keep to a core that server and browser keep off ("apart"): what is left is what the looking itself does to
+the run, and not the work of drawing beside it. What is measured, and how to read it, is in benchmarks/README.md.
 """
 
 from __future__ import annotations
@@ -13,13 +15,15 @@ import argparse
 import asyncio
 import contextlib
 import csv
+import math
 import os
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -32,28 +36,34 @@ from agent.parameters import Categorical, Float, Int  # noqa: E402
 from tests.report.browser import Browser  # noqa: E402
 from tests.view_support import Viewer, complaints, enter, seen, viewing  # noqa: E402
 
-EVALUATIONS, STRETCH, RUNS, SLEEP = 1000, 100, 6, 0.004
+EVALUATIONS, RUNS, SLEEP = 1000, 48, 0.004
+STEP, STRETCH = 50, 4
+"""Evaluations between two looks at the clocks, and steps of a stretch."""
 MOST = 2.0
 """Percent by which a viewer may slow a run."""
-SPACE = {"a": Float(0, 1), "b": Float(0, 1), "n": Int(1, 100), "kind": Categorical(["x", "y", "z"])}
-FIELDS = ("run", "stretch", "viewer", "wall_ms", "cpu_ms", "view_cpu_s", "browser_cpu_s", "load")
+SPACE = {"a": Float(0, 1), "b": Float(0, 1), "n": Int(1, 100), "kind": Categorical(("x", "y", "z"))}
+PLACES = ("together", "apart")
 
 
-def work(runs: Path) -> None:
-    """One run; prints where its clocks stand after each stretch of evaluations."""
+def work(runs: Path, seed: int, core: int | None) -> None:
+    """One run, on one core or on any; prints where its clocks stand after each step."""
+    if core is not None:
+        os.sched_setaffinity(0, {core})
     count = 0
 
     async def waits(candidate: Mapping[str, Any]) -> float:
         """A measurement that leaves the processor alone."""
         nonlocal count
-        if count % STRETCH == 0:
+        if count % STEP == 0:
             print(time.perf_counter(), time.process_time(), flush=True)
         count += 1
         await asyncio.sleep(SLEEP)
         return float((candidate["a"] - 0.3) ** 2 + abs(candidate["n"] - 40) / 100 + (candidate["kind"] != "y"))
 
     options = {"proposer": "random", "executor": "inline"}
-    optimize(waits, space=SPACE, budget=EVALUATIONS, deterministic=True, model=None, runs=runs, options=options)
+    optimize(
+        waits, space=SPACE, budget=EVALUATIONS, deterministic=True, model=None, runs=runs, seed=seed, options=options
+    )
 
 
 def used(process: int) -> float:
@@ -78,29 +88,32 @@ def look(browser: Browser, there: bool) -> None:
     browser.run("document.dispatchEvent(new Event('visibilitychange'))")
 
 
-def measured(browser: Browser, viewer: Viewer, runs: Path, first: bool) -> list[dict[str, Any]]:
-    """The stretches of one run, looked at or not in turn."""
+def measured(browser: Browser, viewer: Viewer, runs: Path, seed: int, core: int | None) -> list[dict[str, Any]]:
+    """The stretches of one run, in pairs: looked at and not, not and looked at; with odd seeds the other way round."""
     known = set(runs.iterdir())
     look(browser, True)
-    run = subprocess.Popen([sys.executable, __file__, "--work", str(runs)], stdout=subprocess.PIPE, text=True)
+    command = [sys.executable, __file__, "--work", str(runs), "--seed", str(seed)]
+    command += [] if core is None else ["--core", str(core)]
+    run = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert run.stdout is not None
     out: list[dict[str, Any]] = []
-    before: tuple[float, ...] = ()
-    looked_at = first
+    marks: list[tuple[float, ...]] = []
+    turns = [bool(seed % 2) ^ looked_at for looked_at in (True, False, False, True)]
     for place, line in enumerate(run.stdout):
-        now = (*map(float, line.split()), used(viewer.process.pid), drawing(browser))
-        if not place:  # what comes before the second mark is the page's first look
+        marks.append((*map(float, line.split()), used(viewer.process.pid), drawing(browser)))
+        stretch, step = divmod(place - 2, STRETCH)  # what comes before is the page's first look
+        if place == 0:
             (name,) = {path.name for path in runs.iterdir() if (path / FILE).exists()} - {path.name for path in known}
             browser.run(f"location.hash = '#/{name}'")
             seen(browser, "document.querySelector('.badges') !== null")
-        elif place > 1:
-            wall, cpu, view, drawn = (new - old for new, old in zip(now, before, strict=True))
-            row = {"stretch": place, "viewer": int(looked_at), "load": round(os.getloadavg()[0], 2)}
-            row |= {"wall_ms": round(1e3 * wall / STRETCH, 3), "cpu_ms": round(1e3 * cpu / STRETCH, 4)}
-            out.append({**row, "view_cpu_s": round(view, 2), "browser_cpu_s": round(drawn, 2)})
-            looked_at = not looked_at
-        look(browser, looked_at)
-        before = now
+        elif place == 1:
+            look(browser, turns[0])
+        elif step == 0 and stretch <= len(turns):
+            if stretch:
+                out.append(_stretch(stretch - 1, turns, marks))
+            if stretch < len(turns):
+                look(browser, turns[stretch])
+    assert len(out) == len(turns), len(marks)
     run.wait()
     look(browser, True)
     seen(browser, "document.querySelector('.badges').textContent.includes('finished')")
@@ -109,10 +122,32 @@ def measured(browser: Browser, viewer: Viewer, runs: Path, first: bool) -> list[
     return out
 
 
+def _stretch(place: int, turns: Sequence[bool], marks: Sequence[tuple[float, ...]]) -> dict[str, Any]:
+    """What was spent in a stretch. Where the page was just hidden, its first step is left out: the answer to its last
+    question may still be on its way."""
+    steps = STRETCH - (not turns[place] and place > 0 and turns[place - 1])
+    wall, cpu, view, drawn = (new - old for new, old in zip(marks[-1], marks[-1 - steps], strict=True))
+    count = steps * STEP
+    row = {"stretch": place, "viewer": int(turns[place]), "load": round(os.getloadavg()[0], 2)}
+    row |= {"wall_ms": round(1e3 * wall / count, 3), "cpu_ms": round(1e3 * cpu / count, 4)}
+    return {**row, "wall_s": round(wall, 3), "view_cpu_s": round(view, 2), "browser_cpu_s": round(drawn, 2)}
+
+
 def slower(rows: list[dict[str, Any]], what: str) -> list[float]:
-    """By how many percent a stretch that was looked at took longer than the one beside it."""
-    pairs = zip(rows[::2], rows[1::2], strict=False)
-    return [100 * (max(pair, key=_looked)[what] / min(pair, key=_looked)[what] - 1) for pair in pairs]
+    """By how many percent a stretch that was looked at took longer than the one beside it, in order of size."""
+    pairs = [(one, two) for one, two in pairwise(rows) if one["run"] == two["run"] and one["stretch"] % 2 == 0]
+    return sorted(100 * (max(pair, key=_looked)[what] / min(pair, key=_looked)[what] - 1) for pair in pairs)
+
+
+def interval(found: Sequence[float]) -> tuple[float, float]:
+    """Of the median, 95 %, whatever the distribution: between two order statistics.
+
+    Args:
+        found: In order of size, six or more.
+    """
+    n = len(found)
+    below = max(k for k in range(n // 2) if sum(math.comb(n, i) for i in range(k + 1)) <= 0.025 * 2**n)
+    return found[below], found[n - 1 - below]
 
 
 def _looked(row: Mapping[str, Any]) -> int:
@@ -121,37 +156,55 @@ def _looked(row: Mapping[str, Any]) -> int:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", type=int, default=RUNS)
+    parser.add_argument("--runs", type=int, default=RUNS, help=f"Of {EVALUATIONS:,} evaluations, in all ({RUNS}).")
     parser.add_argument("--to", type=Path, default=ROOT / "benchmarks" / "results" / "view.csv")
     parser.add_argument("--work", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--seed", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--core", type=int, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.work:
-        work(given.work)
+        work(given.work, given.seed, given.core)
         return 0
+    cores = sorted(os.sched_getaffinity(0))
+    if len(cores) < 2:
+        parser.error("it wants two cores")
     rows: list[dict[str, Any]] = []
-    with tempfile.TemporaryDirectory() as place:
-        runs = Path(place) / "runs"
-        runs.mkdir()
-        with viewing(runs) as viewer, Browser() as browser:
-            enter(browser, viewer)
-            for number in range(given.runs):
-                found = measured(browser, viewer, runs, first=bool(number % 2))
-                rows += [{"run": number, **row} for row in found]
+    for cores_are in PLACES:
+        apart = cores_are == "apart"
+        os.sched_setaffinity(0, cores[1:] if apart else cores)  # server and browser, which begin here, have the same
+        with tempfile.TemporaryDirectory() as place:
+            runs = Path(place) / "runs"
+            runs.mkdir()
+            with viewing(runs) as viewer, Browser() as browser:
+                enter(browser, viewer)
+                for seed in range(given.runs // 2):
+                    found = measured(browser, viewer, runs, seed, cores[0] if apart else None)
+                    rows += [{"run": f"{cores_are} {seed}", "seed": seed, "cores": cores_are, **row} for row in found]
     with open(given.to, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, FIELDS)
+        writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
+    slow = [_told(cores_are, [row for row in rows if row["cores"] == cores_are]) for cores_are in PLACES]
+    return int(max(slow) > MOST)
+
+
+def _told(cores_are: str, rows: list[dict[str, Any]]) -> float:
+    """Prints what was found; gives by how many percent more of the processor the run took in the median."""
+    load = statistics.median(row["load"] for row in rows)
+    print(f"{cores_are}: {len(slower(rows, 'cpu_ms'))} pairs of {STRETCH * STEP} evaluations, load {load:.1f}")
     for what in ("cpu_ms", "wall_ms"):
         found = slower(rows, what)
         low, middle, high = statistics.quantiles(found, n=4)
-        plain = statistics.median(row[what] for row in rows if not row["viewer"])
+        a, b = interval(found)
+        plain, looked = (statistics.median(row[what] for row in rows if row["viewer"] == seen) for seen in (0, 1))
         print(
-            f"{what}: {plain:.2f} an evaluation; with a viewer {middle:+.2f} % (quartiles {low:+.2f} to {high:+.2f} %)"
+            f"  {what}: {plain:.2f} alone, {looked:.2f} looked at; pair by pair {middle:+.1f} %"
+            f" (95 % interval {a:+.1f} to {b:+.1f}, quartiles {low:+.1f} to {high:+.1f})"
         )
-    looked = [row for row in rows if row["viewer"]]
-    share = sum(row["view_cpu_s"] for row in looked) / sum(row["wall_ms"] * STRETCH / 1e3 for row in looked)
-    print(f"{len(slower(rows, 'cpu_ms'))} pairs; the view takes {100 * share:.1f} % of a core")
-    return int(statistics.median(slower(rows, "cpu_ms")) > MOST)
+    seconds = sum(row["wall_s"] for row in rows if row["viewer"])
+    for what in ("view_cpu_s", "browser_cpu_s"):
+        print(f"  {what}: {100 * sum(row[what] for row in rows if row['viewer']) / seconds:.1f} % of a core")
+    return statistics.median(slower(rows, "cpu_ms"))
 
 
 if __name__ == "__main__":

@@ -28,8 +28,8 @@ function place(node, html, glow) {
   const fresh = document.createElement("template");
   fresh.innerHTML = html;
   const known = new Set([...node.querySelectorAll("tr[id]")].map(row => row.id));
-  if (glow && known.size) for (const row of fresh.content.querySelectorAll("tr[id]"))
-    if (!known.has(row.id)) row.classList.add("arrived");
+  const rows = [...fresh.content.querySelectorAll("tr[id]")], arrived = rows.filter(row => !known.has(row.id));
+  if (glow && arrived.length < rows.length) for (const row of arrived) row.classList.add("arrived");
   const focus = node.contains(document.activeElement) ? document.activeElement.id : "";
   const open = [...node.querySelectorAll("details[open][id]")].map(item => item.id);
   const scrolled = [...node.querySelectorAll(".wide")].map(item => item.scrollLeft);

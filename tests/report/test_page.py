@@ -65,6 +65,14 @@ SECTIONS = (
 )
 
 
+def test_one_word_is_used_for_what_was_kept(rows: View) -> None:
+    for text in (page.report(rows), page.compare(comparison([rows, rows]))):
+        assert "kept" in text and "promot" not in text.lower()
+    section = page.report(rows).partition('<section id="cost">')[2].partition("</section>")[0]
+    decided = re.findall(r"#c\d+\">#\d+</a><td>(\w+)<td", section)
+    assert set(decided) == {"initial", "kept", "dropped"} and len(decided) == len(rows.steps)
+
+
 def test_every_link_leads_somewhere_and_no_name_is_given_twice(rows: View) -> None:
     found = Page(page.report(rows))
     targets = {str(item["href"]) for item in found.of("a")}

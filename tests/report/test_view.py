@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from agent.errors import StoreError
 from agent.events import RunEnded
-from agent.journal import Journal, read
+from agent.journal import Journal, read, read_all
 from agent.ledger import Budget
-from agent.report.cards import Allowance
+from agent.report.cards import Allowance, standing
 from agent.report.failures import Told, clusters, normal
 from agent.report.page import report
 from agent.report.tape import Tape
@@ -57,10 +58,21 @@ def test_the_stair_goes_up_with_the_costs(ran: Ran) -> None:
     view = load_view(ran.folder)
     costs = [step.evaluations for step in view.steps]
     assert costs == sorted(costs) and costs[-1] <= view.spent["evaluations"]
-    promoted = [step.number for step in view.steps if step.decision == "promote"]
-    assert promoted and promoted[-1] == view.champion
+    kept = [step.number for step in view.steps if step.decision == "promote"]
+    assert kept and kept[-1] == view.champion
     assert [bit.accepted for bit in view.bits][-1] and view.bits[-1].evaluations > costs[-1]
-    assert set(promoted) | {0} == {card.number for card in view.cards if card.kept}
+    assert set(kept) | {0} == {card.number for card in view.cards if card.kept}
+
+
+def test_a_candidate_that_waited_for_a_word_at_the_end_is_unfinished(ran: Ran) -> None:
+    for entries, word in ((read_all(ran.folder), "unfinished"), (read(ran.folder), "racing")):
+        tape = Tape.of(entry for entry in entries if word == "unfinished" or not isinstance(entry.event, RunEnded))
+        assert tape is not None
+        first, other = tape.state.history.trials[:2]
+        assert standing(tape.state, replace(other, state="racing")) == word
+        assert standing(tape.state, replace(other, state="dropped")) == "dropped"
+        assert standing(tape.state, replace(other, state="racing", suspicion="suspected")) == "suspicious"
+        assert standing(tape.state, replace(first, state="measured")) == "measured"
 
 
 def test_while_the_run_is_open_only_the_bits_are_there(ran: Ran) -> None:
