@@ -1,9 +1,14 @@
-"""What a run says of a candidate, in one line."""
+"""What a run says of a candidate, in one line, and where lines break on a terminal."""
 
 from __future__ import annotations
 
+import io
+import os
+import termios
+
 import pytest
 
+from agent.cli.common import fitted
 from agent.cli.words import one_line
 from agent.parameters import Float
 from agent.space import Space
@@ -28,3 +33,28 @@ def test_of_a_long_text_the_words_that_differ_are_shown(values: dict[str, object
     initial = SPACE.initial()
     (change,) = SPACE.diff(initial, SPACE.candidate({**initial, **values}))
     assert one_line(SPACE, change) == said
+
+
+LONG = (
+    "  ✓ kept #1, 21.65 ms [agentic:llm]: better in 3 of 3 pairs, by 30.73 ms on average\n"
+    "+ a line of a file that is shown before it is written, word for word\n"
+    "Stopped; everything that was measured is saved, and resume goes on."
+)
+
+
+def test_lines_break_between_words_on_a_terminal_and_nowhere_else() -> None:
+    ours, theirs = os.openpty()
+    with os.fdopen(theirs, "w") as terminal, os.fdopen(ours, "rb"):
+        termios.tcsetwinsize(terminal.fileno(), (40, 50))
+        assert fitted(LONG, terminal).split("\n") == [
+            "  ✓ kept #1, 21.65 ms [agentic:llm]: better in 3",
+            "      of 3 pairs, by 30.73 ms on average",
+            "+ a line of a file that is shown before it is written, word for word",
+            "Stopped; everything that was measured is saved,",
+            "and resume goes on.",
+        ]
+        word = "x" * 80
+        assert fitted(word, terminal) == word
+        termios.tcsetwinsize(terminal.fileno(), (0, 0))
+        assert fitted(LONG, terminal) == LONG, "its width is not known"
+    assert fitted(LONG, io.StringIO()) == LONG

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
+import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TextIO, TypeVar
 
 import click
 
+NARROW = 30
+"""A terminal with fewer columns gets its lines as they are."""
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -63,6 +67,33 @@ def brief(value: Any, width: int = 60) -> str:
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     text = plain(text).replace("\n", "⏎")
     return text if len(text) <= width else text[: width - 1] + "…"
+
+
+def fitted(text: str, stream: TextIO) -> str:
+    """Text for a stream: on a terminal, lines that are too long for it break between words.
+
+    Lines of a file that is shown, which begin with "+ " or "- ", stay as they are.
+    """
+    try:
+        width = os.get_terminal_size(stream.fileno()).columns if stream.isatty() else 0
+    except (OSError, ValueError):
+        width = 0
+    return "\n".join(_broken(line, width) for line in text.split("\n")) if width >= NARROW else text
+
+
+def _broken(line: str, width: int) -> str:
+    if len(line) <= width or line.startswith(("+ ", "- ")):
+        return line
+    indent = " " * (len(line) - len(line.lstrip(" ")) + 4)
+    return textwrap.fill(
+        line,
+        width,
+        subsequent_indent=indent if line.startswith(" ") else "",
+        break_long_words=False,
+        break_on_hyphens=False,
+        expand_tabs=False,
+        replace_whitespace=False,
+    )
 
 
 def plain(text: str) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
-from agent.cli.common import amount, plain
+from agent.cli.common import amount, fitted, plain
 from agent.cli.words import Words
 from agent.events import Event, HoldoutFixed
 from agent.ledger import counted
@@ -78,7 +78,7 @@ class Display:
 
             self._console.print(Text(plain(text), style=style))
         else:
-            click.echo(plain(text), err=True)
+            click.echo(fitted(plain(text), sys.stderr), err=True)
 
     def progress(self, done: int, total: int, what: str) -> None:
         """How far a download is; called from another thread."""

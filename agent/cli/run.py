@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from agent.cli.common import F, emit, json_option, plain, runs_option
+from agent.cli.common import F, emit, fitted, json_option, plain, runs_option
 from agent.cli.detached import Log, detach_option, start
 from agent.cli.finishing import finish_options, told
 from agent.control.detach import inherited
@@ -254,8 +255,8 @@ def report(result: Result, as_json: bool, resume: str = "truegain resume") -> No
         click.echo(line)
     if changes or result.edges:
         click.echo("")
-    click.echo(f"{result.status.upper()}: {plain(result.sentence)}")
-    click.echo(f"Spent: {spent_line(result.spent)}.")
+    click.echo(fitted(f"{result.status.upper()}: {plain(result.sentence)}", sys.stdout))
+    click.echo(fitted(f"Spent: {spent_line(result.spent)}.", sys.stdout))
     name = result.run
     if result.status == "open" or result.reason == "provider":
         stopped = result.reason in ("interrupted", "terminated")

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 import click
 
-from agent.cli.common import plain
+from agent.cli.common import fitted, plain
 from agent.cli.display import may_draw
 
 LIMIT = 8000
@@ -229,7 +229,7 @@ class Terminal:
             text: May have several lines.
             style: As rich names them: "bold", "dim", "green" …
         """
-        text = plain(text)
+        text = fitted(plain(text), sys.stdout)
         if self.styled and style:
             words = style.split()
             color = next((word for word in words if word not in ("bold", "dim")), None)
@@ -240,7 +240,7 @@ class Terminal:
         """As `Talk`. A line that is too long is asked for again."""
         while True:
             try:
-                return self.reader.ask(f"{plain(question)} ")
+                return self.reader.ask(f"{fitted(plain(question), sys.stdout)} ")
             except TooLong as error:
                 self.say(str(error))
 
