@@ -83,7 +83,7 @@ class Flow:
         """The whole way; None where nothing was written."""
         self.folder = self.folder.resolve()
         self._ledgers.append(self.till.ledger)
-        goal = self.goal or self.talk.ask("What shall be better? In a sentence, such as: the accuracy of train.py")
+        goal = self.goal or self.talk.ask("What shall be better? (in a sentence, such as: the accuracy of train.py)")
         if not goal:
             self.talk.say(f"Nothing is written. {EXAMPLES}")
             return None
