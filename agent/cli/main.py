@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import io
+import itertools
 import os
 import sys
 from typing import Any
@@ -114,7 +115,7 @@ def fail(error: dict[str, Any], as_json: bool, lines: bool = False) -> None:
 def main(argv: list[str] | None = None) -> None:
     """Entry point of `truegain`; ends the process with the exit codes of docs/cli.md."""
     arguments = sys.argv[1:] if argv is None else argv
-    asked = zip(arguments, arguments[1:], strict=False)
+    asked = itertools.pairwise(arguments)
     as_json = "--json" in arguments or "--output=json" in arguments or ("--output", "json") in asked
     lines = arguments[:1] == ["batch"] and not sys.stderr.isatty()  # a schedule's log holds nothing else
     for stream in (sys.stdout, sys.stderr):
