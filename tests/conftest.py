@@ -47,9 +47,11 @@ def _one_problem_at_a_time() -> Iterator[None]:
     folders = [place for place in sys.path if isinstance(place, ProblemFolder) and place not in path]
     if folders:
         sys.path[:] = [place for place in sys.path if place not in folders]
+        # Where a test's problem is in the repository's own folder, the package and the tests stay as they are loaded.
+        own = [place for place in folders if not Path(__file__).is_relative_to(place)]
         for name, module in list(sys.modules.items()):
             file = str(getattr(module, "__file__", None) or "")
-            if any(file.startswith(f"{folder}{os.sep}") for folder in folders):
+            if any(file.startswith(f"{folder}{os.sep}") for folder in own):
                 del sys.modules[name]
 
 
