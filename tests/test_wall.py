@@ -36,12 +36,13 @@ from agent.proposers.table import TABLE, talks
 from agent.proposers.table import load as load_proposer
 from agent.replay import replay
 from agent.result import load_result, load_state
+from agent.serving.tools import Tools
 from agent.space import Candidate
 from agent.testing_proposers import instance
 from tests.cli_helpers import call
 from tests.row_support import problem as row_problem
 from tests.support import Direct
-from tests.wall_doors import commands, told, tools, tried
+from tests.wall_doors import agents_tools, commands, told, tools, tried
 from tests.wall_support import MARK, NAME, Secrets, Stopping, World, cut_off, forget, seen_by, write_problem
 
 PLACES = ("interim", "last", "report")
@@ -294,7 +295,7 @@ def test_after_the_end_apply_and_report_show_no_word_of_a_held_out_row(last: Wor
 
 async def test_no_tool_tells_a_secret(world: World) -> None:
     secrets = Secrets.of(world.folder)
-    for name, function in tools():
+    for name, function in (*tools(), *agents_tools(world)):
         text = await told(function, world, world.contexts[-1])
         assert not secrets.inside(text), name
 
@@ -398,9 +399,9 @@ def test_a_command_that_leaks_is_found(
 
 
 async def test_a_tool_that_leaks_is_found(last: World, monkeypatch: pytest.MonkeyPatch, stub: Any) -> None:
-    async def peek(run: str) -> str:
+    async def peek(folder: Path) -> str:
         """Look at a run."""
-        return "\n".join(entry.event.body() for entry in read_all(Path(run)))
+        return "\n".join(entry.event.body() for entry in read_all(folder))
 
     package = types.ModuleType("agent.tools")
     package.TABLE = {"peek": "agent.tools.peeking:peek"}  # type: ignore[attr-defined]
@@ -409,6 +410,17 @@ async def test_a_tool_that_leaks_is_found(last: World, monkeypatch: pytest.Monke
     stub("agent.tools.peeking", peek=peek)
     found = [function for name, function in tools() if name.endswith(":peek")]
     assert found and Secrets.of(last.folder).inside(await told(found[0], last, last.contexts[-1]))
+
+
+async def test_what_a_coding_agent_may_call_is_really_called(last: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def said(name: str) -> str:
+        (function,) = (function for where, function in agents_tools(last) if where.endswith(f":{name}"))
+        return await told(function, last, last.contexts[-1])
+
+    assert '"run": "wall-run", "problem": "problem"' in await said("list_runs")
+    assert '"events": [{' in await said("observe") and '"kind": "a"' in await said("show_candidate")
+    monkeypatch.setattr(Tools, "list_runs", lambda self: {"runs": [e.event.body() for e in read_all(last.folder)]})
+    assert Secrets.of(last.folder).inside(await said("list_runs"))
 
 
 def test_a_way_from_the_context_to_the_gate_is_found(last: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,8 @@
 """All doors in the wall, and ways to try them.
 
-Doors are found and not listed: commands in `agent.cli.main.COMMANDS` and in the groups below them, tools and MCP
-tools in the modules of their packages. One that comes later is tried by itself.
+Doors are found and not listed: commands in `agent.cli.main.COMMANDS` and in the groups below them, a model's tools in
+the modules of their package, what a coding agent may call in the server's own list. One that comes later is tried by
+itself.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ from agent.errors import ConfigError
 from agent.journal import GATE, read_all
 from agent.lock import is_locked
 from agent.proposers.base import Context
+from agent.serving.places import Places
+from agent.serving.tools import NAMES, Tools
 from agent.state import State
 from agent.tools.base import Desk, Tool, tool_of
 from agent.tools.base import call as call_tool
@@ -205,35 +208,34 @@ def _written(there: World, world: World) -> str:
     return "\n".join(out)
 
 
-PACKAGES = ("agent.tools", "agent.integrations.mcp", "agent.integrations")
-
-
 def tools() -> Iterator[tuple[str, Callable[..., Any] | Tool]]:
-    """The functions that a model or another program may call: those in tables, and all public async ones."""
+    """The functions that a model may call: those in tables, and all public async ones."""
     seen = set()
-    for package in PACKAGES:
-        for module in _modules(package):
-            found = dict(inspect.getmembers(module, inspect.iscoroutinefunction))
-            listed = (value for name, value in vars(module).items() if name in ("TABLE", "TOOLS"))
-            for table in (value for value in listed if isinstance(value, Mapping)):
-                for name, target in table.items():
-                    where, _, attribute = str(target).partition(":")
-                    found[name] = getattr(importlib.import_module(where), attribute) if attribute else target
-            for name, function in found.items():
-                known = id(function) in seen or name.startswith("_")
-                if not known and (callable(function) or isinstance(function, Tool)):
-                    seen.add(id(function))
-                    yield f"{module.__name__}:{name}", function
+    for module in _modules("agent.tools"):
+        found = dict(inspect.getmembers(module, inspect.iscoroutinefunction))
+        listed = (value for name, value in vars(module).items() if name in ("TABLE", "TOOLS"))
+        for table in (value for value in listed if isinstance(value, Mapping)):
+            for name, target in table.items():
+                where, _, attribute = str(target).partition(":")
+                found[name] = getattr(importlib.import_module(where), attribute) if attribute else target
+        for name, function in found.items():
+            known = id(function) in seen or name.startswith("_")
+            if not known and (callable(function) or isinstance(function, Tool)):
+                seen.add(id(function))
+                yield f"{module.__name__}:{name}", function
+
+
+def agents_tools(world: World) -> Iterator[tuple[str, Callable[..., Any]]]:
+    """What a coding agent may call over MCP, served for the world's problem; it may start no run."""
+    served = Tools(Places([world.problem], str(world.folder.parent)), 0, str(world.folder.parent))
+    for name in NAMES:
+        yield f"{Tools.__module__}:{name}", getattr(served, name)
 
 
 def _modules(package: str) -> Iterator[Any]:
-    try:
-        root = importlib.import_module(package)
-    except ModuleNotFoundError as error:
-        assert error.name and package.startswith(error.name), f"{package} cannot be imported: {error}"
-        return
+    root = importlib.import_module(package)
     yield root
-    for item in pkgutil.iter_modules(getattr(root, "__path__", [])):
+    for item in pkgutil.iter_modules(root.__path__):
         yield importlib.import_module(f"{package}.{item.name}")
 
 
@@ -248,21 +250,31 @@ async def told(function: Callable[..., Any] | Tool, world: World, context: Conte
             plain, full = _filled(tool.schema, value), _filled(tool.schema, value, every=True)
             for arguments in [plain] if plain == full else [plain, full]:
                 text, _ = await call_tool(tool, Desk(context, "1.0.0", {"files": ["**"]}), arguments)
-                said.append(text.replace(value, ""))  # what was asked for may be said back
+                said.append(_unasked(text, value))
         return "\n".join(said)
+    tried: list[dict[str, Any]] = []
     for value in values:
-        arguments = {}
+        arguments: dict[str, Any] = {}
         for name, parameter in inspect.signature(function).parameters.items():
             if parameter.default is not parameter.empty and name != "run":
                 continue
             arguments[name] = _argument(name, str(parameter.annotation), value, world, context)
+        if arguments in tried:  # it takes none of the values
+            continue
+        tried.append(arguments)
         try:
             answer = function(**arguments)
-            said.append(await answer if inspect.isawaitable(answer) else answer)
+            answer = await answer if inspect.isawaitable(answer) else answer
         except Exception as error:
             assert not isinstance(error, TypeError), f"{function} cannot be called here: teach `_argument`: {error}"
-            said.append(repr(error))
-    return "\n".join(text if isinstance(text, str) else json.dumps(text, default=repr) for text in said)
+            answer = repr(error)
+        said.append(_unasked(answer if isinstance(answer, str) else json.dumps(answer, default=repr), value))
+    return "\n".join(said)
+
+
+def _unasked(text: str, value: str) -> str:
+    """What a tool says, without the id of a held-out row that it was asked for: it may be said back."""
+    return text.replace(value, "") if MARK in value else text
 
 
 class _Ended:
@@ -294,8 +306,10 @@ def _argument(name: str, annotation: str, value: str, world: World, context: Con
         return context
     if "Path" in annotation:
         return world.folder
-    if name in ("run", "folder"):
-        return str(world.folder)
+    if name == "run":
+        return NAME
+    if name == "problem":
+        return world.problem.name
     if "int" in annotation:
         return 1
     if "float" in annotation:
