@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from agent.changes import counted_lines
 from agent.cli.common import amount, brief
 from agent.events import (
+    RESUMABLE,
     BudgetChanged,
     CallRetried,
     CandidateCleared,
@@ -146,7 +147,8 @@ class Words:
         if isinstance(event, RunEnded):
             return f"ended ({event.reason}): {event.status}", ""
         if isinstance(event, StopRequested):
-            return f"the search ends: {event.detail or event.reason}", ""
+            what = "the run rests" if event.reason in RESUMABLE else "the search ends"
+            return f"{what}: {event.detail or event.reason}", ""
         if isinstance(event, NoiseMeasured):
             return f"noise: {event.sentence}", "red" if event.wrong else ""
         if isinstance(event, ExamStarted):

@@ -96,7 +96,7 @@ def test_the_end_of_a_terminal_saves_and_leaves(tmp_path: Path) -> None:
         child.expect("/help lists")
         wait((place / "measured").exists, "the first evaluation")
         child.sendeof()
-        child.expect("nobody is there any more")
+        child.expect("the run rests: nobody is there any more")
         (place / "hold").unlink()
         assert ended(child) == 130
     run = only_run(tmp_path / "runs")
