@@ -22,6 +22,8 @@ from agent.redact import MASK
 from agent.space import Candidate, digest
 
 FORMAT = 1
+BEGIN = b'{"format":'
+"""What a result file begins with."""
 SAME = {
     "fingerprints": "the evaluator, the data or the problem is another one",
     "candidate": "it measured another candidate",
@@ -254,6 +256,8 @@ def opened(path: Path) -> Iterator[IO[bytes]]:
             ) from None
         file.seek(0)
         content = file.read()
+        if not content.startswith(BEGIN[: len(content)]):  # it is somebody's, and its last line may be all of it
+            raise StoreError(f"{path} is no result file", hint="name another file with --out")
         file.truncate(content.rfind(b"\n") + 1)
         file.seek(0)
         yield file

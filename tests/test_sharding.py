@@ -255,6 +255,9 @@ def test_a_file_of_something_else_is_not_overwritten(problem: Path) -> None:
     assert "is no result file" in error(evaluated(problem, "--out", "notes.txt"))
     assert (problem.parent / "out.jsonl").read_bytes() == before
     assert (problem.parent / "notes.txt").read_text() == "do not lose me\n"
+    (problem.parent / "values.json").write_text('{"x": 2.0}')  # without the end of a line it is no record cut off
+    assert "is no result file" in error(evaluated(problem, "--out", "values.json"))
+    assert (problem.parent / "values.json").read_text() == '{"x": 2.0}'
     with (problem.parent / "out.jsonl").open("ab") as other:
         fcntl.flock(other, fcntl.LOCK_EX)
         assert "another process writes out.jsonl" in error(evaluated(problem, "--out", "out.jsonl"))
