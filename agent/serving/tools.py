@@ -237,10 +237,14 @@ class Tools:
         given = dict(values or {})
         if text is not None:
             texts = [name for name, item in space.items() if item.get("type") in ("text", "code")]
-            if len(texts) != 1 or texts[0] in given:
+            if len(texts) != 1:
+                which = f" ({', '.join(texts)})" if texts else ""
                 raise ConfigError(
-                    f"the space has {len(texts)} texts: {', '.join(texts)}", hint="name them in values instead"
+                    f"text is for the one text parameter, and there are {len(texts)}{which}",
+                    hint="name the parameters in values instead",
                 )
+            if texts[0] in given:
+                raise ConfigError(f"{texts[0]} is in text and in values", hint="give it once")
             given[texts[0]] = text
         if not given:
             raise ConfigError("nothing is given to measure", hint="give text or values")

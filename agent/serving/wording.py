@@ -13,7 +13,7 @@ BY_KIND = {
     "locked": "list_runs has the run that goes on: observe it to its end, or finish or stop it; then start again",
     "closed": "observe tells its state; once it is finished, result has the verdict",
     "not_running": "observe tells its state; one that is stopped or lost a person resumes, or start begins another",
-    "not_served": "observe tells its state; start begins another one",
+    "not_served": "observe tells its state; if it is finished, result has the verdict; start begins another one",
     "timeout": "observe it, and try again in a moment",
     "unreachable": "observe it, and try again in a moment",
 }

@@ -64,6 +64,8 @@ async def test_a_coding_agent_optimizes_a_prompt_and_sees_nothing_that_is_held_o
             better = await ask("evaluate_text", run=run, text="Answer carefully.", compete=True, rationale="it helped")
             assert worse["state"] == "dropped" and better["state"] == "champion" and better["source"] == "guest:mcp"
 
+            twice = await ask("evaluate_text", run=run, text="One.", values={"instruction": "Two."})
+            assert "instruction is in text and in values. Next: give it once." in twice
             early = await ask("result", run=run)
             assert "nothing is claimed before its end" in early
 

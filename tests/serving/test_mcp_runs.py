@@ -30,6 +30,7 @@ async def test_two_clients_at_once_share_a_run_and_its_budget(home: Path) -> Non
     folder(home / "problems" / "bowl", TOML.replace("evaluations = 12", "evaluations = 20"))
     async with agent(home / "problems") as one, agent(home / "problems") as two:
         run = (await one("start", problem="bowl", search=False))["run"]
+        assert "there are 0. Next: name the parameters in values" in await one("evaluate_text", run=run, text="x")
 
         async def propose(ask: Any, begin: int) -> list[Any]:
             return [
