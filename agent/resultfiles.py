@@ -119,8 +119,10 @@ def spent_line(spent: dict[str, Any]) -> str:
     tokens = spent["tokens"]
     parts = [plural(spent["evaluations"], "evaluation")]
     if spent["calls"]:
+        before = spent.get("by_role", {}).get("draft", {}).get("calls", 0)
         parts.append(
-            f"{plural(spent['calls'], 'model call')} ({tokens['input']:,} tokens in, {tokens['output']:,} out)"
+            f"{plural(spent['calls'], 'model call')} ({tokens['input']:,} tokens in, {tokens['output']:,} out"
+            + (f"; {before} for the draft)" if before else ")")
         )
     parts.append("price unknown" if spent["usd"] is None else f"${spent['usd']:.4f}" if spent["usd"] else "$0")
     parts.append(f"{spent['seconds']:.0f} s")

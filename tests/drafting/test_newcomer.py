@@ -50,6 +50,7 @@ def test_with_a_model(tmp_path: Path) -> None:
             if answer is not None:
                 child.sendline(answer)
         child.expect("EXACT")
+        child.expect("2 model calls .* out; 2 for the draft")
         assert ended(child) == 0
     run = only_run(tmp_path / "runs")
     result = load_result(run)
