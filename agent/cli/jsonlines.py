@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from agent.events import Event
     from agent.state import State
 
-RESERVED = ("ts", "level", "run", "event", "text")
-
 
 class Stream(Protocol):
     """What is written to."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import ast
 import math
 import statistics
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -109,22 +109,6 @@ def jump(earlier: Sequence[float], value: float, sign: float, k: float = JUMP) -
     return Suspicion("jump", f"it gains {gain:.4g} over the best of {len(earlier)}, {many}")
 
 
-def internals(text: str, names: Iterable[str] = ()) -> Suspicion | None:
-    """Names of what is around a program that stand in it: as names, attributes, imports or whole strings.
-
-    A word in a comment or a longer text does not count. This finds the careless; what keeps the others out is the
-    sandbox.
-
-    Args:
-        text: A Python program.
-        names: Further names, such as the modules of the task.
-    """
-    found = _named(text, names)
-    if not found:
-        return None
-    return Suspicion("internals", "it names " + ", ".join(f"{name} (line {line})" for name, line in found.items()))
-
-
 def _named(text: str, names: Iterable[str]) -> dict[str, int]:
     """The names of internals in a program, with the first line of each."""
     wanted = INTERNALS | set(names)
@@ -158,12 +142,15 @@ def programs_of(space: Mapping[str, Parameter], values: Mapping[str, Any]) -> li
 
 
 def newly_internal(texts: Iterable[str], before: Iterable[str], names: Iterable[str] = ()) -> Suspicion | None:
-    """Internals that programs name and the ones they are compared with do not.
+    """Names of what is around a program that stand in it: as names, attributes, imports or whole strings.
+
+    A word in a comment or a longer text does not count. This finds the careless; what keeps the others out is the
+    sandbox.
 
     Args:
         texts: The programs of a candidate.
-        before: Those of the initial candidate: what its author wrote is no trick.
-        names: As for `internals`.
+        before: Those of the initial candidate: what its author wrote is no trick, and does not count.
+        names: Further names, such as the modules of the task.
     """
     names = list(names)
     known = {name for text in before for name in _readable(text, names)}
@@ -178,23 +165,6 @@ def _readable(text: str, names: Iterable[str]) -> dict[str, int]:
         return _named(text, names)
     except ValueError:  # it does not parse, so it does nothing either
         return {}
-
-
-def unsteady(
-    answers: Iterable[tuple[Any, Any]], agree: Callable[[Any, Any], bool], what: str = "in other words"
-) -> Suspicion | None:
-    """Answers to one question that differ when it is asked in other words: renamed, permuted, shifted.
-
-    Args:
-        answers: Pairs: to the question, and to the same question in other words.
-        agree: Whether two answers say the same.
-        what: How the question was changed.
-    """
-    pairs = list(answers)
-    wrong = sum(not agree(one, two) for one, two in pairs)
-    if not wrong:
-        return None
-    return Suspicion("variant", f"{wrong} of {len(pairs)} questions have another answer {what}")
 
 
 # Exact rechecks, for mathematical tasks.

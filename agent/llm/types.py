@@ -12,9 +12,6 @@ from agent.events import CallEnded, Event
 from agent.ledger import Ledger
 from agent.space import digest
 
-Role = Literal["propose", "task", "judge", "critic", "embed"]
-"""What a call is for; each role can have a model of its own, and spend is shown by role."""
-
 Stop = Literal["end", "length", "tool", "refusal", "other"]
 
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.gate.suspicion import Interval, beyond_bound, exact, internals, jump, unsteady
+from agent.gate.suspicion import Interval, beyond_bound, exact, jump, newly_internal
 
 
 def test_what_cannot_be_is_suspicious() -> None:
@@ -43,18 +43,13 @@ def test_a_gain_out_of_all_proportion() -> None:
     ],
 )
 def test_a_program_that_reaches_around_itself(text: str) -> None:
-    found = internals(text, ["task"])
+    found = newly_internal([text], [], ["task"])
     assert found is not None and "line" in found.evidence
 
 
 def test_words_in_comments_and_texts_are_nothing() -> None:
-    assert internals('# gc and inspect\nx = "we inspect the gc"\ndef f(game): return game', ["task"]) is None
-
-
-def test_the_same_question_in_other_words() -> None:
-    assert unsteady([(1, 1), (2, 2)], lambda a, b: a == b) is None
-    found = unsteady([(1, 1), (2, 3)], lambda a, b: a == b, "when the rows are permuted")
-    assert found is not None and found.evidence == "1 of 2 questions have another answer when the rows are permuted"
+    text = '# gc and inspect\nx = "we inspect the gc"\ndef f(game): return game'
+    assert newly_internal([text], [], ["task"]) is None
 
 
 def test_numbers_as_they_are() -> None:
