@@ -194,4 +194,7 @@ async def refusal(run: Run, candidate: Candidate) -> Refusal | None:
     from agent.gate import checks
 
     context = replace(run.check_context or checks.Context(), history=run.state.history)
-    return await asyncio.to_thread(checks.refusal, run.checks, candidate, context)
+    found = await asyncio.to_thread(checks.refusal, run.checks, candidate, context)
+    if found is not None and found.check == "leak" and run.custody is not None:
+        await run.custody.leaked(run.state.leaks)
+    return found

@@ -364,6 +364,8 @@ def test_a_prompt_that_holds_an_answer_is_refused_and_many_bar_the_proof(tmp_pat
     assert not any(answer in event.reason for event in refused for answer in held)
     assert (found.result.status == "proven") is (leaks <= LEAKS_ALLOWED)
     assert ("repeated held-out answers" in found.result.sentence) is (leaks > LEAKS_ALLOWED)
+    again = run(tmp_path / "again", written, data=data, budget=500, space=PROMPT, **given(honest))
+    assert (again.result.status == "proven") is (leaks <= LEAKS_ALLOWED), "the rows are known for all runs"
 
 
 class Peeper:

@@ -36,7 +36,8 @@ NOTES = frozenset({"metric", "method", "candidate", "released"})
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A human looked at the gate's rows one by one: which run they opened, and when (seconds since 1970)."""
+    """A human looked at the gate's rows one by one, or a run repeated too much of them: which, and when (seconds since
+    1970)."""
 
     run: str
     time: float
@@ -251,7 +252,7 @@ class Accounts:
                 )
 
     def open_gate(self, *, run: str, rows: Sequence[Example]) -> None:
-        """A human looks at the gate's rows one by one: every later exam on them is marked."""
+        """The gate's rows are known one by one, by a human or through a run: every later exam on them is marked."""
         keyed, _ = self._keyed(rows)
         with self._file.writing() as db:
             for account in charges.join(db, "gate", keyed, run):

@@ -47,6 +47,8 @@ class Custody:
         self.searched = tuple(searched)
         self.val = sorted(problem.split("val"), key=_place)
         self.test = sorted(problem.split("test"), key=_place)
+        self._leaks = 0
+        self._opened = False
 
     def fixed(self) -> HoldoutFixed:
         """The event that names the rows, with what is left for them."""
@@ -112,13 +114,28 @@ class Custody:
         return ExamStarted(planned.id, planned.champion, planned.released, planned.pairs, begun.level, account)
 
     def _barred(self, opened: Sequence[Any], leaks: int) -> str:
+        if leaks > LEAKS_ALLOWED:
+            return f"{leaks} proposals repeated held-out answers"
         if opened:
             return f"the gate's rows were opened for reading in run {opened[0].run}"
         if self.searched:
             return f"an earlier search has read {len(self.searched)} of the gate's rows"
-        if leaks > LEAKS_ALLOWED:
-            return f"{leaks} proposals repeated held-out answers"
         return ""
+
+    async def leaked(self, before: int) -> None:
+        """Count a refusal by the leak check. After too many of them the run knows much of what its rows answer, and so
+        does whoever starts the next one: they are opened for all runs, on the disk before the refusal is told.
+
+        Args:
+            before: Refusals of this run that its journal has.
+
+        Raises:
+            StoreError: The account cannot be written.
+        """
+        self._leaks = max(self._leaks, before) + 1  # those under way beside this one are not in the journal yet
+        if self._leaks > LEAKS_ALLOWED and self.val and not self._opened:
+            await asyncio.to_thread(self.accounts.open_gate, run=self.run, rows=self.val)
+            self._opened = True
 
     async def end(self, exam: int, accepted: bool) -> None:
         """Store the bit. When this returns it is on the disk, and may be told.

@@ -107,6 +107,17 @@ async def test_what_makes_a_proof_worthless_is_said_when_the_exam_begins(custody
     assert "opened for reading in run run#1" in opened.account["barred"]
 
 
+async def test_a_run_that_repeats_too_many_answers_opens_the_rows_for_all_runs(custody: Callable[..., Custody]) -> None:
+    leaky = custody("leaky")
+    for _ in range(LEAKS_ALLOWED):
+        await leaky.leaked(0)  # all at once: none of them is in the journal yet
+    assert "barred" not in (await custody("second").begin(exam(), 0)).account
+    await custody("leaky").leaked(LEAKS_ALLOWED)  # a resume has counted those in the journal
+    assert "opened for reading in run leaky" in (await custody("third").begin(exam(), 0)).account["barred"]
+    own = await leaky.begin(exam(), LEAKS_ALLOWED + 1)
+    assert own.account["barred"] == f"{LEAKS_ALLOWED + 1} proposals repeated held-out answers"
+
+
 async def test_reports_have_openings_of_their_own(custody: Callable[..., Custody]) -> None:
     planned = ReportPlanned(["old", "new"], 10)
     first = await custody().report(planned)
