@@ -136,9 +136,7 @@ class Doing:
         llm = self._run.llm
         assert llm is not None
         async with self._run.calling():
-            if request.schema is None:
-                return await llm.complete(request, role=role, scope=scope)
-            return await llm.structured(request, role=role, scope=scope, schema=request.schema)
+            return await llm.reply(request, role=role, scope=scope)
 
     async def step(
         self,

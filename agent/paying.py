@@ -46,9 +46,7 @@ class Asker:
         if self.llm is None:
             raise ConfigError("this run has no model to ask", hint=f'set models.{role} = "provider:model"')
         try:
-            if request.schema is None:
-                return await self.llm.complete(request, role=role, scope=self.scope)
-            return await self.llm.structured(request, role=role, scope=self.scope, schema=request.schema)
+            return await self.llm.reply(request, role=role, scope=self.scope)
         except (BudgetExceeded, PrerequisiteError) as error:
             self.over = error
             raise

@@ -168,10 +168,7 @@ class _Model:
     def __init__(self, ask: Ask) -> None:
         self._ask = ask
 
-    async def complete(self, request: ModelRequest, *, role: str, scope: str) -> Completion:
-        return await self._ask(request)
-
-    async def structured(self, request: ModelRequest, *, role: str, scope: str, schema: Any) -> Completion:
+    async def reply(self, request: ModelRequest, *, role: str, scope: str) -> Completion:
         return await self._ask(request)
 
 

@@ -324,8 +324,6 @@ class _Calls:
 
 def _asker(llm: Any, scope: str) -> Ask:
     async def ask(request: Any) -> Any:
-        if request.schema is None:
-            return await llm.complete(request, role="propose", scope=scope)
-        return await llm.structured(request, role="propose", scope=scope, schema=request.schema)
+        return await llm.reply(request, role="propose", scope=scope)
 
     return ask

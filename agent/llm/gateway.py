@@ -8,6 +8,7 @@ import random
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from agent.errors import AgentError, BudgetExceeded, ConfigError, OutputInvalid, ProviderError
@@ -177,6 +178,12 @@ class Llm:
         """
         return (await self._ask(request, role, scope))[0]
 
+    async def reply(self, request: ModelRequest, *, role: str, scope: str) -> Completion:
+        """As `complete`; a request that has a schema is answered as by `structured`."""
+        if request.schema is None:
+            return await self.complete(request, role=role, scope=scope)
+        return await self.structured(request, role=role, scope=scope, schema=request.schema)
+
     async def complete_all(
         self,
         requests: Sequence[ModelRequest],
@@ -272,11 +279,7 @@ class Llm:
         if request.embed and not (known := facts(model)).embeddings and (role != "embed" or known.wire == "messages"):
             raise refused(model)
 
-        def allowed() -> None:
-            if model in self._broken:
-                raise _again(self._broken[model])
-
-        allowed()
+        self._allow(model)
         begun = self._begun(scope, key, ordinal)
         adapter = self._adapter(model)
         profile = getattr(adapter, "profile", None) or self._profile(model)
@@ -292,7 +295,7 @@ class Llm:
             seed=wire_seed(self._seed, scope, key, ordinal),
             patience=self._limited() if bulk is None else Patience(attempts=AGAIN, seconds=math.inf),
             rng=self._rng,
-            allowed=allowed,
+            allowed=partial(self._allow, model),
             sleep=self._sleep,
             bulk=bulk,
             begun=begun,
@@ -303,6 +306,10 @@ class Llm:
             if error.fatal:
                 self._broken[model] = error
             raise
+
+    def _allow(self, model: str) -> None:
+        if model in self._broken:
+            raise _again(self._broken[model])
 
     def _adapter(self, model: str) -> Adapter:
         if model not in self._adapters:
@@ -326,18 +333,13 @@ class Llm:
             wire = getattr(self._adapter(model), "batches", None)
             if wire is None:
                 raise no_batches(model)
-
-            def allowed() -> None:
-                if model in self._broken:
-                    raise _again(self._broken[model])
-
             self._bulks[model] = Bulk(
                 self._recorder,
                 model,
                 wire(),
                 rng=self._rng,
                 patience=self._patience,
-                allowed=allowed,
+                allowed=partial(self._allow, model),
                 sleep=self._sleep,
                 window=self._window,
                 told=self._told,
