@@ -1,9 +1,10 @@
-"""Modules of an example, as they are imported where it runs."""
+"""Modules of an example as they are imported where it runs, and what its evaluator and a run of it give."""
 
 from __future__ import annotations
 
 import importlib
 import json
+import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from typing import Any
 from agent.cli.run import session_of
 from agent.config import load
 from agent.evaluation import Output, Request
+from tests.cli_helpers import command, environment
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
@@ -32,6 +34,22 @@ def modules(example: str, *names: str) -> Iterator[tuple[ModuleType, ...]]:
         for name in own:
             sys.modules.pop(name, None)
         sys.modules.update(before)
+
+
+def ran(example: str, runs: Path, *options: object) -> dict[str, Any]:
+    """The result of a run of an example, in a process of its own, its programs in whatever sandbox there is."""
+    done = subprocess.run(
+        command("run", EXAMPLES / example, "--runs", runs, "--json", *options),
+        capture_output=True,
+        text=True,
+        timeout=280,
+        cwd=runs,
+        env=environment(PYTHONPATH=str(EXAMPLES.parent)),
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    result: dict[str, Any] = json.loads(done.stdout)
+    return result
 
 
 async def outputs(example: str, *requests: Request) -> list[Output]:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
-import json
 import os
-import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,32 +11,23 @@ import pytest
 
 from agent import holes
 from agent.config import load
+from agent.evaluation import Request
 from agent.proposers.tune import Tune
 from agent.space import Candidate
 from agent.testing_search import Search
+from tests.examples.support import EXAMPLES, modules, outputs, rows
 
-FOLDER = Path(__file__).resolve().parents[1] / "examples" / "bin-packing"
+FOLDER = EXAMPLES / "bin-packing"
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def task() -> Iterator[Any]:
-    """The example's module `task`, and `instances` beside it."""
-    sys.path.insert(0, str(FOLDER))
-    before = set(sys.modules)
-    try:
-        spec = importlib.util.spec_from_file_location("bin_packing_task", FOLDER / "task.py")
-        assert spec is not None and spec.loader is not None
-        made = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(made)
+    with modules("bin-packing", "task") as (made,):
         yield made
-    finally:
-        sys.path.remove(str(FOLDER))
-        for name in {"instances", "task"} & (set(sys.modules) - before):
-            del sys.modules[name]
 
 
-def rows(name: str) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (FOLDER / f"{name}.jsonl").read_text().splitlines()]
+def named(name: str) -> list[dict[str, Any]]:
+    return rows("bin-packing", f"{name}.jsonl")
 
 
 def excess(task: Any, program: str, names: list[dict[str, Any]]) -> float:
@@ -53,8 +41,8 @@ def excess(task: Any, program: str, names: list[dict[str, Any]]) -> float:
 
 def test_tuned_holes_without_a_model_beat_best_fit_on_instances_nobody_tuned_on(task: Any) -> None:
     space = load(FOLDER).problem.space
-    fit, unseen = rows("train")[:3], rows("test")
-    assert not {row["weibull"] for row in rows("train")} & {row["weibull"] for row in unseen}
+    fit, unseen = named("train")[:3], named("test")
+    assert not {row["weibull"] for row in named("train")} & {row["weibull"] for row in unseen}
     assert len(unseen) == 5 and all(row["items"] == 5000 for row in unseen)
 
     def measure(candidate: Candidate) -> Mapping[str, float]:
@@ -93,24 +81,17 @@ def test_the_initial_program_is_best_fit_and_packing_is_right(task: Any) -> None
 
 def test_a_program_never_sees_the_items(task: Any) -> None:
     made = task.Task()
-    assert set(made.question({"row": rows("val")[0]})) == {"capacity", "sizes"}
+    assert set(made.question({"row": named("val")[0]})) == {"capacity", "sizes"}
     with pytest.raises(ValueError, match="missing"):
-        made.score({"row": rows("val")[0]}, {"1": [0.0] * 100})
+        made.score({"row": named("val")[0]}, {"1": [0.0] * 100})
 
 
 async def test_it_runs_in_the_sandbox(task: Any) -> None:
-    from agent.cli.run import session_of
-    from agent.evaluation import Request
-
-    setup = load(FOLDER, {"evaluator.sandbox.unsafe": True})
-    executor = session_of(setup).make_executor(setup.settings)
-    try:
-        row = {key: value for key, value in rows("train")[0].items() if key != "id"}
-        done = await executor.submit(Request(setup.problem.initial(), example="a", row=row))
-    finally:
-        await executor.close()
+    initial = load(FOLDER).problem.initial()
+    row = {key: value for key, value in named("train")[0].items() if key != "id"}
+    (done,) = await outputs("bin-packing", Request(initial, example="a", row=row))
     assert done.failure is None, done.failure
-    assert done.value["values"]["excess"] == pytest.approx(excess(task, setup.problem.initial()["program"], [row]))
+    assert done.value["values"]["excess"] == pytest.approx(excess(task, initial["program"], [row]))
 
 
 def test_or_library_is_the_search_and_the_gate_where_it_is_at_hand(task: Any) -> None:
@@ -120,7 +101,7 @@ def test_or_library_is_the_search_and_the_gate_where_it_is_at_hand(task: Any) ->
     made = task.Task()
     for name, best_fit in (("or_train", 5.81), ("or_val", 6.06)):
         found = []
-        for row in rows(name):
+        for row in named(name):
             asked = made.question({"row": row})
             table = {str(s): [-float(r) for r in range(s, asked["capacity"] + 1)] for s in asked["sizes"]}
             found.append(made.score({"row": row}, table)["excess"])

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import random
-import subprocess
-import sys
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -18,33 +14,13 @@ from agent.cli.run import session_of
 from agent.config import load
 from agent.evaluation import Request
 from agent.space import Candidate
-from tests.cli_helpers import environment
+from tests.examples.support import EXAMPLES, modules, ran
 
-FOLDER = Path(__file__).resolve().parents[1] / "examples" / "spans"
-
-
-def module(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"spans_{name}", FOLDER / f"{name}.py")
-    assert spec is not None and spec.loader is not None
-    made = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(made)
-    return made
+FOLDER = EXAMPLES / "spans"
 
 
 def run(folder: Path, *options: str) -> dict[str, Any]:
-    command = [sys.executable, "-P", "-m", "agent", "run", str(FOLDER), "--runs", str(folder), "--json"]
-    done = subprocess.run(
-        [*command, "--proposer", "coordinate", "--set", "evaluator.sandbox.unsafe=true", *options],
-        capture_output=True,
-        text=True,
-        timeout=250,
-        cwd=folder,
-        env=environment(PYTHONPATH=str(FOLDER.parents[1])),
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    result: dict[str, Any] = json.loads(done.stdout)
-    return result
+    return ran("spans", folder, "--proposer", "coordinate", "--set", "evaluator.sandbox.unsafe=true", *options)
 
 
 def test_the_rows_are_what_the_script_writes() -> None:
@@ -53,12 +29,14 @@ def test_the_rows_are_what_the_script_writes() -> None:
     assert len(rows) == 400 and len({row["input"] for row in rows}) == 400
     assert all(part in row["input"] for row in rows for part in row["slots"].values())
     rng = random.Random(0)
-    made = module("rows").sentence(rng)
+    with modules("spans", "rows") as (script,):
+        made = script.sentence(rng)
     assert {"id": "row-0", **made} == rows[0]
 
 
 def test_a_slot_that_was_made_up_counts_against() -> None:
-    task = module("task").Task()
+    with modules("spans", "task") as (module,):
+        task = module.Task()
     row = {"input": "six at 7 pm", "slots": {"people": "six", "time": "7 pm"}}
     assert task.question(row) == "six at 7 pm"
     scored = task.score(row, {"people": "six", "date": "7"})

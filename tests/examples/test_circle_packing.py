@@ -2,33 +2,18 @@
 
 from __future__ import annotations
 
-import importlib.util
-import json
 import math
-import subprocess
-import sys
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 
-from agent.cli.run import session_of
-from agent.config import load
 from agent.evaluation import Output, Request
 from agent.space import Candidate
-from tests.cli_helpers import environment
+from tests.examples.support import EXAMPLES, modules, outputs, ran
 
-FOLDER = Path(__file__).resolve().parents[1] / "examples" / "circle-packing"
+FOLDER = EXAMPLES / "circle-packing"
 pytest.importorskip("scipy")
-
-
-def module(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"circle_packing_{name}", FOLDER / f"{name}.py")
-    assert spec is not None and spec.loader is not None
-    made = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(made)
-    return made
 
 
 def touching(slack: float = 0.0) -> list[list[float]]:
@@ -42,7 +27,8 @@ EXACT = [[(2 * k + 1) / 16, (2 * j + 1) / 16, 1 / 16] for j in range(4) for k in
 
 
 def test_circles_that_touch_are_valid_and_the_least_overlap_is_not() -> None:
-    fault, total = module("exact").fault, module("exact").total
+    with modules("circle-packing", "exact") as (exact,):
+        fault, total = exact.fault, exact.total
     assert fault(EXACT) == "" and total(EXACT) == 26 / 16
     for number, (place, by) in enumerate(((0, -(2.0**-56)), (2, 2.0**-56))):  # a rounding error's worth
         nearly = [list(circle) for circle in EXACT]
@@ -57,13 +43,8 @@ def test_circles_that_touch_are_valid_and_the_least_overlap_is_not() -> None:
     assert "negative" in fault(negative)
 
 
-async def outputs(*programs: str) -> list[Output]:
-    setup = load(FOLDER, {"evaluator.sandbox.unsafe": True})
-    executor = session_of(setup).make_executor(setup.settings)
-    try:
-        return [await executor.submit(Request(Candidate({"program": program}))) for program in programs]
-    finally:
-        await executor.close()
+async def given(*programs: str) -> list[Output]:
+    return await outputs("circle-packing", *(Request(Candidate({"program": program})) for program in programs))
 
 
 def returning(circles: Any) -> str:
@@ -74,7 +55,7 @@ async def test_a_scripted_improvement_passes_and_what_is_nearly_valid_or_no_numb
     small = [[x, y, r * (1 - 1e-12)] for x, y, r in touching()]
     nan = [[math.nan, 0.5, 0.5], *small[1:]]
     within = touching(1e-6)  # a check with a tolerance of 1e-6 would let it pass
-    found = await outputs(
+    found = await given(
         returning(EXACT),
         returning(small),
         returning(nan),
@@ -93,35 +74,13 @@ async def test_a_scripted_improvement_passes_and_what_is_nearly_valid_or_no_numb
 async def test_the_initial_program_and_any_of_its_versions_are_exactly_valid() -> None:
     text = (FOLDER / "pack.py").read_text(encoding="utf-8")
     versions = [text.replace("seed = tune(0,", f"seed = tune({seed},") for seed in (0, 6, 77)]
-    for output in await outputs(*versions):
+    for output in await given(*versions):
         assert output.failure is None, output.failure
         assert output.value["values"]["radii"] < 2.64
 
 
 def test_tuning_without_a_model_reaches_2_62(tmp_path: Path) -> None:
-    command = [sys.executable, "-P", "-m", "agent", "run", str(FOLDER), "--runs", str(tmp_path), "--json"]
-    options = [
-        "--model",
-        "none",
-        "--proposer",
-        "tune",
-        "--evaluations",
-        "10",
-        "--seed",
-        "1",
-        "--set",
-        "evaluator.sandbox.unsafe=true",
-    ]
-    done = subprocess.run(
-        [*command, *options],
-        capture_output=True,
-        text=True,
-        timeout=280,
-        cwd=tmp_path,
-        env=environment(PYTHONPATH=str(FOLDER.parents[1])),
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    result = json.loads(done.stdout)
+    options = ("--model", "none", "--proposer", "tune", "--evaluations", 10, "--seed", 1)
+    result = ran("circle-packing", tmp_path, *options, "--set", "evaluator.sandbox.unsafe=true")
     assert result["status"] == "exact"
     assert result["verdict"]["after"] >= 2.62

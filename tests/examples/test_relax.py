@@ -2,38 +2,32 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import math
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
 
-FOLDER = Path(__file__).resolve().parents[1] / "examples" / "relax"
+from tests.examples.support import EXAMPLES, modules, ran
 
-
-def module(name: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """A file of the example, as it is imported where it runs."""
-    monkeypatch.syspath_prepend(str(FOLDER))
-    for other in ("sor", "evaluate", "stream"):
-        monkeypatch.delitem(sys.modules, other, raising=False)
-    spec = importlib.util.spec_from_file_location(name, FOLDER / f"{name}.py")
-    assert spec is not None and spec.loader is not None
-    made = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(made)
-    for other in ("sor", "evaluate", "stream"):
-        sys.modules.pop(other, None)
-    return made
+FOLDER = EXAMPLES / "relax"
 
 
 @pytest.fixture
-def sor(monkeypatch: pytest.MonkeyPatch) -> Any:
-    return module("sor", monkeypatch)
+def sor() -> Iterator[Any]:
+    with modules("relax", "sor") as (made,):
+        yield made
+
+
+@pytest.fixture
+def evaluate() -> Iterator[Any]:
+    with modules("relax", "evaluate") as (made,):
+        yield made
 
 
 # The solver.
@@ -129,8 +123,7 @@ def test_the_table_and_the_plot(tmp_path: Path) -> None:
 # The problem.
 
 
-def test_the_policy_follows_the_shift(monkeypatch: pytest.MonkeyPatch) -> None:
-    evaluate = module("evaluate", monkeypatch)
+def test_the_policy_follows_the_shift(evaluate: Any) -> None:
     flat = {"level": 1.5, "slope": 0.0, "bend": 0.0}
     assert evaluate.omega(flat, 0.05) == evaluate.omega(flat, 2.0) == 1.5
     tilted = {"level": 1.4, "slope": -0.2, "bend": 0.05}
@@ -142,9 +135,6 @@ def test_the_policy_follows_the_shift(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_run_proves_the_gain_on_systems_that_nobody_searched_on(tmp_path: Path) -> None:
-    command = [sys.executable, "-P", "-m", "agent", "run", str(FOLDER), "--runs", str(tmp_path), "--json"]
-    options = ["--proposer", "coordinate", "--seed", "0", "--evaluations", "1300", "--set", "gate.report=false"]
-    done = subprocess.run([*command, *options], capture_output=True, text=True, timeout=250, cwd=tmp_path, check=False)
-    assert done.returncode == 0, done.stderr
-    result = json.loads(done.stdout)
+    options = ("--proposer", "coordinate", "--seed", 0, "--evaluations", 1300, "--set", "gate.report=false")
+    result = ran("relax", tmp_path, *options)
     assert result["status"] == "proven" and result["best"]["slope"] < 0

@@ -2,43 +2,38 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import math
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
 
-FOLDER = Path(__file__).resolve().parents[1] / "examples" / "autolrs"
+from tests.examples.support import EXAMPLES, modules
 
-
-def module(name: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """A file of the example, as it is imported where it runs."""
-    monkeypatch.syspath_prepend(str(FOLDER))
-    for other in ("net", "evaluate", "schedule"):
-        monkeypatch.delitem(sys.modules, other, raising=False)
-    spec = importlib.util.spec_from_file_location(name, FOLDER / f"{name}.py")
-    assert spec is not None and spec.loader is not None
-    made = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(made)
-    for other in ("net", "evaluate", "schedule"):
-        sys.modules.pop(other, None)
-    return made
+FOLDER = EXAMPLES / "autolrs"
 
 
 @pytest.fixture
-def net(monkeypatch: pytest.MonkeyPatch) -> Any:
-    return module("net", monkeypatch)
+def net() -> Iterator[Any]:
+    with modules("autolrs", "net") as (made,):
+        yield made
 
 
 @pytest.fixture
-def schedule(monkeypatch: pytest.MonkeyPatch) -> Any:
-    return module("schedule", monkeypatch)
+def schedule() -> Iterator[Any]:
+    with modules("autolrs", "schedule") as (made,):
+        yield made
+
+
+@pytest.fixture
+def evaluate() -> Iterator[Any]:
+    with modules("autolrs", "evaluate") as (made,):
+        yield made
 
 
 # The network.
@@ -170,8 +165,7 @@ def test_the_script_prints_json_and_draws(tmp_path: Path) -> None:
 # The problem.
 
 
-def test_the_schedule_warms_up_and_decays(monkeypatch: pytest.MonkeyPatch) -> None:
-    evaluate = module("evaluate", monkeypatch)
+def test_the_schedule_warms_up_and_decays(evaluate: Any) -> None:
     given = {"peak": 0.2, "warmup": 0.1, "power": 1.0}
     rates = [evaluate.rate(given, step, 100) for step in range(100)]
     assert max(rates) == rates[10] == pytest.approx(0.2)
@@ -181,8 +175,7 @@ def test_the_schedule_warms_up_and_decays(monkeypatch: pytest.MonkeyPatch) -> No
     assert {evaluate.rate(flat, step, 100) for step in range(100)} == {0.2}
 
 
-def test_a_schedule_that_diverges_is_a_failure_with_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
-    evaluate = module("evaluate", monkeypatch)
+def test_a_schedule_that_diverges_is_a_failure_with_a_reason(evaluate: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(evaluate, "STEPS", 40)
     with pytest.raises(ArithmeticError, match="too large"):
         evaluate.measure({"peak": 1e200, "warmup": 0.0, "power": 0.0})
