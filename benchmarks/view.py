@@ -1,12 +1,15 @@
 """What it costs a run to be looked at.
 
     python benchmarks/view.py               # 48 runs of 1,000 evaluations: about ten minutes; needs Chromium, Linux
+    python benchmarks/view.py --count       # 4 runs, their instructions: about two minutes; needs Valgrind too
 
 The live page is open on each run in headless Chromium, and is shown and hidden in turn, two hundred evaluations each.
 So every stretch has a neighbour of the same run, moments away, with the same server and browser there and nobody
 looking; which of the two comes first alternates. Half of the runs share all cores with server and browser ("together").
 The others keep to a core that server and browser keep off ("apart"): what is left is what the looking itself does to
-the run, and not the work of drawing beside it. What is measured, and how to read it, is in benchmarks/README.md.
+the run, and not the work of drawing beside it. With --count whole runs are looked at or not, and what is told is the
+instructions that the run's process executed, which other work on the machine does not change. What is measured, and
+how to read it, is in benchmarks/README.md.
 """
 
 from __future__ import annotations
@@ -17,12 +20,13 @@ import contextlib
 import csv
 import math
 import os
+import re
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -45,7 +49,7 @@ SPACE = {"a": Float(0, 1), "b": Float(0, 1), "n": Int(1, 100), "kind": Categoric
 PLACES = ("together", "apart")
 
 
-def work(runs: Path, seed: int, core: int | None) -> None:
+def work(runs: Path, seed: int, core: int | None, evaluations: int) -> None:
     """One run, on one core or on any; prints where its clocks stand after each step."""
     if core is not None:
         os.sched_setaffinity(0, {core})
@@ -62,7 +66,7 @@ def work(runs: Path, seed: int, core: int | None) -> None:
 
     options = {"proposer": "random", "executor": "inline"}
     optimize(
-        waits, space=SPACE, budget=EVALUATIONS, deterministic=True, model=None, runs=runs, seed=seed, options=options
+        waits, space=SPACE, budget=evaluations, deterministic=True, model=None, runs=runs, seed=seed, options=options
     )
 
 
@@ -103,9 +107,7 @@ def measured(browser: Browser, viewer: Viewer, runs: Path, seed: int, core: int 
         marks.append((*map(float, line.split()), used(viewer.process.pid), drawing(browser)))
         stretch, step = divmod(place - 2, STRETCH)  # what comes before is the page's first look
         if place == 0:
-            (name,) = {path.name for path in runs.iterdir() if (path / FILE).exists()} - {path.name for path in known}
-            browser.run(f"location.hash = '#/{name}'")
-            seen(browser, "document.querySelector('.badges') !== null")
+            _open(browser, runs, known)
         elif place == 1:
             look(browser, turns[0])
         elif step == 0 and stretch <= len(turns):
@@ -115,11 +117,42 @@ def measured(browser: Browser, viewer: Viewer, runs: Path, seed: int, core: int 
                 look(browser, turns[stretch])
     assert len(out) == len(turns), len(marks)
     run.wait()
+    _ended(browser, viewer)
+    return out
+
+
+def counted(browser: Browser, viewer: Viewer, runs: Path, seen_by: bool, evaluations: int) -> int:
+    """Instructions that the process of a run executes, from its start to its end, by Valgrind's count."""
+    known = set(runs.iterdir())
+    look(browser, True)
+    tool = ["valgrind", "--tool=cachegrind", "--cache-sim=no", "--cachegrind-out-file=/dev/null"]
+    command = [*tool, sys.executable, __file__, "--work", str(runs), "--seed", "0", "--evaluations", str(evaluations)]
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    run = subprocess.Popen(command, env={**os.environ, "PYTHONHASHSEED": "0"}, **pipes)
+    assert run.stdout is not None
+    run.stdout.readline()
+    _open(browser, runs, known)
+    look(browser, seen_by)
+    said = run.communicate()[1]
+    _ended(browser, viewer)
+    found = re.search(r"I\s+refs:\s+([\d,]+)", said)
+    assert found is not None, said
+    return int(found[1].replace(",", ""))
+
+
+def _open(browser: Browser, runs: Path, known: set[Path]) -> None:
+    """Open the page of the run that was not there before."""
+    (name,) = {path.name for path in runs.iterdir() if (path / FILE).exists()} - {path.name for path in known}
+    browser.run(f"location.hash = '#/{name}'")
+    seen(browser, "document.querySelector('.badges') !== null")
+
+
+def _ended(browser: Browser, viewer: Viewer) -> None:
+    """The page tells all of a run that has ended, and the browser has complained of nothing."""
     look(browser, True)
     seen(browser, "document.querySelector('.badges').textContent.includes('finished')")
     assert browser.run("document.querySelector('progress').value") == 1, "all evaluations were shown"
     assert complaints(browser, viewer) == [], complaints(browser, viewer)
-    return out
 
 
 def _stretch(place: int, turns: Sequence[bool], marks: Sequence[tuple[float, ...]]) -> dict[str, Any]:
@@ -156,15 +189,19 @@ def _looked(row: Mapping[str, Any]) -> int:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--count", action="store_true", help="Count the instructions of four runs instead.")
     parser.add_argument("--runs", type=int, default=RUNS, help=f"Of {EVALUATIONS:,} evaluations, in all ({RUNS}).")
     parser.add_argument("--to", type=Path, default=ROOT / "benchmarks" / "results" / "view.csv")
     parser.add_argument("--work", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--seed", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--core", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--evaluations", type=int, default=EVALUATIONS, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.work:
-        work(given.work, given.seed, given.core)
+        work(given.work, given.seed, given.core, given.evaluations)
         return 0
+    if given.count:
+        return _count()
     cores = sorted(os.sched_getaffinity(0))
     if len(cores) < 2:
         parser.error("it wants two cores")
@@ -172,20 +209,41 @@ def main() -> int:
     for cores_are in PLACES:
         apart = cores_are == "apart"
         os.sched_setaffinity(0, cores[1:] if apart else cores)  # server and browser, which begin here, have the same
-        with tempfile.TemporaryDirectory() as place:
-            runs = Path(place) / "runs"
-            runs.mkdir()
-            with viewing(runs) as viewer, Browser() as browser:
-                enter(browser, viewer)
-                for seed in range(given.runs // 2):
-                    found = measured(browser, viewer, runs, seed, cores[0] if apart else None)
-                    rows += [{"run": f"{cores_are} {seed}", "seed": seed, "cores": cores_are, **row} for row in found]
+        with page() as (browser, viewer, runs):
+            for seed in range(given.runs // 2):
+                found = measured(browser, viewer, runs, seed, cores[0] if apart else None)
+                rows += [{"run": f"{cores_are} {seed}", "seed": seed, "cores": cores_are, **row} for row in found]
     with open(given.to, "w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
     slow = [_told(cores_are, [row for row in rows if row["cores"] == cores_are]) for cores_are in PLACES]
     return int(max(slow) > MOST)
+
+
+@contextlib.contextmanager
+def page() -> Iterator[tuple[Browser, Viewer, Path]]:
+    """The live page of a new folder of runs."""
+    with tempfile.TemporaryDirectory() as place:
+        runs = Path(place) / "runs"
+        runs.mkdir()
+        with viewing(runs) as viewer, Browser() as browser:
+            enter(browser, viewer)
+            yield browser, viewer, runs
+
+
+def _count() -> int:
+    """Prints how many instructions an evaluation takes, beyond what a run of a few of them does."""
+    few, each = 20, dict[bool, list[float]]({False: [], True: []})
+    with page() as (browser, viewer, runs):
+        start = counted(browser, viewer, runs, False, few)
+        for turn in (False, True, True, False):
+            more = counted(browser, viewer, runs, turn, EVALUATIONS) - start
+            each[turn].append(more / (EVALUATIONS - few) / 1e6)
+            print(f"{'looked at' if turn else 'alone'}: {each[turn][-1]:.3f} million an evaluation", flush=True)
+    share = 100 * (statistics.mean(each[True]) / statistics.mean(each[False]) - 1)
+    print(f"with a viewer {share:+.2f} %")
+    return int(share > MOST)
 
 
 def _told(cores_are: str, rows: list[dict[str, Any]]) -> float:
