@@ -163,17 +163,24 @@ def outline(folder: Path) -> dict[str, Any]:
     }
 
 
-def lowered(limits: Mapping[str, Any], asked: Mapping[str, float | None]) -> list[str]:
+def lowered(limits: Mapping[str, Any] | None, asked: Mapping[str, float | None]) -> list[str]:
     """The options that put lower limits in the place of the problem's.
 
     Args:
-        limits: Of the problem file.
+        limits: Of the problem file; None where it cannot be read, and the command will say so.
         asked: By kind; None for the problem's own.
 
     Raises:
-        ConfigError: One is higher.
+        ConfigError: One is higher; or the file has none, so that the agent's own would be all there is.
     """
-    options = []
+    options: list[str] = []
+    if limits is None:
+        return options
+    if not limits:
+        raise ConfigError(
+            "the problem has no limit at all, and an agent sets none",
+            hint="a person puts one into [budget] of problem.toml, such as evaluations = 200",
+        )
     for kind, value in asked.items():
         if value is None:
             continue

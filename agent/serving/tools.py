@@ -66,7 +66,7 @@ class Tools:
         """
         folder = self._places.problem(problem)
         asked = {"evaluations": evaluations, "calls": calls, "tokens": tokens, "usd": usd, "seconds": seconds}
-        options = lowered(outline(folder).get("budget", {}), asked)
+        options = lowered(outline(folder).get("budget"), asked)
         if not search:
             options += ["--proposer", GUEST]
         return command(["estimate", str(folder), *options, *self._where(folder)], ESTIMATE)
@@ -89,7 +89,7 @@ class Tools:
         """
         folder = self._places.problem(problem)
         asked = {"evaluations": evaluations, "calls": calls, "tokens": tokens, "usd": usd, "seconds": seconds}
-        options = lowered(outline(folder).get("budget", {}), asked)
+        options = lowered(outline(folder).get("budget"), asked)
         if search:
             options.append("--beside")
         if seed is not None:

@@ -192,6 +192,22 @@ async def test_the_names_of_secrets_are_masked_in_what_an_agent_is_told(home: Pa
     assert key not in "\n".join(ask.heard)
 
 
+async def test_without_a_limit_of_the_person_nothing_is_started(home: Path) -> None:
+    """Else the agent's own limit, as high as it likes, would be the only one."""
+    bowl = folder(home / "problems" / "bowl")
+    text = (bowl / "problem.toml").read_text()
+    async with agent(home / "problems") as ask:
+        for without in (text.replace("evaluations = 12\n", ""), text.replace("[budget]\nevaluations = 12\n", "")):
+            assert without != text
+            (bowl / "problem.toml").write_text(without)
+            for tool in ("start", "estimate"):
+                said = await ask(tool, problem="bowl", evaluations=10**9)
+                assert "no limit at all" in said and "a person puts one into [budget]" in said
+        (bowl / "problem.toml").write_text("[budget")
+        assert "problem.toml" in await ask("start", problem="bowl", evaluations=10**9)
+        assert (await ask("list_runs"))["runs"] == []
+
+
 async def test_an_agent_that_lowers_a_limit_has_that_limit(home: Path) -> None:
     async with agent(home / "problems") as ask:
         run = (await ask("start", problem="wall", search=False, evaluations=400, usd=1.0))["run"]
