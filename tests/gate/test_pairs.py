@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from pathlib import Path
 from typing import Any
 
 import hypothesis
@@ -11,30 +10,11 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 
-from agent.evaluators.function import FunctionEvaluator
 from agent.gate.pairs import Pairs
 from agent.gate.race import Ruling
-from agent.goals import Constraint, Direction, Objective
-from agent.parameters import Float
+from agent.goals import Direction
 from agent.problem import Problem
-from agent.space import Space
-
-SIGNS: dict[Direction, int] = {"minimize": -1, "maximize": 1}
-
-
-def problem(direction: Direction = "minimize", deterministic: bool = False, **goal: Any) -> Problem:
-    return Problem(
-        name="race",
-        space=Space({"x": Float(0, 1)}),
-        evaluator=FunctionEvaluator("evaluate:measure", names=("value",), folder=Path("/nowhere")),
-        objectives=(Objective("value", direction, **goal),),
-        constraints=(Constraint("size", max=1),),
-        deterministic=deterministic,
-    )
-
-
-def values(value: float, size: float = 0.0) -> dict[str, float]:
-    return {"value": value, "size": size}
+from tests.gate.race_support import SIGNS, problem, values
 
 
 def given(value: float | None) -> dict[str, float] | None:

@@ -5,36 +5,14 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.evaluators.function import FunctionEvaluator
 from agent.gate.race import Race, look
-from agent.goals import Constraint, Direction, Objective
-from agent.parameters import Float
-from agent.problem import Problem
-from agent.space import Space
-
-SIGNS: dict[Direction, int] = {"minimize": -1, "maximize": 1}
-
-
-def problem(direction: Direction = "minimize", deterministic: bool = False, **goal: Any) -> Problem:
-    return Problem(
-        name="race",
-        space=Space({"x": Float(0, 1)}),
-        evaluator=FunctionEvaluator("evaluate:measure", names=("value",), folder=Path("/nowhere")),
-        objectives=(Objective("value", direction, **goal),),
-        constraints=(Constraint("size", max=1),),
-        deterministic=deterministic,
-    )
-
-
-def values(value: float, size: float = 0.0) -> dict[str, float]:
-    return {"value": value, "size": size}
+from agent.goals import Direction
+from tests.gate.race_support import SIGNS, problem, values
 
 
 @pytest.mark.parametrize("direction", SIGNS)

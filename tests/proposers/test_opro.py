@@ -24,26 +24,10 @@ from agent.result import Result
 from agent.space import Candidate, Space
 from agent.testing_proposers import Measure, Search, adviser, bowl, bowl_at
 from agent.texts import Code, Demos, Text
+from tests.proposers.text_spaces import Model
 
 PLANE = Space({"x": Float(-5, 5), "y": Float(-5, 5)})
 WORDS = Space({"prompt": Text("Answer {question}", placeholders=("question",), max_chars=60)})
-
-
-class Model:
-    """Says what it is told to, the last of it for ever, and keeps what it was asked."""
-
-    def __init__(self, *answers: Mapping[str, Any] | str) -> None:
-        self.answers = answers
-        self.requests: list[ModelRequest] = []
-
-    def __call__(self, request: ModelRequest) -> str:
-        self.requests.append(request)
-        answer = self.answers[min(len(self.requests), len(self.answers)) - 1]
-        return answer if isinstance(answer, str) else json.dumps(answer)
-
-    @property
-    def prompt(self) -> str:
-        return self.requests[-1].messages[0].text
 
 
 def known(space: Space = PLANE, measure: Measure | None = None, budget: int = 12, **more: Any) -> Search:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
@@ -13,7 +12,6 @@ import pytest
 from agent.errors import BudgetExceeded, ConfigError, OutputInvalid, ProviderError
 from agent.events import CandidateAdmitted
 from agent.llm.estimate import input_bound, text_bound
-from agent.llm.types import ModelRequest
 from agent.parameters import Float, Int
 from agent.proposers.base import Context, Proposer
 from agent.proposers.evidence import Evidence
@@ -25,6 +23,7 @@ from agent.space import Candidate, Space
 from agent.spans import Raised, Span, Trace, Value
 from agent.testing_proposers import Measure, ProposerContract, Search, adviser, bowl
 from agent.texts import Code, Text
+from tests.proposers.text_spaces import Model
 
 SPACE = Space(
     {
@@ -52,25 +51,6 @@ TRACE = Trace(
 
 def good(value: float = 0.25, **more: Any) -> dict[str, Any]:
     return {"reasoning": "lower is better", "changes": {"limit": value, **more}}
-
-
-class Model:
-    """Says what it is told to, the last of it for ever, and keeps what it was asked."""
-
-    def __init__(self, *answers: Mapping[str, Any] | str | Exception) -> None:
-        self.answers = answers
-        self.requests: list[ModelRequest] = []
-
-    def __call__(self, request: ModelRequest) -> str:
-        self.requests.append(request)
-        answer = self.answers[min(len(self.requests), len(self.answers)) - 1]
-        if isinstance(answer, Exception):
-            raise answer
-        return answer if isinstance(answer, str) else json.dumps(answer)
-
-    @property
-    def prompt(self) -> str:
-        return self.requests[-1].messages[0].text
 
 
 class Watched(Context):

@@ -3,36 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from typing import Any
 
 import pytest
 
 from agent.errors import ConfigError
-from agent.llm.types import ModelRequest
 from agent.proposers.base import Context, Proposal, Proposer
 from agent.proposers.spo import SPO
 from agent.proposers.table import load
 from agent.space import Space
 from agent.testing_proposers import ProposerContract, Search, adviser, bowl
 from agent.texts import Text
+from tests.proposers.text_spaces import Model
 
 WORDS = Space(
     {"instruction": Text("Answer {question}", placeholders=("question",), max_chars=60), "tone": Text("calm")}
 )
-
-
-class Model:
-    """Says what it is told to, the last of it for ever, and keeps what it was asked."""
-
-    def __init__(self, *answers: Any) -> None:
-        self.answers = answers
-        self.requests: list[ModelRequest] = []
-
-    def __call__(self, request: ModelRequest) -> str:
-        self.requests.append(request)
-        answer = self.answers[min(len(self.requests), len(self.answers)) - 1]
-        return answer if isinstance(answer, str) else json.dumps(answer)
 
 
 def reply(**changes: str) -> dict[str, Any]:
