@@ -95,6 +95,8 @@ class DaskExecutor:
         self._connecting = asyncio.Lock()
         self._jobs: dict[str, _Job] = {}
         self._asked: Counter[str] = Counter()
+        self._outbox: list[tuple[str, _Job]] = []
+        """What goes to dask in the loop's next turn, with its key there."""
         self._closed = False
 
     async def ready(self) -> None:
@@ -221,17 +223,34 @@ class DaskExecutor:
             )
 
     def _send(self, job: _Job) -> None:
-        from agent.executors.dask_worker import evaluate
-
         # Another key each time: dask would answer with what it already made of this one.
         key = f"{job.key}-{len(job.keys) + 1}"
         job.keys.append(key)
         self._jobs[key] = job
-        message = json.dumps({**job.message, "key": key})
-        job.future = self._client.submit(
-            evaluate, message, key=key, pure=False, retries=0, resources=self._resources or None
-        )
-        job.fetching = asyncio.ensure_future(self._fetch(job, job.future))
+        if not self._outbox:
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._outbox.append((key, job))
+
+    def _flush(self) -> None:
+        """Give dask what was sent meanwhile, at once: a graph of many costs it and us hardly more than one of one."""
+        from agent.executors.dask_worker import evaluate
+
+        sent = [(key, job) for key, job in self._outbox if key in self._jobs]  # others were cancelled meanwhile
+        self._outbox.clear()
+        if not sent:
+            return
+        keys, messages = [key for key, _ in sent], [json.dumps({**job.message, "key": key}) for key, job in sent]
+        try:
+            futures = self._client.map(
+                evaluate, messages, key=keys, pure=False, retries=0, resources=self._resources or None
+            )
+        except Exception:  # a client that is closed takes nothing
+            for _, job in sent:
+                job.fail(self._gone())
+            return
+        for (_, job), future in zip(sent, futures, strict=True):
+            job.future = future
+            job.fetching = asyncio.ensure_future(self._fetch(job, future))
 
     def _drop(self, job: _Job) -> None:
         for key in job.keys:

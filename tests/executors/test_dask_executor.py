@@ -141,6 +141,31 @@ async def test_nothing_is_left_on_the_workers(made: Any, tmp_path: Path) -> None
     assert gone(*processes)
 
 
+async def test_what_is_asked_together_goes_to_dask_together(made: Any, tmp_path: Path) -> None:
+    async with executor(held(tmp_path), made.scheduler_address) as there:
+        await there.ready()
+        graphs: list[int] = []
+        real = there._client.map
+
+        def counted(function: Any, messages: list[str], **more: Any) -> Any:
+            graphs.append(len(messages))
+            return real(function, messages, **more)
+
+        there._client.map = counted
+        outputs = await asyncio.gather(*(there.submit(asked(x)) for x in range(4)))
+        assert [item.value["values"]["value"] for item in outputs] == [0, 1, 4, 9]
+        assert graphs == [4]
+        both = [asyncio.ensure_future(there.submit(asked(x))) for x in (5, 6)]
+        while len(there._outbox) < 2:
+            await asyncio.sleep(0)
+        both[0].cancel()  # before anything of it was sent
+        assert (await both[1]).value["values"]["value"] == 36
+        assert graphs == [4, 1] and not there._jobs and not there._outbox
+        await there._client.close()
+        with pytest.raises(PrerequisiteError, match="went away"):
+            await there.submit(asked(7))
+
+
 async def test_resources_are_asked_of_the_workers(made: Any, tmp_path: Path) -> None:
     address = made.scheduler_address
     async with executor(held(tmp_path), address, resources={"GPU": 1}) as there:
