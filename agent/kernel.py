@@ -40,6 +40,7 @@ class Warp:
 
     @classmethod
     def of(cls, y: Array, share: float) -> Warp:
+        """The warp that fits costs (n,): its scale is a share of the way from their least to their median."""
         low, middle = float(np.min(y)), float(np.median(y))
         scale = share * (middle - low) if middle > low else math.inf
         plain = cls(low, scale if scale > 0 else math.inf, 0.0, 1.0)
@@ -114,6 +115,7 @@ def distances(a: Array, b: Array, scale: Array, choices: Array) -> Array:
 
 
 def matern(squared: Array) -> Array:
+    """The Matérn kernel of smoothness 5/2, of squared distances of any shape."""
     root = np.sqrt(5.0 * squared)
     out: Array = (1.0 + root + (5.0 / 3.0) * squared) * np.exp(-root)
     return out

@@ -33,6 +33,7 @@ class Moment:
 
     @classmethod
     def of(cls, state: State) -> Moment:
+        """What of a state a proposal may read that is decided now."""
         free, traces = search_free(state), state.traces
         known = state.history.freeze(), state.memory, state.left(), free, traces, traces.count
         return cls(*known, state.wishes, state.estranged)

@@ -59,6 +59,7 @@ class Tally:
 
     @property
     def evaluations(self) -> float:
+        """See above; the ledger counts them."""
         return self._ledger.evaluations
 
     def _begin(self) -> None:

@@ -53,6 +53,7 @@ def failed(result: Result, stage: str, inputs: Sequence[Any], public: bool) -> O
 
 
 def rejected(stage: str, number: int, given: Any, wrong: str, public: bool, log: str) -> Output:
+    """An answer that does not fit the task, as a failure; of hidden inputs only that there is one."""
     if not public:
         return Output.failed("invalid", f"invalid output on the {stage} inputs")
     return Output.failed(

@@ -152,6 +152,7 @@ def children() -> list[int]:
 
 
 def kill_group(group: int, number: int) -> None:
+    """Send a signal to a process group, if it is still there."""
     with contextlib.suppress(OSError):
         os.killpg(group, number)
 

@@ -72,10 +72,18 @@ class Verdict:
 
 
 def finite(interval: tuple[float, float]) -> tuple[float, float] | None:
+    """An interval that has both ends; None for any other."""
     return interval if math.isfinite(interval[0]) and math.isfinite(interval[1]) else None
 
 
 def ratio_of(sign: int, before: float, after: float) -> float | None:
+    """How many times better: 2 for half the cost, or twice the score. None where a quotient says nothing.
+
+    Args:
+        sign: 1 when larger is better, -1 when smaller is.
+        before: Of the released candidate.
+        after: Of the champion.
+    """
     if before <= 0 or after <= 0:
         return None
     ratio = after / before if sign > 0 else before / after
@@ -94,6 +102,15 @@ def sentence(
     basis: str,
     repaired: bool,
 ) -> str:
+    """A verdict for people: what was measured, and whether it is shown.
+
+    Args:
+        goal: What was compared.
+        basis: What the verdict rests on, such as "better in 12 of 12 pairs".
+        repaired: Whether only the champion keeps every constraint.
+
+    The others are those of `Verdict`; None where there is no such number.
+    """
     unit = f" {goal.unit}" if goal.unit else ""
     if after is None:
         return f"{goal.name}: not shown; nothing could be measured ({basis})."

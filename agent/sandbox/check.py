@@ -15,6 +15,7 @@ from collections.abc import Callable
 
 
 def main() -> None:
+    """Try all layers, and print what came of it."""
     root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     sys.path.insert(0, root)
     from agent.sandbox import landlock, native, reach, seccomp
@@ -60,6 +61,7 @@ def main() -> None:
 
 
 def refused(call: Callable[[], object]) -> None:
+    """Do what a layer should forbid; raises OSError where it does not."""
     try:
         call()
     except PermissionError:

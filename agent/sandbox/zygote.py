@@ -284,6 +284,7 @@ def reap() -> bool:
 
 
 def send(pid: int, number: int) -> None:
+    """Send a signal to a process, if it is still there."""
     with contextlib.suppress(OSError):
         os.kill(pid, number)
 
