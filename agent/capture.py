@@ -60,7 +60,10 @@ def capture(client: C) -> C:
             if not hasattr(method, "captured"):
                 setattr(resource, name, _recorded(method))
     if not known:
-        raise ConfigError(f"capture: {type(client).__name__} is no client of OpenAI or Anthropic")
+        raise ConfigError(
+            f"capture: {type(client).__name__} is no client of OpenAI or Anthropic",
+            hint="give it the client itself, such as capture(OpenAI()); calls of others are recorded with @op",
+        )
     return client
 
 

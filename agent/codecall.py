@@ -80,7 +80,10 @@ def call(
     try:
         result = _runner(json.dumps(given, sort_keys=True)).run(job)
     except (TypeError, ValueError) as error:
-        raise ConfigError(f"{name}: an argument cannot be sent to the sandbox: {error}") from None
+        raise ConfigError(
+            f"{name}: an argument cannot be sent to the sandbox: {error}",
+            hint="call it with numbers, texts, lists, mappings or numpy arrays",
+        ) from None
     if result.status == "ok":
         return result.outputs[0]
     where = _place(name, texts, result.detail)

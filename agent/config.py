@@ -315,7 +315,7 @@ def _set(raw: dict[str, Any], key: str, value: Any, path: Path) -> None:
     for name in parents:
         place = place.setdefault(name, {})
         if not isinstance(place, dict):
-            raise ConfigError(f"{path}: {key}: {name} is not a table")
+            raise ConfigError(f"{path}: {key}: {name} is not a table", hint=f"leave {key} out, or make {name} a table")
     place[last] = value
 
 

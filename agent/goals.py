@@ -150,7 +150,10 @@ class Constraint:
             if bound is not None and not _number(bound):
                 raise ConfigError(f"constraint {self.name}: {name}: found {bound!r}, allowed is a finite number")
         if self.max is not None and self.min is not None and self.min > self.max:
-            raise ConfigError(f"constraint {self.name}: min ({self.min!r}) is above max ({self.max!r})")
+            raise ConfigError(
+                f"constraint {self.name}: min ({self.min!r}) is above max ({self.max!r})",
+                hint="exchange them, or leave one out",
+            )
         if not (_number(self.margin) and self.margin >= 0):
             raise ConfigError(f"constraint {self.name}: margin: found {self.margin!r}, allowed is at least 0")
         if self.kind == "bound":
@@ -269,7 +272,10 @@ class Judging:
         names = list(self.names)
         twice = {name for name in names if names.count(name) > 1}
         if twice:
-            raise ConfigError(f"declared twice as objective or constraint: {', '.join(sorted(twice))}")
+            raise ConfigError(
+                f"declared twice as objective or constraint: {', '.join(sorted(twice))}",
+                hint="give each a name of its own",
+            )
         if self.claim not in ("primary", "sum", "dominance"):
             raise ConfigError(f"claim: found {self.claim!r}, allowed is primary, sum or dominance")
         if self.claim != "primary" and len(self.objectives) < 2:

@@ -69,7 +69,9 @@ class Lines:
         except FileNotFoundError:
             raise ConfigError(f"there is no {self.path}", hint="begin a new one, or name another folder") from None
         except OSError as error:
-            raise StoreError(f"cannot read {self.path}: {error.strerror}") from None
+            raise StoreError(
+                f"cannot read {self.path}: {error.strerror}", hint="make it readable for you, and begin again"
+            ) from None
         whole = data[: data.rfind(b"\n") + 1]
         out = []
         for number, line in enumerate(whole.splitlines(), 1):

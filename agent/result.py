@@ -305,7 +305,10 @@ class Result:
         try:
             put(self.folder / WHOLE, document(found))
         except OSError as error:
-            raise StoreError(f"cannot write {WHOLE} of {self.folder.name}: {error}") from None
+            raise StoreError(
+                f"cannot write {WHOLE} of {self.folder.name}: {error}",
+                hint="make room there, or make the folder writable",
+            ) from None
 
     def save(self) -> None:
         """Write `best/`, `summary.json` and `summary.md` into the run folder.

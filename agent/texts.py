@@ -245,7 +245,10 @@ class Code(Parameter):
             except ValueError as error:
                 raise ConfigError(f"Code: {error}", hint="copy the file into the folder") from None
             if not found:
-                raise ConfigError(f"Code: no file in {folder} fits {', '.join(self.files)}")
+                raise ConfigError(
+                    f"Code: no file in {folder} fits {', '.join(self.files)}",
+                    hint="patterns are as below that folder, such as src/**/*.py",
+                )
             return replace(self, default={path: _read(folder, path) for path in found})
         return self
 

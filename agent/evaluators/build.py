@@ -39,9 +39,14 @@ def build(spec: Mapping[str, Any]) -> Evaluator:
     try:
         make = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError) as error:
-        raise ConfigError(f"evaluator kind {kind!r} cannot be loaded: {error}") from error
+        raise ConfigError(
+            f"evaluator kind {kind!r} cannot be loaded: {error}",
+            hint='install what defines it, or name another as "module:attr"',
+        ) from error
     try:
         evaluator: Evaluator = make(**given)
     except TypeError as error:
-        raise ConfigError(f"evaluator {kind}: {error}") from error
+        raise ConfigError(
+            f"evaluator {kind}: {error}", hint="give it the options that it takes, and no others"
+        ) from error
     return evaluator

@@ -77,7 +77,10 @@ class Runner:
         try:
             made: Isolation = getattr(importlib.import_module(module), name)(**self._options)
         except (ImportError, AttributeError, TypeError, ValueError) as error:
-            raise ConfigError(f"evaluator.sandbox: {self._kind} cannot be started: {error}") from error
+            raise ConfigError(
+                f"evaluator.sandbox: {self._kind} cannot be started: {error}",
+                hint="truegain doctor --sandbox tells what this machine has",
+            ) from error
         return made
 
 

@@ -88,7 +88,10 @@ def optimize(
                 hint="see its messages above; check program=, metric= and folder=",
             ) from None
         if "error" in found:
-            raise ConfigError(f"the program {program} cannot be described: {found['error']}")
+            raise ConfigError(
+                f"the program {program} cannot be described: {found['error']}",
+                hint="see its messages above; the program must be a dspy.Module",
+            )
         given = {"name": program.replace(":", "-"), "folder": where, "workers": workers, **more}
         return _search(worker.line, found, sets, inputs, program=program, **given)
     finally:
@@ -169,7 +172,10 @@ def _space(
     """Parameters for each predictor, and their names by predictor. Demos that it has already are where it begins."""
     described: Mapping[str, Mapping[str, str]] = found["predictors"]
     if not described:
-        raise ConfigError("the DSPy program has no predictors, so there is nothing to improve")
+        raise ConfigError(
+            "the DSPy program has no predictors, so there is nothing to improve",
+            hint="name a program with a dspy.Predict in it",
+        )
     if demos < 0 or demos > len(rows):
         raise ConfigError(f"demos: found {demos}, allowed is a whole number from 0 to {len(rows)}")
     names = identifiers([f"{name}.{part}" for name in described for part in ("instructions", "demos")])

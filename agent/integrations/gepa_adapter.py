@@ -233,7 +233,9 @@ class AnythingAdapter:
     def __init__(self, evaluator: Any, batch: Any, *, text: bool, rows: bool) -> None:
         function = batch if batch is not None else evaluator
         if not callable(function):
-            raise ConfigError("optimize_anything: evaluator or batch_evaluator is needed, a function")
+            raise ConfigError(
+                "optimize_anything: no evaluator is given", hint="give a function as evaluator= or batch_evaluator="
+            )
         self._one, self._many, self.text = evaluator, batch, text
         self.sources = [function]
         try:

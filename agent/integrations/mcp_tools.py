@@ -78,7 +78,9 @@ class Server:
     def __post_init__(self) -> None:
         place = f"proposer.options.mcp: the server {str(self.name)[:80]!r}"
         if not isinstance(self.name, str) or not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]{0,23}", self.name):
-            raise ConfigError(f"{place} needs a short name of letters, digits and _")
+            raise ConfigError(
+                f"{place} needs a short name of letters, digits and _", hint="a letter first, 24 characters at most"
+            )
         texts = (self.command, self.url, self.token, *self.args, *self.env, *self.only)
         lists = (self.args, self.env, self.only)
         if not all(isinstance(item, (list, tuple)) for item in lists) or not all(isinstance(t, str) for t in texts):
@@ -113,7 +115,9 @@ def check(given: Sequence[Mapping[str, Any]]) -> list[Server]:
             raise ConfigError("proposer.options.mcp: a server has no name", hint='give it one: name = "files"')
     servers = [Server(**item) for item in given]
     if len({server.name for server in servers}) < len(servers):
-        raise ConfigError("proposer.options.mcp: two servers have the same name")
+        raise ConfigError(
+            "proposer.options.mcp: two servers have the same name", hint="its tools are called by it: give each its own"
+        )
     if importlib.util.find_spec("mcp") is None:
         raise PrerequisiteError("MCP servers need the package mcp", fix="pip install 'truegain[mcp]'")
     return servers

@@ -106,7 +106,11 @@ class LlamaProcess:
             ready = json.loads(self._process.stdout.readline())
         except ValueError:
             self._process.wait()
-            raise ProviderError(f"local:{name} cannot be loaded from {path}: {self.obituary()}", fatal=True) from None
+            raise ProviderError(
+                f"local:{name} cannot be loaded from {path}: {self.obituary()}",
+                fatal=True,
+                hint="fetch the file anew, or name another model",
+            ) from None
         self.address: str = ready["address"]
         self.compact: bool = ready["compact"]
 

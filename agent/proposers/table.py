@@ -89,7 +89,10 @@ def load(name: str, folder: Path | None = None) -> Proposer:
     try:
         made = getattr(importlib.import_module(module), attribute) if name in TABLE else _own(name, folder)
     except (ImportError, AttributeError) as error:
-        raise ConfigError(f"the proposer {name!r} cannot be loaded: {error}") from None
+        raise ConfigError(
+            f"the proposer {name!r} cannot be loaded: {error}",
+            hint="install the package that is missing, or name another proposer",
+        ) from None
     proposer: Proposer = made() if isinstance(made, type) else made
     return proposer
 

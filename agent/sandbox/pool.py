@@ -118,7 +118,10 @@ class Sandbox:
         try:
             inputs = [codec.encode(value, finite=False) for value in job.inputs]
         except ValueError as error:
-            raise ConfigError(f"an input cannot be sent to the sandbox: {error}") from None
+            raise ConfigError(
+                f"an input cannot be sent to the sandbox: {error}",
+                hint="inputs are numbers, texts, lists, mappings and numpy arrays",
+            ) from None
         why = ""
         for _ in range(2):
             worker = await self._idle.get()
