@@ -199,28 +199,27 @@ class DaskExecutor:
                 f"distributed is {theirs} at the scheduler and {mine} here",
                 fix=f"install distributed=={theirs} here, or =={mine} there and on the workers",
             )
-        await self._check_resources()
+        # A cluster without any worker may be about to get some; `_answer` gives it time.
+        if await self._client.nthreads() and (lacking := await self._lacking()):
+            raise lacking
         self._client.subscribe_topic(TOPIC, self._told)
 
     def _still(self) -> None:
         if self._scheduler is not None:
             log.warning(f"connecting to {self._scheduler} ({self._connect_seconds:g} s)")
 
-    async def _check_resources(self) -> None:
-        if not self._resources:
-            return
+    async def _lacking(self) -> PrerequisiteError | None:
+        """What keeps the cluster from measuring anything: it has no worker, or none that offers the resources."""
         workers = (await self._client.scheduler.identity(n_workers=-1))["workers"].values()
-        enough = [
-            worker
-            for worker in workers
-            if all(worker.get("resources", {}).get(name, 0) >= amount for name, amount in self._resources.items())
-        ]
-        if workers and not enough:
-            wanted = " ".join(f"{name}={amount:g}" for name, amount in self._resources.items())
-            raise PrerequisiteError(
-                f"none of the {len(workers)} workers offers {wanted}",
-                fix=f'start workers with: dask worker {self._scheduler or "tcp://…"} --resources "{wanted}"',
-            )
+        offered = [worker.get("resources", {}) for worker in workers]
+        if any(all(one.get(name, 0) >= amount for name, amount in self._resources.items()) for one in offered):
+            return None
+        wanted = " ".join(f"{name}={amount:g}" for name, amount in self._resources.items())
+        more = f' --resources "{wanted}"' if wanted else ""
+        return PrerequisiteError(
+            f"none of the {len(offered)} workers offers {wanted}" if offered else "the cluster has no worker",
+            fix=f"start some: dask worker {self._scheduler or 'tcp://…'}{more}",
+        )
 
     def _send(self, job: _Job) -> None:
         # Another key each time: dask would answer with what it already made of this one.
@@ -288,11 +287,18 @@ class DaskExecutor:
                 job.settle(Output.from_json(reply["output"]))
 
     async def _answer(self, job: _Job) -> Output:
-        while not (await asyncio.wait({job.answer}, timeout=self._empty_seconds))[0]:
-            if not job.begun and not await self._client.nthreads():
+        loop = asyncio.get_running_loop()
+        since: float | None = None
+        # Whether it was begun does not matter: where no worker is, the one that began it is gone.
+        while not (await asyncio.wait({job.answer}, timeout=self._empty_seconds / 4))[0]:
+            try:
+                lacking = await self._lacking()
+            except OSError:  # the scheduler is going away, which `_fetch` is told
+                continue
+            since = (since or loop.time()) if lacking else None
+            if lacking and since and loop.time() - since >= self._empty_seconds:
                 raise PrerequisiteError(
-                    f"the cluster had no worker for {self._empty_seconds:g} s",
-                    fix=f"start some: dask worker {self._scheduler or 'tcp://…'}; {RESUME}",
+                    f"{lacking.message}, for {self._empty_seconds:g} s now", fix=f"{lacking.fix}; {RESUME}"
                 )
         return job.answer.result()
 

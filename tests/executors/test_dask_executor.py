@@ -24,6 +24,19 @@ from agent.executors.dask_worker import SOURCES, sources
 from agent.executors.select import executor_for
 from tests.cli_helpers import environment
 
+ROOT = str(Path(__file__).parents[2])
+LONE = """
+import asyncio
+from distributed import Worker
+
+async def main():
+    async with Worker({address!r}, nthreads=1, resources={{"GPU": 1}}, dashboard_address="127.0.0.1:0") as worker:
+        await worker.finished()
+
+asyncio.run(main())
+"""
+"""A worker that nobody starts again."""
+
 
 @pytest.fixture(scope="module")
 def made() -> Iterator[Any]:
@@ -229,12 +242,29 @@ async def test_nobody_at_the_address(tmp_path: Path, caplog: pytest.LogCaptureFi
 async def test_a_cluster_without_workers_is_told_after_a_while(tmp_path: Path) -> None:
     with cluster(0) as empty:
         async with executor(held(tmp_path), empty.scheduler_address, empty_seconds=0.5) as there:
-            with pytest.raises(PrerequisiteError, match="no worker for") as error:
+            with pytest.raises(PrerequisiteError, match=r"no worker, for 0\.5 s") as error:
                 await there.submit(asked(3))
         assert "dask worker tcp://" in error.value.fix
 
 
-ROOT = str(Path(__file__).parents[2])
+async def test_the_last_worker_that_fits_is_lost_for_good_in_the_middle(tmp_path: Path) -> None:
+    with cluster(0) as small:
+        process = LONE.format(address=small.scheduler_address)
+        command = [sys.executable, "-P", "-c", process]
+        with subprocess.Popen(command, env=environment(PYTHONPATH=ROOT)) as worker:
+            try:
+                more = {"empty_seconds": 0.5, "resources": {"GPU": 1}}
+                await until(lambda: small.scheduler.workers, "the worker is there")
+                async with executor(held(tmp_path), small.scheduler_address, **more) as there:
+                    running = asyncio.ensure_future(there.submit(asked(1, wait=True)))
+                    await until(lambda: there._jobs and next(iter(there._jobs.values())).begun, "it is begun")
+                    worker.kill()
+                    with pytest.raises(PrerequisiteError, match=r"no worker, for 0\.5 s"):
+                        await running
+            finally:
+                worker.kill()
+
+
 SCHEDULER = """
 import sys, time
 from distributed import LocalCluster
