@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from agent.errors import ConfigError, RunLocked, StoreError
+from agent.evaluation import LARGEST
 from agent.problem import Example
 from agent.redact import MASK
 from agent.space import Candidate, digest
@@ -184,6 +185,7 @@ def load(path: Path) -> Record:
 def read(path: Path, file: IO[bytes]) -> Record | None:
     """The whole lines of a file; what a kill left of the last one does not count."""
     record: Record | None = None
+    begun: set[str] = set()
     try:
         for line in file.read().split(b"\n")[:-1]:
             item = json.loads(line)
@@ -194,8 +196,11 @@ def read(path: Path, file: IO[bytes]) -> Record | None:
                 record = Record(item)
             elif "begun" in item:
                 record.begun += 1
+                begun.add(item["begun"])
             else:
                 row = _row(item, record.head["goals"])
+                if row.id not in begun:  # else it would be measured without being paid
+                    raise ValueError(f"row {row.id!r} has ended and was never begun")
                 record.rows.setdefault(row.id, row)
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise StoreError(f"{path} is no result file: {error}", hint="truegain eval writes such files") from None
@@ -236,6 +241,8 @@ def _row(item: dict[str, Any], goals: Collection[str]) -> Row:
 def _finite(name: str, value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
         raise ValueError(f"{name} is {value!r}, which is no finite number")
+    if abs(value) > LARGEST:
+        raise ValueError(f"{name} is {value!r}, and no measurement is beyond ±{LARGEST:g}")
     return value
 
 

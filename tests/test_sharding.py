@@ -310,6 +310,7 @@ def test_merge_refuses_a_doctored_file(problem: Path) -> None:
         ({"values": {**good, "share": math.inf}}, "no finite number"),
         ({"values": {**good, "share": "1"}}, "is '1', which is no finite number"),
         ({"values": {**good, "share": True}}, "no finite number"),
+        ({"values": {**good, "share": 1.5e308}}, "no measurement is beyond"),
         ({"values": {**good, "more": math.nan}}, "more of row"),
         ({"values": {"share": 0.5}}, "has no size"),
         ({"values": {}}, "has no share"),
@@ -321,6 +322,7 @@ def test_merge_refuses_a_doctored_file(problem: Path) -> None:
         ({"usd": math.nan}, "usd of row"),
         ({"seconds": -1.0}, "seconds of row"),
         ({"more": 1}, "is no result file"),
+        ({"id": "question-99"}, "has ended and was never begun"),
     ):
         text = "\n".join([first, *lines[:place], json.dumps({**row, **change}), *lines[place + 1 :]])
         (problem.parent / "x.jsonl").write_text(text + "\n")
