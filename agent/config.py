@@ -238,6 +238,7 @@ class PriceConfig(_Strict):
     input: float = Field(ge=0)
     output: float = Field(ge=0)
     cached: float | None = Field(default=None, ge=0)
+    cache_written: float | None = Field(default=None, ge=0)
 
 
 class ProblemConfig(_Strict):

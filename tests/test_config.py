@@ -83,6 +83,7 @@ workers = 2
 [prices."openai:small"]
 input = 1
 output = 2.5
+cache_written = 1.25
 """
 
 MINIMAL = """
@@ -135,7 +136,7 @@ def test_every_section_is_read(folder: Path) -> None:
     assert [(example.id, example.row["q"]) for example in problem.data] == [("a", 1), ("b", 2)]
     assert (problem.limits.seconds, problem.limits.memory_mb) == (3, 200)
     assert problem.evaluator.exclusive
-    assert problem.prices == {"openai:small": {"input": 1, "output": 2.5}}
+    assert problem.prices == {"openai:small": {"input": 1, "output": 2.5, "cache_written": 1.25}}
     assert setup.budget.to_json() == {"evaluations": 50, "usd": 1}
     assert (settings.proposer, settings.options) == ("evollm", {"population": 3})
     assert settings.models == {"propose": "openai:small", "judge": "local:tiny"}
@@ -186,7 +187,7 @@ def test_values_of_the_command_line_replace_the_files(folder: Path) -> None:
         ("nmae", "proposer", "[proposer]: name, options"),
         ("alpha", "gate", "[gate]: baseline, race_shortest, race_longest, exam_pairs, level"),
         ("threads", "run", "[run]: seed, workers"),
-        ("in", 'prices."openai:small"', "[prices.openai:small]: input, output, cached"),
+        ("in", 'prices."openai:small"', "[prices.openai:small]: input, output, cached, cache_written"),
     ],
 )
 def test_an_unknown_key_names_what_is_allowed_there(folder: Path, key: str, level: str | None, allowed: str) -> None:
