@@ -70,6 +70,7 @@ def result_view(result: Result) -> dict[str, Any]:
     Where the gate has measured what the search has not, its figures stay with the person: with them a guest could
     make the next candidate for these very rows.
     """
+    spent = result.spent if result.problem.exact else _search_spent(result)
     shown: dict[str, Any] = redact(
         {
             "run": result.run,
@@ -85,12 +86,20 @@ def result_view(result: Result) -> dict[str, Any]:
             ],
             "verdict": _verdict(result),
             "candidates": len(result.trials),
-            "spent": {kind: result.spent[kind] for kind in ("evaluations", "calls", "tokens", "usd", "seconds")},
+            "spent": {kind: spent[kind] for kind in ("evaluations", "calls", "tokens", "usd", "seconds")},
             "folder": str(result.folder),
             "files": str(result.folder / "best"),
         }
     )
     return shown
+
+
+def _search_spent(result: Result) -> dict[str, Any]:
+    """What the search has spent. The tokens of an exam are a sum over its rows, and a candidate may choose of what."""
+    from agent.journal import read
+    from agent.result import load_state
+
+    return load_state(result.folder, read(result.folder)).ledger.to_json()
 
 
 def _verdict(result: Result) -> dict[str, Any] | None:

@@ -154,6 +154,8 @@ async def test_every_attempt_fails_while_a_run_is_open_and_after_its_end(home: P
         found = await ask("result", run=run)
         assert found["status"] == "proven" and found["verdict"]["accepted"]
         exact = load_result(place)
+        assert found["spent"] | {"tokens": 0} == seen["spent"] | {"tokens": 0}, "nor what the exam has cost"
+        assert exact.spent["evaluations"] > found["spent"]["evaluations"] + 10
         assert exact.verdict is not None and re.search(r"\d\.\d{2}", exact.sentence), "there was something to tell"
         ends = [f"{end:.1g}" for end in exact.verdict["interval"]]
         assert found["verdict"] == {"accepted": True, "gain": " to ".join(ends)}
