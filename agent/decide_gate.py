@@ -40,7 +40,7 @@ def noise(state: State) -> Event | None:
     found = Noise.of(groups, problem, state.arena.scale if state.arena is not None else 1.0)
     if problem.deterministic and found.differ:
         return NoiseMeasured(found.pairs, found.sd, found.discordance, found.contradiction(problem), True)
-    units, paid = len(_clusters(state)), _affordable(state)
+    units, paid = state.gate.units, _affordable(state)
     sentence = found.sentence(problem, state.settings, paid, _level(state, last=True))
     if paid < units:
         sentence += f", which the budget pays for out of {units}"
@@ -49,14 +49,10 @@ def noise(state: State) -> Event | None:
 
 def _affordable(state: State) -> int:
     """Independent rows that the last exam can have: those of the gate, as far as the budget's share pays for them."""
-    clusters, rows = len(_clusters(state)), len(state.gate.val)
+    clusters, rows = state.gate.units, len(state.gate.val)
     total = state.total
     paid = planning.reserve(None, rows=rows, total=total, level=state.settings.level) // 2
     return min(clusters, int(paid * clusters / rows)) if rows else 0
-
-
-def _clusters(state: State) -> set[str]:
-    return {cluster for _, cluster in state.gate.val}
 
 
 def _level(state: State, last: bool) -> float:
@@ -80,13 +76,13 @@ def reserve(state: State) -> int:
         return exam.reserve(problem, state.settings.exam_pairs) + _checks_held(state)
     total = state.total
     level, held = _level(state, last=True), 0
-    if not standing.exhausted(len(_clusters(state)), level):
+    if not standing.exhausted(state.gate.units, level):
         held = planning.reserve(
             _seen(state),
             rows=len(gate.val),
             total=total,
             level=level,
-            per_unit=len(gate.val) / max(1, len(_clusters(state))),
+            per_unit=len(gate.val) / max(1, state.gate.units),
         )
     if gate.test and state.settings.report:
         held += planning.reserve(None, rows=len(gate.test), total=total, level=0.05)
@@ -132,13 +128,13 @@ def _planned(state: State, last: bool) -> planning.Plan | None:
             margin=margin,
             of_set=problem.of_set,
             most=problem.objective.most,
-            clustered=len(_clusters(state)) < len(state.gate.val),
+            clustered=state.gate.units < len(state.gate.val),
         ),
         scale=arena.scale,
         margin=margin,
         previous=state.gate.previous,
         spent=state.gate.spent,
-        per_unit=len(state.gate.val) / max(1, len(_clusters(state))),
+        per_unit=len(state.gate.val) / max(1, state.gate.units),
     )
 
 
@@ -240,15 +236,15 @@ def _last(state: State) -> Event:
     elif not state.gate.val:
         rows = len(state.problem.split("train"))
         why = standing.pooled(rows, state.gate.standing.get("units", rows))
-    elif standing.exhausted(len(_clusters(state)), _level(state, last=True)):
-        why = standing.exhausted_sentence(len(_clusters(state)), _level(state, last=True))
+    elif standing.exhausted(state.gate.units, _level(state, last=True)):
+        why = standing.exhausted_sentence(state.gate.units, _level(state, last=True))
     else:
         plan = _planned(state, last=True)
         seen = _seen(state)
         why = "the search saw no gain on common rows"
         if seen is not None and seen.mean > 0:
             rows = len(state.gate.val)
-            per_unit = rows / max(1, len(_clusters(state)))
+            per_unit = rows / max(1, state.gate.units)
             why = planning.lacking(seen, rows=rows, left=_left(state, True), margin=_margin(state), per_unit=per_unit)
     if plan is not None:
         return _plan_event(state, plan)

@@ -93,6 +93,11 @@ class Examination:
         return self.exams + (self.open and self.accepted is None)
 
     @property
+    def units(self) -> int:
+        """Independent rows of the gate: its clusters."""
+        return len({cluster for _, cluster in self.val})
+
+    @property
     def plan(self) -> Plan | None:
         """The plan of the exam at hand, where it is one on rows."""
         return Plan.from_json(self.planned.plan) if self.planned is not None else None

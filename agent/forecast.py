@@ -297,18 +297,6 @@ def _candidates(session: Session, search: int, rows: int) -> tuple[int, int]:
     return int(high / (1 + per_race * full * rows / max(1, search))), high
 
 
-def _level(session: Session, known: dict[str, Any]) -> float:
-    """Of the last exam on rows, if no other comes before."""
-    return levels.level(
-        session.settings.level,
-        accepts=known.get("accepts", 0),
-        tests=known.get("tests", 0),
-        run=known.get("run", 1),
-        taken=0,
-        last=True,
-    )
-
-
 def _proof(session: Session, known: dict[str, Any], noise: Noise | None, total: float) -> str:
     """What this budget and these data could prove."""
     problem, settings = session.problem, session.settings
@@ -329,9 +317,10 @@ def _proof(session: Session, known: dict[str, Any], noise: Noise | None, total: 
         paid = int(units * min(1.0, RESERVE * total / 2 / len(gate)))
     if noise is None:  # without a measurement nothing is said about repeats
         noise, problem = Noise(0, 0.0, 0.0, None), replace(problem, deterministic=True)
-    text = noise.sentence(problem, settings, paid, _level(session, known)) if paid or not units else NOT_PAID
+    level = levels.alone(settings.level, known)
+    text = noise.sentence(problem, settings, paid, level) if paid or not units else NOT_PAID
     if paid and problem.of_set:
-        text = _of_set(problem.objective, paid, _level(session, known), text)
+        text = _of_set(problem.objective, paid, level, text)
     if paid < units:
         text += (
             f" (there are {units}, but at most {RESERVE:.0%} of the budget is held back for the exam;"
@@ -377,7 +366,8 @@ def _notes(session: Session, found: Forecast, known: dict[str, Any], noise: Nois
         yield sentence(session.begins, session.warm)
         yield from session.warm["notes"]
     units = clusters(problem.split("val")) if problem.by_rows else 0
-    if standing.exhausted(units, _level(session, known)):
-        yield standing.exhausted_sentence(units, _level(session, known))
+    level = levels.alone(session.settings.level, known)
+    if standing.exhausted(units, level):
+        yield standing.exhausted_sentence(units, level)
     if known.get("opened"):
         yield "the gate's rows were opened for reading, so what it accepts is unproven; truegain gate new makes another"

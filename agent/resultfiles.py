@@ -139,15 +139,7 @@ def exhausted(state: State) -> str:
     """Why the gate can show nothing in this run, as it is known from its rows' account; "" where it still can."""
     from agent.gate import levels, standing
 
-    known, units = state.gate.standing, len({cluster for _, cluster in state.gate.val})
-    level = levels.level(
-        state.settings.level,
-        accepts=known.get("accepts", 0),
-        tests=known.get("tests", 0),
-        run=known.get("run", 1),
-        taken=0,
-        last=True,
-    )
+    units, level = state.gate.units, levels.alone(state.settings.level, state.gate.standing)
     if not standing.exhausted(units, level):
         return ""
     folder = state.problem.folder

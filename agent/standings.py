@@ -58,10 +58,6 @@ def standings(state: State, tally: Tally) -> dict[str, Any]:
     }
 
 
-def _units(state: State) -> int:
-    return len({cluster for _, cluster in state.gate.val})
-
-
 def _alpha(state: State, held: list[dict[str, Any]], kind: str) -> dict[str, Any] | None:
     """What this run spent of the error level, and what the next one can have."""
     if kind == "exact":
@@ -79,7 +75,7 @@ def _alpha(state: State, held: list[dict[str, Any]], kind: str) -> dict[str, Any
         last=True,
         pending=known.get("pending", 0),
     )
-    units = _units(state)
+    units = state.gate.units
     spent = standing.exhausted(units, following)
     text = standing.exhausted_sentence(units, following) if spent else ""
     return {**out, "next": following, "exhausted": spent, "sentence": text}
@@ -99,15 +95,7 @@ def _power(state: State, held: list[dict[str, Any]], kind: str) -> list[dict[str
     last = held[-1] if held else None
     if kind == "paired":
         return _paired_power(state)
-    known, units = state.gate.standing, _units(state)
-    level = levels.level(
-        state.settings.level,
-        accepts=known.get("accepts", 0),
-        tests=known.get("tests", 0),
-        run=known.get("run", 1),
-        taken=0,
-        last=True,
-    )
+    units, level = state.gate.units, levels.alone(state.settings.level, state.gate.standing)
     if not units:
         return []
     differing = (last["wins"] + last["losses"]) / last["pairs"] if last and last["pairs"] else 0.0

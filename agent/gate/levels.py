@@ -17,8 +17,10 @@ Dwork et al. (2015) for the argument by description length.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from functools import lru_cache
 from statistics import NormalDist
+from typing import Any
 
 FIRST_RUN = 0.75
 """Share of the first run; the others have the rest, which lasts for ever."""
@@ -102,6 +104,17 @@ def level(alpha: float, *, accepts: int, tests: int, run: int, taken: int, last:
         raise ValueError(f"{accepts} accepts, {pending} pending and {taken} interim exams do not fit {tests} exams")
     history = min(kt(accepts + more, tests) for more in range(pending + 1))
     return alpha * history * weight(run) * (final(taken) if last else interim(taken + 1))
+
+
+def alone(alpha: float, account: Mapping[str, Any]) -> float:
+    """Error level of a run's last exam, where no other exam comes before it.
+
+    Args:
+        alpha: As for `level`.
+        account: What the account of the rows says: accepts, tests and run; empty where no run has used them.
+    """
+    accepts, tests = account.get("accepts", 0), account.get("tests", 0)
+    return level(alpha, accepts=accepts, tests=tests, run=account.get("run", 1), taken=0, last=True)
 
 
 def z(p: float) -> float:

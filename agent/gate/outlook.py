@@ -176,7 +176,7 @@ def renewed(runs: Path, problem: Problem, alpha: float, shares: Mapping[str, flo
             f"fewer than {MINIMUM} rows are left that no run has seen, so the next run would have no gate and could"
             f" prove nothing; add at least {MINIMUM} examples to the data first"
         )
-    elif standing.exhausted(clusters(gate), levels.level(alpha, accepts=0, tests=0, run=1, taken=0, last=True)):
+    elif standing.exhausted(clusters(gate), levels.alone(alpha, {})):
         warning = f"{len(gate)} gate rows would miss even a large gain more often than show it; add examples first"
     sentence = f"The next run would have {rows['train']} train, {rows['val']} val and {rows['test']} test rows."
     return {"retired": retired, "rows": rows, "enough": not warning, "sentence": sentence, "warning": warning}
