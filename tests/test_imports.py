@@ -158,6 +158,7 @@ FLOORS = (
         "nearness",
         "bandits",
         "inthread",
+        "together",
         "ledger",
         "changes",
         "looking",

@@ -27,6 +27,7 @@ from agent.llm.schema import Schema
 from agent.llm.structured import REPAIR, Shape
 from agent.llm.types import Adapter, Completion, Message, ModelRequest, Recorder
 from agent.space import digest
+from agent.together import together
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -221,12 +222,7 @@ class Llm:
             except (BudgetExceeded, ProviderError, OutputInvalid) as error:
                 return error
 
-        tasks = [asyncio.ensure_future(one(request)) for request in requests]
-        try:
-            return list(await asyncio.gather(*tasks))
-        finally:
-            for task in tasks:
-                task.cancel()
+        return await together(map(one, requests))
 
     async def structured(
         self, request: ModelRequest, *, role: str, scope: str, schema: Schema | type[BaseModel]

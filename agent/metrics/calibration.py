@@ -16,6 +16,7 @@ from statistics import NormalDist
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from agent.errors import ConfigError
+from agent.together import together
 
 if TYPE_CHECKING:
     from agent.evaluators.judge import Compared, Judge, PairJudge
@@ -225,13 +226,9 @@ async def _each(work: Sequence[Coroutine[Any, Any, T]], at_once: int) -> list[T]
         async with slots:
             return await item
 
-    tasks = [asyncio.ensure_future(one(item)) for item in work]
     try:
-        return list(await asyncio.gather(*tasks))
+        return await together(map(one, work))
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
         for item in work:
             item.close()  # those that never began
 

@@ -6,7 +6,6 @@ So a conversation that was cut off is held again to the same point without payin
 
 from __future__ import annotations
 
-import asyncio
 import copy
 import random
 from collections import Counter
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from agent.llm.jsontext import too_deep
 from agent.proposers.base import Context
 from agent.space import canonical
+from agent.together import together
 from agent.tools.base import CHARS, CONSULTS, Desk, Tool, call
 from agent.tools.submit import Submissions
 
@@ -189,7 +189,7 @@ class Conversation:
         first = {index for index, wanted in enumerate(calls) if self._writes(wanted)}
         found = {index: await plans[index]() for index in sorted(first)}
         others = [index for index in range(len(calls)) if index not in first]
-        found.update(zip(others, await _together([plans[index]() for index in others]), strict=True))
+        found.update(zip(others, await together([plans[index]() for index in others]), strict=True))
         texts = [found[index] for index in range(len(calls))]
         for index in sorted(self._own):
             rows = self._own[index].reads
@@ -301,14 +301,3 @@ def _same(wanted: ToolCall) -> str:
 
 async def _ready(answer: tuple[str, bool]) -> tuple[str, bool]:
     return answer
-
-
-async def _together(work: Sequence[Pending]) -> list[tuple[str, bool]]:
-    """All answers; when one must stop the run, the others are ended first."""
-    tasks = [asyncio.ensure_future(item) for item in work]
-    try:
-        return list(await asyncio.gather(*tasks))
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
