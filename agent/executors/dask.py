@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from importlib import metadata
 from typing import Any
 
 from agent.errors import AgentError, PrerequisiteError
@@ -202,6 +203,11 @@ class DaskExecutor:
         # A cluster without any worker may be about to get some; `_answer` gives it time.
         if await self._client.nthreads() and (lacking := await self._lacking()):
             raise lacking
+        # Asked with what every Python has: a request would end a worker that cannot import it, and be taken for lost.
+        places = await self._client.run(metadata.version, "truegain", on_error="return")
+        for place, version in sorted(places.items()):
+            if isinstance(version, ImportError):
+                raise PrerequisiteError(f"truegain is not installed on the worker {place}", fix=INSTALL)
         self._client.subscribe_topic(TOPIC, self._told)
 
     def _still(self) -> None:

@@ -36,6 +36,18 @@ async def main():
 asyncio.run(main())
 """
 """A worker that nobody starts again."""
+BARE = """
+import asyncio
+from importlib import metadata
+
+def version(name, known=metadata.version):
+    if name == "truegain":
+        raise metadata.PackageNotFoundError(name)
+    return known(name)
+
+metadata.version = version
+"""
+"""What makes it one without the package."""
 
 
 @pytest.fixture(scope="module")
@@ -245,6 +257,20 @@ async def test_a_cluster_without_workers_is_told_after_a_while(tmp_path: Path) -
             with pytest.raises(PrerequisiteError, match=r"no worker, for 0\.5 s") as error:
                 await there.submit(asked(3))
         assert "dask worker tcp://" in error.value.fix
+
+
+async def test_a_worker_without_the_package_is_told_before_it_is_asked(tmp_path: Path) -> None:
+    with cluster(0) as small:
+        bare = LONE.format(address=small.scheduler_address).replace("import asyncio", BARE, 1)
+        with subprocess.Popen([sys.executable, "-P", "-c", bare], env=environment()) as worker:
+            try:
+                await until(lambda: small.scheduler.workers, "the worker is there")
+                async with executor(held(tmp_path), small.scheduler_address) as there:
+                    with pytest.raises(PrerequisiteError, match="truegain is not installed on the worker tcp:"):
+                        await there.submit(asked(3))
+                assert worker.poll() is None and not begun(tmp_path)
+            finally:
+                worker.kill()
 
 
 async def test_the_last_worker_that_fits_is_lost_for_good_in_the_middle(tmp_path: Path) -> None:
