@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agent.errors import ConfigError, GateError
-from agent.events import RunStarted, VerdictReached
+from agent.events import VerdictReached
 from agent.gate.accounts import Accounts
 from agent.journal import read_all
 from agent.problem import Example
 from agent.space import digest
-from agent.state import State
+from agent.state import State, folded
 from agent.wall import ended, mark_opened, opened
 
 if TYPE_CHECKING:
@@ -115,14 +115,10 @@ def _exams(folder: Path) -> tuple[list[dict[str, Any]], State]:
     number = 0
     for entry in read_all(folder):
         event = entry.event
-        if state is None:
-            assert isinstance(event, RunStarted)
-            state = State(event, entry.time)
-            continue
-        if isinstance(event, VerdictReached) and event.verdict["kind"] in ("rows", "paired"):
+        if state is not None and isinstance(event, VerdictReached) and event.verdict["kind"] in ("rows", "paired"):
             number += 1
             out += _pairs(state, number)
-        state.apply(event, entry.time)
+        state = folded(state, entry)
     assert state is not None
     return out, state
 

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from agent.errors import ConfigError, StoreError
-from agent.events import RunStarted
 from agent.history import Trial
 from agent.journal import Entry, read, read_all
 from agent.pareto import LIMIT, Front, front
@@ -19,7 +18,7 @@ from agent.resultfiles import document, markdown, put, unified, write_best
 from agent.rowchanges import RowChanges, compare
 from agent.space import Candidate
 from agent.standings import standings
-from agent.state import State
+from agent.state import State, folded
 from agent.tally import Tally
 from agent.wall import ended
 from agent.wholeset import FILE as WHOLE
@@ -357,10 +356,7 @@ def load_state(folder: Path, entries: Iterable[Entry] | None = None, everything:
     if entries is None:
         entries = read_all(folder) if everything or ended(folder) else read(folder)
     for entry in entries:
-        if state is not None:
-            state.apply(entry.event, entry.time)
-        elif isinstance(entry.event, RunStarted):
-            state = State(entry.event, entry.time)
+        state = folded(state, entry)
     if state is None:
         raise StoreError(f"the run in {folder} has no events yet", hint="wait a moment, or remove the folder")
     return state

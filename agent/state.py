@@ -31,6 +31,7 @@ from agent.gate.pairs import Pairs
 from agent.gate.race import Race
 from agent.halving import Halving
 from agent.history import History, Warm
+from agent.journal import Entry
 from agent.ledger import KINDS, Budget, Ledger
 from agent.looking import LOOK, Looks, Traces
 from agent.measuring import Measuring
@@ -260,3 +261,11 @@ class State:
                 candidate, row, replicate = found
                 return Ask(candidate, row, replicate, -1, "search")
         return None
+
+
+def folded(state: State | None, entry: Entry) -> State | None:
+    """The state with one entry of a journal more; None before the run's first event."""
+    if state is not None:
+        state.apply(entry.event, entry.time)
+        return state
+    return State(entry.event, entry.time) if isinstance(entry.event, RunStarted) else None

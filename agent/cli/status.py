@@ -86,12 +86,12 @@ def standing(folder: Path) -> dict[str, Any]:
 
 def _journal(folder: Path) -> dict[str, Any]:
     """What the journal says."""
-    from agent.cli.watch import folded
     from agent.cli.words import Words
     from agent.events import ExamDecided
     from agent.journal import read
     from agent.ledger import at_provider
     from agent.result import load_state
+    from agent.state import folded
 
     state, words, last, exams = None, Words(elsewhere=True), {}, [0, 0]
     for entry in read(folder):

@@ -16,14 +16,13 @@ from rich.table import Table
 from rich.text import Text
 
 from agent.cli.common import amount, brief, plain
-from agent.cli.watch import folded
 from agent.cli.words import Said, Words
 from agent.folders import Listing, listing
 from agent.ledger import KINDS, counted
+from agent.state import State, folded
 
 if TYPE_CHECKING:
     from agent.journal import Entry
-    from agent.state import State
 
 KEPT, NEWEST = 4, 6
 """Lines about candidates that were kept, and about anything else, that are shown."""

@@ -16,7 +16,6 @@ from agent.cli.words import Words
 
 if TYPE_CHECKING:
     from agent.journal import Entry
-    from agent.state import State
 
 EVERY = 0.2
 """Seconds between two looks at the journal."""
@@ -75,18 +74,9 @@ def follow(folder: Path, after: int, wait: bool) -> Iterator[Entry | None]:
         time.sleep(EVERY)
 
 
-def folded(state: State | None, entry: Entry) -> State | None:
-    """The state with one event more; None before the run's first event."""
-    from agent.events import RunStarted
-    from agent.state import State
-
-    if state is not None:
-        state.apply(entry.event, entry.time)
-        return state
-    return State(entry.event, entry.time) if isinstance(entry.event, RunStarted) else None
-
-
 def _lines(folder: Path, after: int, wait: bool) -> None:
+    from agent.state import folded
+
     state, words = None, Words(elsewhere=True)
     for entry in follow(folder, 0, wait):
         if entry is None:
