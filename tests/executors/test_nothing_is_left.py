@@ -83,7 +83,7 @@ async def test_children_left_behind_are_killed(evaluator: Make, folder: Path, wa
         elif way == "hang":
             started = time.monotonic()
             await executor.close()
-            assert time.monotonic() - started < 10
+            assert time.monotonic() - started < 30
         await asyncio.wait({task})
         if way == "return":
             assert any(alive(pid) for pid in found)  # a warm worker may go on using them

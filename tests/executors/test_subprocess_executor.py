@@ -65,7 +65,7 @@ async def test_slots_run_in_parallel_and_two_executors_side_by_side(evaluator: M
     finally:
         started = time.monotonic()
         await asyncio.gather(*(executor.close() for executor in executors))
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < 30
     assert gone(*found)
 
 
