@@ -49,8 +49,8 @@ class Setup:
         notes: What was found in the data, and what to know of a model that nobody named, one sentence each.
         starts: Points that are measured right after the initial candidate.
         warm_from: An earlier run to begin with: its name, its folder, or "last".
-        origin: What `RunStarted.origin` says: the user's files with their hashes, and whose candidate is the initial
-            one.
+        origin: What `RunStarted.origin` says: the user's files with their hashes, whose candidate is the initial one,
+            and the prompt behind outputs that are compared.
     """
 
     problem: Problem
@@ -99,6 +99,7 @@ def build(parsed: ProblemConfig, path: Path) -> Setup:
     """
     folder = path.parent.resolve()
     from agent.evaluators.preference import compared
+    from agent.evaluators.prompt import behind
 
     objectives = tuple(
         _section(f"objectives.{number}", partial(Objective, **item.model_dump()))
@@ -169,7 +170,7 @@ def build(parsed: ProblemConfig, path: Path) -> Setup:
         notes=(*(data.report.sentences() if data is not None else ()), *_unnamed(parsed, space)),
         starts=starting_points(problem.space, parsed.starts),
         warm_from=_warm_from(parsed.run.warm_from, folder),
-        origin={"files": _files(parsed, path, space)},
+        origin={"files": _files(parsed, path, space), **behind(problem.evaluator)},
     )
 
 

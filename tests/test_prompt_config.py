@@ -58,6 +58,15 @@ def test_a_prompt_in_the_problem_file(tmp_path: Path) -> None:
     assert (goal.name, goal.direction, goal.low, goal.high) == ("exact_match", "maximize", 0.0, 1.0)
 
 
+def test_the_prompt_behind_outputs_that_are_compared_is_known_to_whoever_runs_it(tmp_path: Path) -> None:
+    """A batch as much as `truegain run`: the run's result can say the messages then."""
+    metric = '"preference"\nmetric_options = { requirements = "Short." }'
+    judged = FILE.replace('"exact_match"', metric).replace("[models]", '[models]\njudge = "openai:some-model"')
+    setup = load(written(tmp_path, judged))
+    assert setup.origin["prompt"]["prompt"]["template"] == "{instruction}\n\n{question}"
+    assert "prompt" not in load(written(tmp_path)).origin, "the evaluator's own specification has it"
+
+
 def test_a_function_with_a_metric_may_return_an_answer(tmp_path: Path) -> None:
     text = FILE.replace("[evaluator.prompt]", "[evaluator]").replace('template = "{instruction}\\n\\n{question}"', "")
     text = text.replace("max_output_tokens = 16", 'function = "answers:answer"')

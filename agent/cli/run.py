@@ -182,12 +182,8 @@ def guarded(setup: Setup) -> None:
 
 def session_of(setup: Setup, display: Display | JsonLines | None = None, service: bool = False) -> Session:
     """The session of a problem file, watched by a display; `service` as in `Session`."""
-    from dataclasses import replace
-
-    from agent.evaluators.prompt import behind
     from agent.session import Session
 
-    setup = replace(setup, origin={**setup.origin, **behind(setup.problem.evaluator)})
     watched_by: dict[str, Any] = {}
     if display is not None:
         watched_by = {"observers": (display,), "progress": display.progress}
