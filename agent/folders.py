@@ -90,8 +90,10 @@ def find(runs: Path, name: str) -> Path:
     if (direct / FILE).exists():
         return direct.resolve()
     known = list(folders(runs))
-    if name == "last" and known:
-        return max(known, key=_written)
+    if name == "last":
+        for folder in sorted(known, key=_written, reverse=True):
+            if not _stillborn(folder):
+                return folder
     hits = [folder for folder in known if folder.name == name] or [f for f in known if f.name.startswith(name)]
     if len(hits) == 1:
         return hits[0]
@@ -103,6 +105,14 @@ def find(runs: Path, name: str) -> Path:
         f"there is no run {name!r} in {runs}",
         hint="truegain list shows the runs; --runs FOLDER looks elsewhere",
     )
+
+
+def _stillborn(folder: Path) -> bool:
+    """Whether a run's process died before the first event: there is nothing to show of it."""
+    try:
+        return not is_locked(folder) and not _steering(folder)
+    except StoreError:
+        return False
 
 
 def spoken(folder: Path) -> str:

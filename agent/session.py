@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from agent import doors, pools, refusals, wholeset
 from agent.control.server import Steering, obeying, serving
-from agent.errors import AgentError, ConfigError
+from agent.errors import ConfigError
 from agent.evaluating import uses
 from agent.evaluation import Executor
 from agent.evaluators.loading import refuse_nested_search
@@ -268,7 +268,7 @@ class Session:
                     run = self._make(journal)
                     run.start(self.started(folder.name))
                     await run.prepare()
-                except AgentError:
+                except BaseException:  # Ctrl-C too
                     if new:  # nothing was measured: there is no run to keep
                         shutil.rmtree(folder, ignore_errors=True)
                     raise

@@ -112,6 +112,13 @@ def fail(error: dict[str, Any], as_json: bool, lines: bool = False) -> None:
         click.echo(plain(f"  fix: {error['hint']}"), err=True)
 
 
+def _forbidden(place: Any) -> dict[str, Any]:
+    """What is said of a file or folder that this user may not use, whichever command it was that needed it."""
+    where = os.fsdecode(place) if isinstance(place, bytes) else str(place)
+    hint = f"look whose it is (ls -ld {where}), and give yourself the right (chmod), or work as its owner"
+    return {"kind": "config", "message": f"{where}: this user may not use it (permission denied)", "hint": hint}
+
+
 def main(argv: list[str] | None = None) -> None:
     """Entry point of `truegain`; ends the process with the exit codes of docs/cli.md."""
     arguments = sys.argv[1:] if argv is None else argv
@@ -139,6 +146,9 @@ def main(argv: list[str] | None = None) -> None:
         fail({"kind": "config", "message": error.format_message(), "hint": hint}, as_json, lines)
         sys.exit(2)
     except Exception as error:
+        if isinstance(error, PermissionError) and error.filename is not None:
+            fail(_forbidden(error.filename), as_json, lines)
+            sys.exit(2)
         if not as_json:
             raise
         import traceback

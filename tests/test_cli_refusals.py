@@ -1,0 +1,81 @@
+"""What a newcomer does wrong: one sentence with what to do, the right exit code, and nothing left behind."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent.config import load
+from agent.folders import find, folders
+from agent.journal import Journal
+from agent.session import Session
+from tests.cli_helpers import call, folder
+from tests.test_folders import make
+
+
+@pytest.fixture(autouse=True)
+def _no_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TRUEGAIN_RUNS", raising=False)
+
+
+# Files that may not be read, and runs that never began.
+
+
+def forbid(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Let this user not read files of that name, whoever it is: root may read them all."""
+    read = Path.read_bytes
+
+    def refused(path: Path) -> bytes:
+        if path.name == name:
+            raise PermissionError(13, "Permission denied", str(path))
+        return read(path)
+
+    monkeypatch.setattr(Path, "read_bytes", refused)
+
+
+@pytest.mark.parametrize("options", [[], ["--json"]], ids=str)
+def test_an_evaluator_that_may_not_be_read_is_one_sentence_and_leaves_no_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: list[str]
+) -> None:
+    forbid(monkeypatch, "evaluate.py")
+    done = call("run", folder(tmp_path / "bowl"), "--model", "none", *options, cwd=tmp_path)
+    assert done.code == 2 and "Traceback" not in done.err
+    error = done.json["error"] if options else {"message": done.err, "hint": done.err}
+    assert "bowl/evaluate.py: this user may not use it" in error["message"] and "chmod" in error["hint"]
+    assert list(folders(tmp_path / "runs")) == []
+
+
+def test_ctrl_c_before_anything_was_measured_leaves_no_run(tmp_path: Path) -> None:
+    class Far:
+        """An executor that is still connecting."""
+
+        def __init__(self) -> None:
+            self.asked = asyncio.Event()
+
+        async def ready(self) -> None:
+            self.asked.set()
+            await asyncio.Event().wait()
+
+    async def interrupted() -> None:
+        far: Any = Far()
+        session = Session.of(load(folder(tmp_path / "bowl")), executor=far)
+        going = asyncio.ensure_future(session.run(tmp_path / "runs" / "one"))
+        await asyncio.wait_for(far.asked.wait(), 60)
+        assert (tmp_path / "runs" / "one").exists()
+        going.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await going
+
+    asyncio.run(interrupted())
+    assert list(folders(tmp_path / "runs")) == []
+
+
+def test_last_is_no_run_that_never_began(tmp_path: Path) -> None:
+    make(tmp_path / "one", age=100)
+    young = Journal(tmp_path / "young")
+    assert find(tmp_path, "last").name == "young", "it is about to begin"
+    young.close()
+    assert find(tmp_path, "last").name == "one"
