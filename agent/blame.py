@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 from agent.evaluators.code_failures import KINDS
 from agent.problem import Problem
@@ -12,6 +13,22 @@ _ENDED = re.compile(rf"(?:\w+: )?(?:{'|'.join(KINDS)}) on the \w+ inputs")
 """How `agent.evaluators.code_failures.failed` words the end of a program's job."""
 _PLACE = re.compile(r"(\S+):(\d+)(?: \S+)?")
 """A line of a program, as a runner names the last one that was reached."""
+_FRAME = re.compile(r'^  File "([^"\n]+)", line (\d+)', re.MULTILINE)
+
+
+def place(detail: str, folder: Path) -> str:
+    """Where a traceback says that it went wrong, as "FILE, line N"; "" where it does not.
+
+    Args:
+        detail: Of a failure.
+        folder: Of the problem: its own files come before those of the packages that they call.
+    """
+    frames = [(Path(name), line) for name, line in _FRAME.findall(detail)]
+    own = [frame for frame in frames if frame[0].is_relative_to(folder)]
+    if not frames:
+        return ""
+    path, line = (own or frames)[-1]
+    return f"{path.relative_to(folder) if own else path}, line {line}"
 
 
 def mending(problem: Problem, failure: str, detail: str) -> str:

@@ -14,7 +14,7 @@ class AgentError(Exception):
 
     Args:
         message: What went wrong, in one sentence.
-        hint: What to do next; empty when nothing can be done.
+        hint: What to do next, also shown below a traceback; empty when nothing can be done.
     """
 
     kind: ClassVar[str] = "internal"
@@ -24,6 +24,8 @@ class AgentError(Exception):
         super().__init__(message)
         self.message = message
         self.hint = hint
+        if hint:
+            self.add_note(f"fix: {hint}")  # a traceback shows it; str() is the message alone
 
     def to_json(self) -> dict[str, Any]:
         """The closed shape every `--json` error has: kind, message, hint."""

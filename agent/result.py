@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from agent.blame import place
 from agent.errors import ConfigError, StoreError
 from agent.history import Trial
 from agent.journal import Entry, read, read_all
@@ -167,7 +168,8 @@ class Result:
         if self.status == "open":
             return f"{goal}: the run is open; nothing is claimed before it ends."
         if self.reason == "evaluator":
-            return f"The initial candidate cannot be scored: {self.detail}."
+            where = place(self.trials[0].detail, self.problem.folder)
+            return f"The initial candidate cannot be scored: {self.detail}{f' ({where})' if where else ''}."
         said = [f"{goal}: no gain was shown; {self._nothing}."]
         return " ".join([*said, *([whole_sentence(self.whole)] if self.whole is not None else [])])
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import functools
 import json
+import math
+import traceback
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -292,6 +294,24 @@ def test_a_wrong_argument_is_refused_with_what_is_allowed(
         quick(bowl, **{"model": Scripted(thinker), **wrong})
     assert words in f"{caught.value.message} {caught.value.hint}"
     assert not list((tmp_path / "runs").glob("*"))
+
+
+def test_a_traceback_ends_with_the_fix(quick: Callable[..., Result]) -> None:
+    with pytest.raises(ConfigError) as caught:
+        quick(bowl, space={"a": (0, 1)})
+    last = traceback.format_exception(caught.value)[-2:]
+    assert last == ["agent.errors.ConfigError: a: (0, 1) is not a parameter\n", f"fix: {caught.value.hint}\n"]
+    assert caught.value.hint and str(caught.value) == caught.value.message, "who shows the hint does so once"
+    assert "\n" not in traceback.format_exception_only(AgentError("no way"))[0].strip()
+
+
+def test_an_evaluator_that_fails_at_once_is_told_with_file_and_line(quick: Callable[..., Result]) -> None:
+    def wrong(candidate: Any) -> float:
+        return math.sqrt("z")  # type: ignore[arg-type]
+
+    line = wrong.__code__.co_firstlineno + 1
+    assert quick(wrong).sentence.endswith(f" (test_api.py, line {line}).")
+    assert ", line " not in quick("os:strerror").sentence
 
 
 def test_something_that_cannot_be_called_is_refused(quick: Callable[..., Result]) -> None:
