@@ -73,12 +73,15 @@ class Display:
         """One line above the status."""
         if self.quiet:
             return
-        if self._console is not None:
-            from rich.text import Text
+        try:
+            if self._console is not None:
+                from rich.text import Text
 
-            self._console.print(Text(plain(text), style=style))
-        else:
-            click.echo(fitted(plain(text), sys.stderr), err=True)
+                self._console.print(Text(plain(text), style=style))
+            else:
+                click.echo(fitted(plain(text), sys.stderr), err=True)
+        except BrokenPipeError:  # nobody reads on, as after `head`; the run is not to stop in the middle of a record
+            self.quiet = True
 
     def progress(self, done: int, total: int, what: str) -> None:
         """How far a download is; called from another thread."""

@@ -19,7 +19,7 @@ from agent.replay import replay
 from agent.result import load_result
 from agent.serving.views import events_view
 from tests.cli_helpers import TOML, cli, folder, kill, only_run
-from tests.serving.support import COUNTED, ROOT, events, served, wait_for
+from tests.serving.support import COUNTED, PATIENCE, ROOT, events, served, wait_for
 from tests.wall_support import write_problem
 
 
@@ -201,6 +201,19 @@ def test_ctrl_c_saves_and_tells_whoever_waits(problem: Path) -> None:
         assert again.ask("/finish", {})[1]["released"]["x"] == 0.5
         again.ended()
     assert Counter(measured(problem))["0.2 9"] == 1
+
+
+def test_ctrl_c_ends_it_although_nobody_reads_what_it_prints(problem: Path) -> None:
+    with served(problem) as desk:
+        assert desk.values(0.5)[0] == 200
+        for pipe in (desk.process.stdout, desk.process.stderr):
+            assert pipe is not None
+            pipe.close()
+        desk.process.send_signal(signal.SIGINT)
+        desk.process.wait(PATIENCE)
+    with served(problem, "--resume", desk.run) as again:
+        assert again.ask("/finish", {})[1]["released"]["x"] == 0.5
+        again.ended()
 
 
 def test_what_repeats_held_out_answers_is_refused_in_the_words_of_every_check(tmp_path: Path) -> None:
