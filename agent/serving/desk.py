@@ -146,7 +146,7 @@ class Desk(Line):
 
     def _later(self) -> dict[str, Any]:
         if self.result is not None or not self._open:
-            raise Refused("the search ended before it was measured", hint="finish gives the verdict")
+            raise self._closed("the search ended before it was measured")
         return {
             "state": "waiting",
             "hint": "it is not measured yet; ask again with the same values, which costs nothing",

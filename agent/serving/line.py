@@ -22,6 +22,7 @@ LONGEST = 600.0
 """Seconds that an answer is waited for at most; asked again, it is waited for again and paid once."""
 WAITING = 1000
 """Requests that may wait."""
+MEND = "a person mends the evaluator; then begin a new run"
 
 
 class Refused(AgentError):
@@ -137,13 +138,20 @@ class Line:
 
     def _put(self, request: dict[str, Any]) -> None:
         if not self._open:
-            raise Refused("the search is over, nothing more is measured", hint="finish gives the verdict")
+            raise self._closed("the search is over, nothing more is measured")
         if len(self._queue) >= WAITING:
             raise Refused(f"{WAITING} requests wait already", hint="ask again later")
         self._asleep = False
         self._known.add(request["id"])
         self._queue.append(request)
         self.changed()
+
+    def _closed(self, words: str) -> Refused:
+        """Why nothing is measured any more."""
+        ended = self._run.state.ended
+        if ended is not None and ended.reason == "evaluator":
+            return Refused(f"the initial candidate cannot be scored: {ended.detail}", hint=MEND)
+        return Refused(words, hint="finish gives the verdict")
 
     async def _until(self, done: Any, wait: float | None) -> None:
         """Return when something holds, the run can do no more for it, or the time is up."""

@@ -32,7 +32,8 @@ class Service:
         port: 0 for any free one.
         file: Where the address and the token are written; None for nowhere.
         tell: Called with run, url, token and token_file when it listens. The token is "" where it is in a file.
-        lingers: Whether it stays after the end until somebody was given the verdict, or Ctrl-C.
+        lingers: Whether it stays after the end until somebody was given the verdict, or Ctrl-C; not where the
+            evaluator is broken, since nobody but its author can do anything then.
     """
 
     def __init__(self, port: int, file: Path | None, tell: Callable[[dict[str, Any]], None], lingers: bool) -> None:
@@ -64,7 +65,7 @@ class Service:
             result = await drive(folder, begin)
             if desk.run is not None:
                 desk.over(result)
-                if self._lingers and result.status != "open":
+                if self._lingers and result.status != "open" and result.reason != "evaluator":
                     await _told(desk)
                 await door.quiet()  # answers that waited for the end are on their way
             return result

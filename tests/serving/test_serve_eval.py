@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import http.client
 import json
 import os
 import signal
@@ -31,6 +32,17 @@ def problem(tmp_path: Path) -> Path:
 CHEAP = """
 def measure(candidate, fidelity=1.0):
     return (candidate["x"] - 0.3) ** 2 + 0.02 * (candidate["n"] - 6) ** 2 + 0.01 * (1 - fidelity)
+"""
+
+
+BROKEN = """
+import pathlib, time
+HERE = pathlib.Path(__file__).parent
+
+def measure(candidate):
+    while not (HERE / "go").exists():
+        time.sleep(0.02)
+    raise RuntimeError("no scale today")
 """
 
 
@@ -173,6 +185,23 @@ def test_a_served_run_says_how_to_go_on_when_nobody_is_there_to_ask(problem: Pat
     other = next(path for path in (problem.parent / "runs").iterdir() if path.name.startswith("other"))
     refused = cli("serve-eval", taken, "--resume", other, "--json", cwd=problem.parent, PYTHONPATH=ROOT)
     assert refused.code == 2 and "was not served" in refused.json["error"]["message"]
+
+
+def test_a_broken_evaluator_ends_it_at_once_and_is_told_to_whoever_waits(problem: Path) -> None:
+    folder(problem, evaluate=BROKEN)
+    with served(problem) as desk:
+        line = http.client.HTTPConnection(desk.url.removeprefix("http://"), timeout=PATIENCE)
+        body = json.dumps({"values": {"x": 0.5, "n": 6}})
+        line.request("POST", "/evaluate", body, {"Authorization": f"Bearer {desk.token}"})
+        assert desk.ask("/problem")[0] == 200, "it takes connections in their order, so it has the first"
+        (problem / "go").touch()
+        answer = line.getresponse()
+        error = json.load(answer)["error"]
+        line.close()
+        assert (answer.status, error["kind"]) == (409, "closed")
+        assert "cannot be scored" in error["message"] and "no scale today" in error["message"]
+        out, _ = desk.process.communicate(timeout=PATIENCE)
+        assert desk.process.returncode == 3 and json.loads(out)["reason"] == "evaluator"
 
 
 def test_with_rungs_a_candidate_that_waits_for_others_is_answered_as_it_stands(problem: Path) -> None:
