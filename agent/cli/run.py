@@ -230,13 +230,26 @@ def watched(make: Make, as_json: bool) -> Result:
     return result
 
 
-def report(result: Result, as_json: bool, resume: str = "truegain resume") -> None:
+def again(result: Result) -> str:
+    """The command that goes on with a run, without the run's name."""
+    import shlex
+
+    from agent.serving.guest import NAME
+
+    if result._state.settings.proposer != NAME:
+        return "truegain resume"
+    place, here = result.problem.folder, Path.cwd()
+    near = place.relative_to(here) if place != here and place.is_relative_to(here) else place
+    return f"truegain serve-eval {shlex.quote(str(near))} --resume"
+
+
+def report(result: Result, as_json: bool, resume: str = "") -> None:
     """The last lines: what was gained with its interval, what it cost, and the next command.
 
     Args:
         result: Of the run.
         as_json: One JSON document instead.
-        resume: The command that goes on with it.
+        resume: The command that goes on with it, if it is not `again`.
     """
     from agent.cli.show import differences
     from agent.resultfiles import spent_line
@@ -257,7 +270,7 @@ def report(result: Result, as_json: bool, resume: str = "truegain resume") -> No
     if result.status == "open" or result.reason == "provider":
         stopped = result.reason in ("interrupted", "terminated")
         click.echo("Stopped; everything that was measured is saved." if stopped else f"Stopped: {plain(result.detail)}")
-        click.echo(f"Next: {resume} {name}")
+        click.echo(plain(f"Next: {resume or again(result)} {name}"))
     elif result.reason == "evaluator":
         from agent.blame import mending
 

@@ -158,7 +158,7 @@ class Guest:
                 return json.dumps({"do": NOTHING}), False
             raise PrerequisiteError(
                 "the candidates of this run come from another program, and nobody takes them here",
-                fix="truegain serve-eval PROBLEM --resume RUN",
+                fix="truegain serve-eval with its --resume takes them",
             )
 
         text, _ = await context.step("request", turn, 0, REQUEST, {}, work)

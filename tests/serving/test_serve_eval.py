@@ -177,8 +177,8 @@ def test_a_served_run_says_how_to_go_on_when_nobody_is_there_to_ask(problem: Pat
     with served(problem) as desk:
         assert desk.values(0.5)[0] == 200
         kill(desk.process)
-    resumed = cli("resume", problem.parent / "runs" / desk.run, "--json", cwd=problem.parent, PYTHONPATH=ROOT)
-    assert resumed.code == 69 and "serve-eval" in resumed.json["detail"]
+    resumed = cli("resume", problem.parent / "runs" / desk.run, cwd=problem.parent, PYTHONPATH=ROOT)
+    assert resumed.code == 69 and resumed.out.endswith(f"Next: truegain serve-eval bowl --resume {desk.run}\n")
     taken = folder(problem.parent / "other", TOML)
     wrong = cli("run", taken, "--runs", problem.parent / "runs", cwd=problem.parent, PYTHONPATH=ROOT)
     assert wrong.code == 0
