@@ -250,7 +250,6 @@ def _finite(name: str, value: Any) -> float:
 def opened(path: Path) -> Iterator[IO[bytes]]:
     """The file, for this process alone; an unfinished last line is cut off."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         file = path.open("a+b")
     except OSError as error:
         raise StoreError(f"{path}: {error.strerror}", hint="name another file with --out") from None

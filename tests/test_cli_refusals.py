@@ -79,3 +79,24 @@ def test_last_is_no_run_that_never_began(tmp_path: Path) -> None:
     assert find(tmp_path, "last").name == "young", "it is about to begin"
     young.close()
     assert find(tmp_path, "last").name == "one"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("serve-eval", "bowl", "--model", "none", "--token-file"),
+        ("eval", "bowl", "--out"),
+        ("report", "last", "--to"),
+        ("compare", "last", "--to"),
+    ],
+    ids=lambda arguments: arguments[0],
+)
+def test_a_file_whose_folder_is_missing_is_refused_before_a_run_begins(
+    tmp_path: Path, arguments: tuple[str, ...]
+) -> None:
+    folder(tmp_path / "bowl")
+    make(tmp_path / "runs" / "one")
+    done = call(*arguments, tmp_path / "nowhere" / "file", cwd=tmp_path)
+    assert done.code == 2 and f"{arguments[-1]} {tmp_path}/nowhere/file: there is no folder" in done.err, done.err
+    assert "mkdir -p" in done.err
+    assert [run.name for run in folders(tmp_path / "runs")] == ["one"] and not (tmp_path / "nowhere").exists()

@@ -29,6 +29,24 @@ def runs_option(function: F) -> F:
     )(function)
 
 
+class OutFile(click.Path):
+    """A file that a command will write, refused before it begins where its folder is missing or may not be written."""
+
+    def __init__(self) -> None:
+        super().__init__(dir_okay=False, path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        from agent.errors import ConfigError
+
+        path = super().convert(value, param, ctx)
+        folder, option = Path(path).expanduser().absolute().parent, param.opts[0] if param else "file"
+        if not folder.is_dir():
+            raise ConfigError(f"{option} {path}: there is no folder {folder}", hint=f"mkdir -p {folder}")
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise ConfigError(f"{option} {path}: nothing can be written in {folder}", hint="name a file elsewhere")
+        return path
+
+
 def run_argument(function: F) -> F:
     """A run by name, unique beginning, path, or `last`."""
     return click.argument("run", default="last")(function)

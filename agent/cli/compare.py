@@ -6,15 +6,13 @@ from pathlib import Path
 
 import click
 
-from agent.cli.common import amount, brief, emit, json_option, plain, runs_option, table
+from agent.cli.common import OutFile, amount, brief, emit, json_option, plain, runs_option, table
 
 
 @click.command("compare", help="Several RUNs beside each other: status, gain, spend, and the settings that differ.")
 @click.argument("run", nargs=-1, required=True)
 @runs_option
-@click.option(
-    "--to", "to", type=click.Path(dir_okay=False, path_type=Path), help="Write an HTML page with their curves."
-)
+@click.option("--to", "to", type=OutFile(), help="Write an HTML page with their curves.")
 @json_option
 def command(run: tuple[str, ...], runs: str | None, to: Path | None, as_json: bool) -> None:
     from agent.cli.standings import span

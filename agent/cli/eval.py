@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from agent.cli.common import amount, brief, emit, json_option, plain, runs_option, table
+from agent.cli.common import OutFile, amount, brief, emit, json_option, plain, runs_option, table
 from agent.cli.run import budget_options, guarded, overrides, unsafe_option
 
 
@@ -25,12 +25,7 @@ from agent.cli.run import budget_options, guarded, overrides, unsafe_option
     metavar="FILE",
     help="A candidate as JSON, such as truegain export --json prints; what it leaves out has its default.",
 )
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path, dir_okay=False),
-    metavar="FILE",
-    help="The result file (eval-NAME-CANDIDATE.jsonl here).",
-)
+@click.option("--out", type=OutFile(), metavar="FILE", help="The result file (eval-NAME-CANDIDATE.jsonl here).")
 @click.option("--seed", type=int, help="Of the evaluator's random numbers.")
 @click.option("--workers", type=click.IntRange(min=1), help="Evaluations in flight.")
 @click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="Any key of problem.toml.")

@@ -6,15 +6,13 @@ from pathlib import Path
 
 import click
 
-from agent.cli.common import emit, json_option, plain, run_argument, runs_option
+from agent.cli.common import OutFile, emit, json_option, plain, run_argument, runs_option
 
 
 @click.command("report", help="A RUN as one HTML file for people: opens from disk, loads nothing, runs no script.")
 @run_argument
 @runs_option
-@click.option(
-    "--to", "to", type=click.Path(dir_okay=False, path_type=Path), help="The file (report.html in the run's folder)."
-)
+@click.option("--to", "to", type=OutFile(), help="The file (report.html in the run's folder).")
 @click.option("--open", "show", is_flag=True, help="Open it in the browser.")
 @click.option("--full", is_flag=True, help="Keep every output and text whole, whatever the size.")
 @json_option

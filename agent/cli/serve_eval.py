@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from agent.cli.common import json_option, plain, runs_option
+from agent.cli.common import OutFile, json_option, plain, runs_option
 from agent.cli.detached import detach_option, start
 from agent.cli.run import driven, ending_options, exit_code, guarded, overrides, problem_options, session_of
 from agent.control.detach import inherited
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 @click.option("--port", type=click.IntRange(0, 65535), default=0, metavar="N", help="Else any free one.")
 @click.option(
     "--token-file",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=OutFile(),
     metavar="FILE",
     help="Write url, token and pid there, for you alone (mode 0600), and do not print the token.",
 )

@@ -68,11 +68,6 @@ def test_json_needs_no_plotting_library(place: Place, monkeypatch: pytest.Monkey
     assert ran.code == 69 and "pip install 'truegain[report]'" in ran.err
 
 
-def test_a_page_that_cannot_be_written_leaves_the_old_one(place: Place, tmp_path: Path) -> None:
-    ran = call("report", "--runs", place.runs, "--to", tmp_path / "nowhere" / "x.html", cwd=place.here)
-    assert ran.code == 2 and "--to FILE.html" in ran.err
-
-
 def test_a_full_disk_leaves_the_old_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     old = tmp_path / "old.html"
     old.write_text("old")
