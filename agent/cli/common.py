@@ -38,8 +38,8 @@ class OutFile(click.Path):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         from agent.errors import ConfigError
 
-        path = super().convert(value, param, ctx)
-        folder, option = Path(path).expanduser().absolute().parent, param.opts[0] if param else "file"
+        path = Path(os.fsdecode(super().convert(value, param, ctx)))
+        folder, option = path.expanduser().absolute().parent, param.opts[0] if param else "file"
         if not folder.is_dir():
             raise ConfigError(f"{option} {path}: there is no folder {folder}", hint=f"mkdir -p {folder}")
         if not os.access(folder, os.W_OK | os.X_OK):
