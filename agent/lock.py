@@ -124,11 +124,13 @@ def problem_lock(runs: Path, problem: Path) -> Lock:
 
     def refusal(pid: int | None) -> RunLocked:
         who = f"process {pid}" if pid else "another process"
+        names = [run.name for run in sorted(runs.iterdir()) if pid and holder(run) == pid and is_locked(run)]
+        run = names[0] if len(names) == 1 else ""
         return RunLocked(
             str(runs),
             pid,
-            message=f"{who} is running this problem ({path}) in {runs}",
-            hint="wait for it to finish, or look at it with: truegain list; truegain status RUN. "
+            message=f"{who} is running this problem ({path}) in {runs}{f', as {run}' if run else ''}",
+            hint=f"wait for it to finish, or look at it with: truegain list; truegain status {run or 'RUN'}. "
             "To run side by side, give another folder: --runs FOLDER",
         )
 
