@@ -25,7 +25,8 @@ list_problems, estimate, start; then observe from the cursor until the state is 
 Your own texts: evaluate_text measures one on training rows; with compete=true it is a candidate, raced and examined
 as all are. Held-out rows and scores are shown to nobody before the end, and no limit can be raised here: a higher
 score that the gate did not accept is no gain, so report the status as result gives it. The exam's figures are for
-the person, who sees them by `truegain show RUN`; to search on with them would spoil the rows for the next exam."""
+the person, who sees them by `truegain show FOLDER`, with the run's folder; to search on with them would spoil the
+rows for the next exam."""
 
 
 class _Server(MCPServer[Any]):

@@ -150,7 +150,8 @@ def outline(folder: Path) -> dict[str, Any]:
     try:
         raw = tomllib.loads((folder / FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        return {"error": f"{FILE} cannot be read: {type(error).__name__}"}
+        why = error.strerror if isinstance(error, OSError) else error
+        return {"error": f"{FILE} cannot be read: {why}"}
     space, budget = raw.get("space"), raw.get("budget")
     return {
         "description": str(raw.get("description", "")).strip()[:1000],

@@ -101,7 +101,8 @@ class Tools:
         return {
             "run": name,
             "state": "running" if begun else "starting",
-            "next": "observe(run, cursor=0); go on from the cursor that it returns",
+            "next": "observe(run, cursor=0), which tells too if the evaluator is broken; go on from the cursor that it"
+            " returns",
         }
 
     def observe(self, run: str, cursor: int = 0) -> dict[str, Any]:
@@ -128,7 +129,7 @@ class Tools:
             "more": seen["more"],
         }
 
-    def show_candidate(self, run: str, candidate: str) -> dict[str, Any]:
+    def show_candidate(self, run: str, candidate: str | int) -> dict[str, Any]:
         """A candidate with its values and what the search measured: a number, an id, "initial" or "champion"."""
         from agent.journal import read
         from agent.result import load_state
@@ -137,6 +138,7 @@ class Tools:
         state = load_state(folder, read(folder))
         history = state.history
         known = {"initial": history.initial, "champion": history.champion}
+        candidate = str(candidate)
         if candidate.isdecimal() and len(candidate) < 9 and int(candidate) < len(history):
             return candidate_view(state, history.trials[int(candidate)])
         wanted = known.get(candidate, candidate)
@@ -186,7 +188,7 @@ class Tools:
         folder = self._places.run(run, ours=True)
         ids = ask(folder, "/problem")["examples"]["ids"]
         if not ids:
-            raise ConfigError("this problem has no rows")
+            raise ConfigError("this problem has no rows", hint="evaluate_text measures values as they are")
         return ask(folder, "/rows", {"examples": rows or ids[:ROWS], "by": "mcp", "wait": WAIT}, WAIT + 20)
 
     def finish(self, run: str) -> dict[str, Any]:
@@ -210,7 +212,7 @@ class Tools:
     def result(self, run: str) -> dict[str, Any]:
         """The verdict of a run that has ended, what it changes as a diff, and where its files are.
 
-        The figures of its exam are for the person: `truegain show RUN`.
+        The figures of its exam are for the person: `truegain show FOLDER`, with the run's folder.
         """
         from agent.folders import listing
         from agent.result import load_result

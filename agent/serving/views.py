@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -126,7 +127,7 @@ def _sentence(result: Result) -> str:
         said = f"{name}: the best candidate looked better to the search, and nothing is proven."
     else:
         said = f"{name}: no gain was shown."
-    return f"{said} A person sees the figures: truegain show {result.run}"
+    return f"{said} A person sees the figures: truegain show {shlex.quote(str(result.folder))}"
 
 
 def events_view(folder: Path, cursor: int, limit: int = EVENTS) -> dict[str, Any]:
@@ -141,7 +142,7 @@ def events_view(folder: Path, cursor: int, limit: int = EVENTS) -> dict[str, Any
         StoreError: The journal cannot be read.
     """
     from agent.cli.words import Words
-    from agent.events import CandidateRejected, LookAsked, RunStarted
+    from agent.events import CandidateRejected, LookAsked, RunEnded, RunStarted
     from agent.journal import read
     from agent.state import State
 
@@ -161,6 +162,8 @@ def events_view(folder: Path, cursor: int, limit: int = EVENTS) -> dict[str, Any
         elif isinstance(event, LookAsked) and event.check:
             event = replace(event, check=CHECKED)
         said, end = words(event, state).text.strip(), entry.seq
+        if isinstance(event, RunEnded) and event.reason == "evaluator":
+            said += f": the initial candidate cannot be scored: {event.detail}"
         if entry.seq <= cursor:
             continue
         if said and (len(out) >= limit or size > BYTES):

@@ -14,7 +14,7 @@ import pytest
 from agent.folders import listing
 from agent.journal import GATE
 from agent.replay import replay
-from tests.cli_helpers import GATED, call, command, environment, folder
+from tests.cli_helpers import GATED, TOML, call, command, environment, folder
 from tests.fake_provider import FakeProvider
 from tests.serving.support import PATIENCE, agent, doubling, ending, events, prompt_problem
 from tests.wall_support import MARK
@@ -118,12 +118,35 @@ async def test_a_client_that_dies_leaves_the_run_alone_and_the_next_one_finds_it
         (known,) = (await ask("list_runs"))["runs"]
         assert known == {"run": run, "problem": "bowl", "state": "running", "status": "open"}
         again = await ask("start", problem="bowl")
-        assert "is running this problem" in again, "one run of a problem at a time"
+        assert "is running this problem" in again and f", as {run}. Next" in again, "one run of a problem at a time"
         assert "Next: list_runs has the run that goes on" in again and "truegain" not in again.partition("Next")[2]
         (home / "problems" / "bowl" / "go").touch()
         seen = await ask.until(run, "finished")
         assert seen["spent"]["evaluations"] == 12
         assert (await ask("result", run=run))["status"] == "exact"
+
+
+async def test_a_candidate_is_named_by_its_number_as_it_was_told(home: Path) -> None:
+    folder(home / "problems" / "bowl")
+    async with agent(home / "problems") as ask:
+        run = (await ask("start", problem="bowl", search=False))["run"]
+        mine = await ask("evaluate_text", run=run, values={"x": 0.31}, compete=True)
+        assert mine["candidate"] == 1
+        for name in (1, "1", mine["id"]):
+            assert (await ask("show_candidate", run=run, candidate=name))["values"]["x"] == 0.31
+        assert "Next: evaluate_text" in await ask("read_rows", run=run), "it has no rows"
+
+
+async def test_what_is_wrong_with_a_problem_is_told(home: Path) -> None:
+    folder(home / "problems" / "torn", TOML + "[run\n")
+    (folder(home / "problems" / "empty") / "evaluate.py").unlink()
+    async with agent(home / "problems") as ask:
+        known = {item["problem"]: item for item in (await ask("list_problems"))["problems"]}
+        assert "at line" in known["torn"]["error"]
+        run = (await ask("start", problem="empty"))["run"]
+        seen = await ask.until(run, "finished")
+        assert "no module 'evaluate'" in str(seen["events"])
+        assert "no module 'evaluate'" in (await ask("result", run=run))["sentence"]
 
 
 def test_an_end_that_is_not_in_the_journal_yet_is_no_end(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
