@@ -5,19 +5,16 @@ Every error names file, key, what was found and what is allowed.
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from agent.errors import ConfigError
 from agent.settings import DEFAULT_MODEL
 from agent.setup import Setup, build
-
-if TYPE_CHECKING:
-    pass
+from agent.tomlread import read_toml
 
 FILE = "problem.toml"
 
@@ -281,17 +278,11 @@ def load(folder: Path, overrides: Mapping[str, Any] | None = None) -> Setup:
         overrides: Values by dotted key that replace the file's, such as {"run.workers": 4}.
 
     Raises:
-        ConfigError: The file is missing, is not TOML, or a key is unknown or has a value that is not allowed.
+        ConfigError: The file is missing, cannot be read or is not TOML, or a key is unknown or has a value that is not
+            allowed.
     """
     path = folder if folder.suffix == ".toml" else folder / FILE
-    try:
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ConfigError(
-            f"there is no {path}", hint="truegain init writes a working problem folder to start from"
-        ) from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError(f"{path}: {error}", hint="the file must be UTF-8 TOML") from None
+    raw = read_toml(path, missing="truegain init writes a working problem folder to start from")
     for key, value in (overrides or {}).items():
         _set(raw, key, value, path)
     try:

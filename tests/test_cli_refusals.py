@@ -100,3 +100,18 @@ def test_a_file_whose_folder_is_missing_is_refused_before_a_run_begins(
     assert done.code == 2 and f"{arguments[-1]} {tmp_path}/nowhere/file: there is no folder" in done.err, done.err
     assert "mkdir -p" in done.err
     assert [run.name for run in folders(tmp_path / "runs")] == ["one"] and not (tmp_path / "nowhere").exists()
+
+
+def test_a_problem_file_that_may_not_be_read_is_not_called_wrong(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = folder(tmp_path / "bowl")
+
+    def refused(path: Path, **_: Any) -> str:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "read_text", refused)
+    for command in ("run", "eval", "rank"):
+        done = call(command, place, cwd=tmp_path)
+        assert done.code == 2 and "problem.toml cannot be read: Permission denied" in done.err, done.err
+        assert "TOML" not in done.err and "ls -ld" in done.err

@@ -134,6 +134,7 @@ FLOORS = (
         "lock",
         "notify",
         "tomlfile",
+        "tomlread",
         "versions",
         "sharedlist",
         "sqlitefile",

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import re
 import time
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from agent.errors import ConfigError
+from agent.tomlread import read_toml
 
 Limits = Mapping[str, float]
 """Limits by kind: evaluations, calls, tokens, usd, seconds. A kind that is absent has no limit."""
@@ -65,12 +64,7 @@ def read(file: Path) -> dict[str, Any]:
     Raises:
         ConfigError: There is none, or it is not TOML.
     """
-    try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ConfigError(f"there is no {file}", hint="docs/batch.md shows a batch file to start from") from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError(f"{file}: {error}", hint="the file must be UTF-8 TOML") from None
+    return read_toml(file, missing="docs/batch.md shows a batch file to start from")
 
 
 def located(file: Path, raw: Mapping[str, Any], runs: str | Path | None = None) -> tuple[str, Path]:

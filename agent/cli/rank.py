@@ -78,18 +78,12 @@ def _begun(problem: Path | None, given: dict[str, Any], runs: str | None) -> tup
 
 def _space(problem: Path, place: Path) -> Space:
     """The [space] of a problem file; the rest of it is about measuring."""
-    import tomllib
-
     from agent.errors import ConfigError
     from agent.space import Space
+    from agent.tomlread import read_toml
 
     path = place / "problem.toml" if problem.suffix != ".toml" else problem
-    try:
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ConfigError(f"there is no {path}", hint="a file with a [space] is all it takes") from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError(f"{path}: {error}", hint="the file must be UTF-8 TOML") from None
+    raw = read_toml(path, missing="a file with a [space] is all it takes")
     spec = raw.get("space")
     if not isinstance(spec, dict) or not all(isinstance(item, dict) for item in spec.values()):
         raise ConfigError(f"{path}: [space] is missing or is no table of parameters", hint="see docs/problem.md")
