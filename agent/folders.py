@@ -73,7 +73,9 @@ def alone(runs: Path, problem: Path) -> Iterator[None]:
     try:
         lock = problem_lock(runs, problem)
     except OSError as error:
-        raise explain(error, runs) from None
+        raise StoreError(
+            f"cannot write in {runs}: {error.strerror}", hint="name another folder of runs: --runs FOLDER"
+        ) from None
     try:
         yield
     finally:

@@ -115,3 +115,32 @@ def test_a_problem_file_that_may_not_be_read_is_not_called_wrong(
         done = call(command, place, cwd=tmp_path)
         assert done.code == 2 and "problem.toml cannot be read: Permission denied" in done.err, done.err
         assert "TOML" not in done.err and "ls -ld" in done.err
+
+
+@pytest.mark.parametrize("arguments", [("view", "--no-open", "--json"), ("list",)], ids=lambda arguments: arguments[0])
+def test_a_folder_of_runs_that_may_not_be_read_is_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]
+) -> None:
+    (tmp_path / "closed").mkdir()
+
+    def refused(path: Path) -> Any:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "iterdir", refused)
+    monkeypatch.setattr("agent.view.server.Server.serve_forever", lambda server: None)
+    done = call(*arguments, "--runs", tmp_path / "closed", cwd=tmp_path)
+    assert done.code == 2 and "closed: this user may not use it" in done.out + done.err
+    assert "http://" not in done.out
+
+
+def test_a_folder_of_runs_that_may_not_be_written_is_not_taken_for_a_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(path: Path, **_: Any) -> Any:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    place = folder(tmp_path / "bowl")
+    monkeypatch.setattr(Path, "mkdir", refused)
+    done = call("run", place, "--runs", tmp_path / "closed", cwd=tmp_path)
+    assert done.code == 1 and f"cannot write in {tmp_path}/closed: Permission denied" in done.err
+    assert "--runs FOLDER" in done.err and "resume" not in done.err

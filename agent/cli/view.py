@@ -22,9 +22,11 @@ from agent.cli.common import emit, json_option, locate, runs_option
 @json_option
 def command(run: str, runs: str | None, port: int, no_open: bool, as_json: bool) -> None:
     """With --json the address is printed as one document, {"url", "runs_folder"}, and no browser is opened."""
+    from agent.folders import folders
     from agent.view.server import Server
 
     folder, first = _place(run, runs)
+    next(folders(folder), None)  # one that may not be read is refused here, and not at each look of the page
     with Server(folder, port, first) as server:
         if as_json:
             emit({"url": server.url, "runs_folder": str(folder)})
