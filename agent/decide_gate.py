@@ -41,9 +41,13 @@ def noise(state: State) -> Event | None:
     if problem.deterministic and found.differ:
         return NoiseMeasured(found.pairs, found.sd, found.discordance, found.contradiction(problem), True)
     units, paid = state.gate.units, _affordable(state)
-    sentence = found.sentence(problem, state.settings, paid, _level(state, last=True))
+    level = _level(state, last=True)
+    sentence = found.sentence(problem, state.settings, paid, level)
     if paid < units:
         sentence += f", which the budget pays for out of {units}"
+        if standing.exhausted(paid, level) and not standing.exhausted(units, level):
+            rows = len(state.gate.val)
+            sentence += f"; {standing.wasteful_sentence(paid, units, planning.paying(rows))}"
     return NoiseMeasured(found.pairs, found.sd, found.discordance, sentence)
 
 

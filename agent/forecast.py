@@ -14,7 +14,7 @@ from agent.evaluating import uses
 from agent.gate import levels, standing
 from agent.gate.noise import Noise, smallest_gain
 from agent.gate.outlook import clusters
-from agent.gate.planning import RESERVE
+from agent.gate.planning import RESERVE, paying
 from agent.gate.preview import copied
 from agent.proposers.table import load, talks
 from agent.refusals import floor
@@ -324,7 +324,7 @@ def _proof(session: Session, known: dict[str, Any], noise: Noise | None, total: 
     if paid < units:
         text += (
             f" (there are {units}, but at most {RESERVE:.0%} of the budget is held back for the exam;"
-            f" {math.ceil(2 * len(gate) / RESERVE)} evaluations would pay for all)"
+            f" {paying(len(gate))} evaluations would pay for all)"
         )
     return text
 

@@ -14,6 +14,7 @@ from agent.ledger import at_provider, plural
 from agent.texts import Code, Text
 
 if TYPE_CHECKING:
+    from agent.problem import Problem
     from agent.result import Result
     from agent.space import Change
     from agent.state import State
@@ -142,9 +143,20 @@ def exhausted(state: State) -> str:
     units, level = state.gate.units, levels.alone(state.settings.level, state.gate.standing)
     if not standing.exhausted(units, level):
         return ""
-    folder = state.problem.folder
-    where = f" {shlex.quote(str(folder))}" if (folder / "problem.toml").is_file() else ""
-    return f"{standing.exhausted_sentence(units, level)}{where}; until then runs on these rows are unproven"
+    return _opening(standing.exhausted_sentence(units, level), state.problem)
+
+
+def used_up(result: Result) -> str:
+    """Why the gate can show nothing in later runs on the same rows, once a run has ended; "" where it still can, or the
+    sentence says it."""
+    said = (result.gate.get("alpha") or {}).get("sentence")
+    return _opening(said, result.problem) if said and said not in result.sentence else ""
+
+
+def _opening(said: str, problem: Problem) -> str:
+    """With the folder of the problem behind the command that makes a new gate."""
+    where = f" {shlex.quote(str(problem.folder))}" if (problem.folder / "problem.toml").is_file() else ""
+    return f"{said}{where}; until then runs on these rows are unproven"
 
 
 def role_lines(spent: dict[str, Any]) -> list[str]:

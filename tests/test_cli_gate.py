@@ -359,6 +359,7 @@ def test_an_exhausted_gate_is_told_before_anything_is_spent(problem: Path) -> No
     write(problem, rows(81))
     first = call("run", "quiz", cwd=problem.parent)
     assert "exhausted" not in first.err.partition("initial candidate")[0]
+    assert "Before the next run: the gate is exhausted" in first.out and f"gate new {problem}; until then" in first.out
     assert call("estimate", "quiz", cwd=problem.parent).out.splitlines()[-1] == "Next: truegain gate new quiz"
     second = call("run", "quiz", cwd=problem.parent)
     early = second.err.partition("ended (")[0].partition("kept #")[0]

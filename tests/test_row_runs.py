@@ -95,6 +95,14 @@ def test_a_noisy_evaluator_is_measured_anew_and_its_noise_is_told(tmp_path: Path
     assert found.replays()
 
 
+def test_a_budget_whose_exam_would_waste_the_level_is_told_so_before_the_search(tmp_path: Path) -> None:
+    told = "an exam of 9 would miss even a gain of 20% of the range, and uses up the level of all 100: 1667 evaluations"
+    (noise,) = tried(tmp_path / "small", budget=150).of("noise.measured")
+    assert "9 gate examples, which the budget pays for out of 100" in noise.sentence and told in noise.sentence
+    (noise,) = tried(tmp_path / "enough", budget=1667).of("noise.measured")
+    assert noise.sentence.endswith("with 100 gate examples")
+
+
 def test_a_search_by_coordinates_finds_and_proves_its_gain_with_several_workers(tmp_path: Path) -> None:
     found = run(tmp_path / "run", budget=1000, workers=4, pause=0.002)
     assert found.result.status == "proven" and skill(found.result.best) > skill(FIRST) + 0.2

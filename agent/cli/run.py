@@ -252,7 +252,7 @@ def report(result: Result, as_json: bool, resume: str = "") -> None:
         resume: The command that goes on with it, if it is not `again`.
     """
     from agent.cli.show import differences
-    from agent.resultfiles import spent_line
+    from agent.resultfiles import spent_line, used_up
 
     if as_json:
         emit(result.to_json())
@@ -266,6 +266,8 @@ def report(result: Result, as_json: bool, resume: str = "") -> None:
         click.echo("")
     click.echo(fitted(f"{result.status.upper()}: {plain(result.sentence)}", sys.stdout))
     click.echo(fitted(f"Spent: {spent_line(result.spent)}.", sys.stdout))
+    if why := used_up(result):
+        click.echo(fitted(plain(f"Before the next run: {why}."), sys.stdout))
     name = result.run
     if result.status == "open" or result.reason == "provider":
         stopped = result.reason in ("interrupted", "terminated")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from agent.gate import levels
 from agent.gate.levels import detectable, weight
-from agent.gate.standing import points, pooled
+from agent.gate.standing import percent, pooled
 
 if TYPE_CHECKING:
     from agent.problem import Problem
@@ -102,7 +102,7 @@ class Noise:
                 least = max(least, noisy) if math.isfinite(noisy) else least
             if least >= 1:
                 return f"{repeats}no gain at all can be shown with {units} gate examples"
-            return f"{repeats}gains under {points(least)} cannot be shown with {units} gate examples"
+            return f"{repeats}gains under {percent(least)} cannot be shown with {units} gate examples"
         least = smallest_gain(settings.exam_pairs, settings.level * weight(1), self.sd)
         if not math.isfinite(least):
             return f"repeats have a standard deviation of {self.sd:.3g}{unit}; nothing can be shown with so few pairs"

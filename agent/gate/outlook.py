@@ -139,7 +139,7 @@ def _sentences(
     if exhausted:
         out.append(f"{_capital(standing.exhausted_sentence(units, known.next))}.")
     elif smallest is not None:
-        out.append(f"Gains under {standing.points(smallest)} cannot be shown with these {units} gate examples.")
+        out.append(f"Gains under {standing.percent(smallest)} cannot be shown with these {units} gate examples.")
     if known.opened:
         runs = ", ".join(dict.fromkeys(item.run.partition("#")[0] for item in known.opened))
         out.append(f"The gate was opened for reading in {runs}: what it accepts is unproven. Open a new gate.")

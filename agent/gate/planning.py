@@ -223,6 +223,11 @@ def lacking(seen: Seen, *, rows: int, left: float, margin: float = 0.0, per_unit
     )
 
 
+def paying(rows: int) -> int:
+    """The budget of evaluations whose reserve pays for an exam on all rows of the gate."""
+    return math.ceil(2 * rows / RESERVE)
+
+
 def reserve(seen: Seen | None, *, rows: int, total: float, level: float, per_unit: float = 1.0) -> int:
     """Evaluations held back for the last exam: for one and a half times the rows that it needs, at most 12 %.
 

@@ -28,6 +28,20 @@ def exhausted_sentence(units: int, level: float) -> str:
     )
 
 
+def wasteful_sentence(units: int, most: int, evaluations: int) -> str:
+    """What to say before an exam of so few of a gate's `most` units that it would miss even a large gain.
+
+    Args:
+        units: That the budget pays for.
+        most: That there are.
+        evaluations: A budget that pays for all of them.
+    """
+    return (
+        f"an exam of {units} would miss even a gain of {PLAUSIBLE:.0%} of the range, and uses up the level of all"
+        f" {most}: {evaluations} evaluations would pay for all"
+    )
+
+
 def pooled(rows: int, units: int | None = None) -> str:
     """Why there is no gate.
 
@@ -45,6 +59,6 @@ def pooled(rows: int, units: int | None = None) -> str:
     return "no examples are held back for an exam"
 
 
-def points(share: float) -> str:
-    """A share of a score's range in points of a hundred."""
-    return f"{math.ceil(100 * share - 1e-9)} points"
+def percent(share: float) -> str:
+    """A share of a score's range in hundredths of it."""
+    return f"{math.ceil(100 * share - 1e-9)} % of the score's range"

@@ -85,7 +85,7 @@ def test_a_sentence_for_each_kind_of_problem() -> None:
 
 def points(units: int, level: float, discordance: float = 0.0) -> int:
     text = Noise(10, 0.0, discordance, None).sentence(problem(100), Settings(), units, level)
-    return int(text.partition("gains under ")[2].partition(" points")[0])
+    return int(text.partition("gains under ")[2].partition(" % of the score")[0])
 
 
 def test_more_rows_show_less_and_a_smaller_level_or_more_noise_hides_more() -> None:
