@@ -97,4 +97,5 @@ class Pairs:
             return Ruling("continue", f"better in {tally}", summary)
         if wealth > 0 and evidence.mean > 0:
             return Ruling("promote", f"better in {tally}", summary)
-        return Ruling("drop", f"undecided after {self.longest} pairs: better in {tally}", summary)
+        what = "not better" if evidence.mean < 0 else "undecided"
+        return Ruling("drop", f"{what} after {self.longest} pairs: better in {tally}", summary)

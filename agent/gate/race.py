@@ -101,7 +101,8 @@ class Race:
             return Ruling("continue", reason, evidence)
         if stake > 0 and evidence["gain"] > 0:  # a late win outweighs an early loss, but is no gain
             return Ruling("promote", reason, evidence)
-        return Ruling("drop", f"undecided after all {n} rows: {reason}", evidence)
+        what = "not better" if evidence["gain"] < 0 else "undecided"
+        return Ruling("drop", f"{what} after all {n} rows: {reason}", evidence)
 
 
 def _words(differences: Sequence[float]) -> tuple[str, dict[str, float]]:
@@ -136,8 +137,11 @@ def look(problem: Problem, challenger: Mapping[str, float], champion: Mapping[st
     gain = goal.gain(value, reference)
     against = f"{shown} against {reference:.4g}"
     evidence = {"gain": gain, "pairs": 0}
-    if not gain > goal.margin(reference):
+    if not gain > 0:
         return Ruling("drop", f"not better: {against}", evidence)
+    if not gain > (least := goal.margin(reference)):
+        counts = f"{least:.3g}{' ' + goal.unit if goal.unit else ''}"
+        return Ruling("drop", f"too little better: {against}, and a gain counts above {counts}", evidence)
     if problem.exact:
         return Ruling("promote", f"better: {against}", evidence)
     return Ruling("continue", f"looks better: {against}; measuring in pairs", evidence)

@@ -106,6 +106,8 @@ def test_a_champion_that_fails_says_nothing_about_the_challenger() -> None:
     assert ruling.decision == "promote" and ruling.evidence == {"pairs": 3, "wins": 3, "losses": 0, "gain": 1.0}
     ruling = raced([4.0] * 4, [None] * 4, problem(), longest=4)
     assert ruling.decision == "drop" and "undecided after 4 pairs" in ruling.reason
+    ruling = raced([4.0, 6.0, 4.0, 9.0], [5.0] * 4, problem(), longest=4)
+    assert ruling.decision == "drop" and ruling.reason.startswith("not better after 4 pairs: better in 2 of 4")
 
 
 def test_half_a_pair_counts_for_nothing() -> None:

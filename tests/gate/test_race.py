@@ -28,7 +28,10 @@ def test_a_first_look_knows_what_is_better(direction: Direction, gain: int, exac
 
 def test_a_gain_of_exactly_the_minimum_effect_is_none() -> None:
     which = problem(deterministic=True, min_effect=0.5)
-    assert look(which, values(4.5), values(5.0)).decision == "drop"
+    ruling = look(which, values(4.5), values(5.0))
+    assert ruling.decision == "drop"
+    assert ruling.reason.startswith("too little better: 4.5") and ruling.reason.endswith("a gain counts above 0.5")
+    assert look(which, values(5.0), values(5.0)).reason.startswith("not better: 5")
     assert look(which, values(4.4), values(5.0)).decision == "promote"
 
 
@@ -77,6 +80,9 @@ def test_at_the_end_the_stake_decides() -> None:
     assert race.update(ahead, longest=len(ahead)).decision == "promote"
     ruling = race.update(behind, longest=len(behind))
     assert ruling.decision == "drop" and ruling.evidence == {"pairs": 7, "wins": 1, "losses": 1, "gain": 0.0}
+    assert ruling.reason.startswith("undecided after all 7 rows: better on 1 and worse on 1")
+    worse = race.update([-0.1, 0.0, -0.1, -0.1, -0.1, -0.1], longest=6)
+    assert worse.reason == "not better after all 6 rows: better on 0 and worse on 5 of 6 rows"
 
 
 def test_the_bet_is_small_where_many_pairs_differ() -> None:
