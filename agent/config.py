@@ -289,7 +289,7 @@ def load(folder: Path, overrides: Mapping[str, Any] | None = None) -> Setup:
         parsed = (ScoredConfig if _scored(raw) else ProblemConfig).model_validate(raw)
     except ValidationError as error:
         wrong = _first(error)
-        raise ConfigError(_explain(path, wrong), hint=_allowed(wrong["loc"])) from None
+        raise ConfigError(_explain(path, wrong), hint=_fix(wrong, _allowed(wrong["loc"]))) from None
     try:
         return build(parsed, path)
     except ConfigError as error:
@@ -328,12 +328,21 @@ ALTERNATIVES = ("str", "DataConfig", "dict[str,any]")
 
 
 def _explain(path: Path, first: Mapping[str, Any]) -> str:
-    key = ".".join(str(part) for part in first["loc"])
+    key = _key(first)
     if first["type"] == "extra_forbidden":
         return f"{path}: {key}: unknown key"
     if first["type"] == "missing":
         return f"{path}: {key}: missing"
     return f"{path}: {key}: found {first['input']!r}; {first['msg'][0].lower()}{first['msg'][1:]}"
+
+
+def _fix(first: Mapping[str, Any], keys: str) -> str:
+    """What to do about a mistake: where a value is wrong the message has said what is allowed, not `keys`."""
+    return keys if first["type"] in ("extra_forbidden", "missing") else f"give {_key(first)} such a value"
+
+
+def _key(first: Mapping[str, Any]) -> str:
+    return ".".join(str(part) for part in first["loc"])
 
 
 def _allowed(place: Sequence[Any]) -> str:

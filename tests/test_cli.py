@@ -152,7 +152,7 @@ def test_estimate_tells_what_the_budget_buys_without_spending(tmp_path: Path) ->
     ("toml", "words"),
     [
         ("", "evaluator: missing"),
-        ("[evaluator", "UTF-8 TOML"),
+        ("[evaluator", "must be closed"),
         (TOML + "[budgets]\nusd = 1", "budgets: unknown key"),
         (TOML.replace("timeout = 20", "timeout = 'soon'"), "evaluator.timeout: found 'soon'"),
         (TOML.replace("timeout = 20", "time = 20"), "timeout"),

@@ -144,3 +144,20 @@ def test_a_folder_of_runs_that_may_not_be_written_is_not_taken_for_a_run(
     done = call("run", place, "--runs", tmp_path / "closed", cwd=tmp_path)
     assert done.code == 1 and f"cannot write in {tmp_path}/closed: Permission denied" in done.err
     assert "--runs FOLDER" in done.err and "resume" not in done.err
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (
+            ["--set", "evaluator.executor=ray"],
+            ["found 'ray'", "'inline', 'subprocess' or 'dask'", "evaluator.executor"],
+        ),
+        (["--evaluations", "-3"], ["found -3", "greater than or equal to 0", "budget.evaluations"]),
+    ],
+    ids=str,
+)
+def test_of_a_wrong_value_the_fix_is_about_the_value(tmp_path: Path, options: list[str], said: list[str]) -> None:
+    done = call("run", folder(tmp_path / "bowl"), *options, cwd=tmp_path)
+    assert done.code == 2 and all(words in done.err for words in said)
+    assert f"fix: give {said[-1]} such a value" in done.err and "function, command" not in done.err

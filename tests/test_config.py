@@ -300,7 +300,7 @@ def test_wrong_rows_are_named(folder: Path, rows: str, words: str) -> None:
     [
         (
             'file = "rows.jsonl"\ntarget = "all"',
-            ["data.target: found 'all'", "'population' or 'suite'", "[data]: file"],
+            ["data.target: found 'all'", "'population' or 'suite'", "give data.target"],
         ),
         ('file = "rows.jsonl"\nclusters = "user"', ["data.clusters: unknown key", "[data]: file, train, val"]),
         ("file = 3", ["data.file: found 3", "string"]),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import BaseModel, Field, ValidationError
 
 from agent.batch.place import Limits, folder_of, is_until, located, plain_name, read
-from agent.config import BudgetConfig, _explain, _first, _Strict
+from agent.config import BudgetConfig, _explain, _first, _fix, _Strict
 from agent.errors import ConfigError
 from agent.ledger import KINDS
 
@@ -164,7 +164,7 @@ def load(file: Path, runs: str | Path | None = None, changes: Mapping[str, Any] 
         parsed = _Batch.model_validate(raw)
     except ValidationError as error:
         wrong = _first(error)
-        raise ConfigError(_explain(file, wrong), hint=_allowed(wrong["loc"])) from None
+        raise ConfigError(_explain(file, wrong), hint=_fix(wrong, _allowed(wrong["loc"]))) from None
     until = parsed.until
     if until is not None and not is_until(until):
         raise ConfigError(
