@@ -21,9 +21,16 @@ def executor(problem: Problem, settings: Settings, env: Mapping[str, str] | None
         problem: With its evaluator.
         settings: How much at once, and where.
         env: Environment variables for the evaluator's processes.
+
+    Raises:
+        ConfigError, PrerequisiteError: It does not fit, or a package is missing.
     """
     from agent.executors.select import executor_for
 
+    if settings.executor == "dask":
+        from agent.executors.dask_reach import installed
+
+        installed()  # before the run has a folder and its first line
     return executor_for(
         problem.evaluator,
         workers=1 if problem.evaluator.exclusive else settings.workers,

@@ -14,12 +14,14 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from importlib import metadata
 from typing import Any
 
-from agent.errors import AgentError, PrerequisiteError
+from agent.errors import PrerequisiteError
 from agent.evaluation import Output, Request
+from agent.executors.dask_job import Job, lost
+from agent.executors.dask_reach import installed, refused
 from agent.executors.measure import Partials
 from agent.executors.subprocess import CLOSED
 from agent.space import digest
@@ -29,6 +31,8 @@ CONNECT_SECONDS = 30.0
 """How long the scheduler may take to answer."""
 EMPTY_SECONDS = 120.0
 """How long a request waits for a cluster without any worker; one that grows on demand needs some time."""
+EMPTY_TOLD_SECONDS = 5.0
+"""After so long it is said that there is none."""
 SILENT_SECONDS = 1.0
 """After so long it is said what is waited for."""
 CLOSE_SECONDS = 10.0
@@ -94,11 +98,13 @@ class DaskExecutor:
         self._client: Any = None
         self._cluster: Any = None
         self._connecting = asyncio.Lock()
-        self._jobs: dict[str, _Job] = {}
+        self._jobs: dict[str, Job] = {}
         self._asked: Counter[str] = Counter()
-        self._outbox: list[tuple[str, _Job]] = []
+        self._outbox: list[tuple[str, Job]] = []
         """What goes to dask in the loop's next turn, with its key there."""
         self._closed = False
+        self._empty = False
+        """Whether it was told that the cluster has no worker."""
 
     async def ready(self) -> None:
         """Connect, once.
@@ -131,7 +137,7 @@ class DaskExecutor:
             self._asked[content] += 1
             key = f"truegain-{self._token}-{content[:16]}-{self._asked[content]}"
             message = {**self._common, "request": request.to_json(), "partials": partial is not None}
-            job = _Job(key, message, loop.create_future(), Partials(partial))
+            job = Job(key, message, loop.create_future(), Partials(partial))
             began = loop.time()
             try:
                 self._send(job)
@@ -156,16 +162,15 @@ class DaskExecutor:
             await self._leave()
 
     async def _connect(self) -> None:
-        try:
-            import distributed
-            from distributed.versions import VersionMismatchWarning
-        except ImportError as error:
-            raise PrerequisiteError(
-                f"the dask executor needs the package distributed: {error}", fix="pip install 'truegain[dask]'"
-            ) from None
+        installed()
+        import distributed
+        from distributed.versions import VersionMismatchWarning
+
         from agent.executors.dask_worker import TOPIC, versions
 
         self._common["versions"] = versions()
+        for handler in logging.getLogger("distributed").handlers:  # its words on what we tell in ours
+            handler.addFilter(self._mute)
         place: Any = self._scheduler
         connect: Any = distributed.Client
         local: Any = distributed.LocalCluster
@@ -182,12 +187,15 @@ class DaskExecutor:
                         silence_logs=logging.CRITICAL,
                         memory_limit=0,
                     )
+                else:
+                    await refused(place)
                 # Known before it is connected, so that one which never gets there is closed too.
                 self._client = connect(place, asynchronous=True, set_as_default=False, timeout=self._connect_seconds)
-                await self._client
+                async with asyncio.timeout(self._connect_seconds + 1):  # dask waits on for one that takes and is silent
+                    await self._client
         except (OSError, ValueError, RuntimeError) as error:  # refused, silent, no such scheme, not a scheduler
             raise PrerequisiteError(
-                f"there is no dask scheduler at {self._scheduler or 'this machine'}: {error}",
+                f"there is no dask scheduler at {self._scheduler or 'this machine'}: {str(error) or 'no answer'}",
                 fix="start one (dask scheduler; dask worker tcp://…), or correct it: --set dask.scheduler=tcp://…",
             ) from None
         finally:
@@ -210,6 +218,9 @@ class DaskExecutor:
                 raise PrerequisiteError(f"truegain is not installed on the worker {place}", fix=INSTALL)
         self._client.subscribe_topic(TOPIC, self._told)
 
+    def _mute(self, record: logging.LogRecord) -> bool:
+        return record.levelno >= logging.CRITICAL
+
     def _still(self) -> None:
         if self._scheduler is not None:
             log.warning(f"connecting to {self._scheduler} ({self._connect_seconds:g} s)")
@@ -227,7 +238,7 @@ class DaskExecutor:
             fix=f"start some: dask worker {self._scheduler or 'tcp://…'}{more}",
         )
 
-    def _send(self, job: _Job) -> None:
+    def _send(self, job: Job) -> None:
         # Another key each time: dask would answer with what it already made of this one.
         key = f"{job.key}-{len(job.keys) + 1}"
         job.keys.append(key)
@@ -257,12 +268,12 @@ class DaskExecutor:
             job.future = future
             job.fetching = asyncio.ensure_future(self._fetch(job, future))
 
-    def _drop(self, job: _Job) -> None:
+    def _drop(self, job: Job) -> None:
         for key in job.keys:
             self._jobs.pop(key, None)
         job.release()
 
-    async def _fetch(self, job: _Job, future: Any) -> None:
+    async def _fetch(self, job: Job, future: Any) -> None:
         """Wait for what dask makes of a request, and settle the job with it."""
         from distributed import CancelledError, KilledWorker
 
@@ -277,8 +288,11 @@ class DaskExecutor:
             # A scheduler may be set to give up at the first loss; what was only queued there costs nothing.
             if len(job.begun) < ATTEMPTS and len(job.keys) < ATTEMPTS:
                 self._send(job)
-            else:
-                job.settle(_lost(job))
+            elif job.begun:
+                job.settle(lost(job))
+            else:  # they cannot even read a request, which says nothing of the candidate
+                text = "the workers died of a request, before they began it"
+                job.fail(PrerequisiteError(text, fix=INSTALL))
         except Exception as error:  # nothing of the user's raises here
             if self._client is None or self._client.status != "running":
                 job.fail(self._gone())
@@ -292,15 +306,20 @@ class DaskExecutor:
             else:
                 job.settle(Output.from_json(reply["output"]))
 
-    async def _answer(self, job: _Job) -> Output:
+    async def _answer(self, job: Job) -> Output:
         loop = asyncio.get_running_loop()
         since: float | None = None
         # Whether it was begun does not matter: where no worker is, the one that began it is gone.
-        while not (await asyncio.wait({job.answer}, timeout=self._empty_seconds / 4))[0]:
+        pause = min(EMPTY_TOLD_SECONDS, self._empty_seconds / 4)
+        while not (await asyncio.wait({job.answer}, timeout=pause))[0]:
+            pause = self._empty_seconds / 4
             try:
                 lacking = await self._lacking()
             except OSError:  # the scheduler is going away, which `_fetch` is told
                 continue
+            if lacking and not self._empty:
+                log.warning(f"{lacking.message}; one is waited for, {self._empty_seconds:g} s ({lacking.fix})")
+            self._empty = bool(lacking)
             since = (since or loop.time()) if lacking else None
             if lacking and since and loop.time() - since >= self._empty_seconds:
                 raise PrerequisiteError(
@@ -323,7 +342,7 @@ class DaskExecutor:
             if len(job.begun) == ATTEMPTS:
                 log.warning(f"the worker {job.begun[0]} was lost; its evaluation is begun again at {job.begun[1]}")
             elif len(job.begun) > ATTEMPTS:
-                job.settle(_lost(job))
+                job.settle(lost(job))
                 job.release()
         elif job.attempts and attempt == job.attempts[-1]:
             job.partials(json.loads(message["partial"]))
@@ -349,47 +368,9 @@ class DaskExecutor:
             with suppress(Exception):
                 async with asyncio.timeout(CLOSE_SECONDS):
                     await cluster.close()
+        for handler in logging.getLogger("distributed").handlers:
+            handler.removeFilter(self._mute)
 
 
 RESUME = "truegain resume goes on with what was measured so far"
 INSTALL = "install the same version of truegain, with its extra dask, on every worker"
-
-
-@dataclass(eq=False)
-class _Job:
-    """One request on its way: the first answer counts."""
-
-    key: str
-    message: Mapping[str, Any]
-    answer: asyncio.Future[Output]
-    partials: Partials
-    begun: list[str] = field(default_factory=list)
-    """Addresses of the workers that began it."""
-    attempts: list[str] = field(default_factory=list)
-    """What each of them calls its attempt."""
-    keys: list[str] = field(default_factory=list)
-    """Under which it was given to dask, one for each time."""
-    future: Any = None
-    fetching: asyncio.Task[None] | None = None
-
-    def settle(self, output: Output) -> None:
-        if not self.answer.done():
-            self.answer.set_result(output)
-
-    def fail(self, error: AgentError) -> None:
-        if not self.answer.done():
-            self.answer.set_exception(error)
-            self.answer.exception()  # a call that was cancelled does not ask for it
-
-    def release(self) -> None:
-        """Let dask forget it; a worker that still measures it stops."""
-        if self.fetching is not None:
-            self.fetching.cancel()
-        if self.future is not None:
-            with suppress(Exception):
-                self.future.release()
-
-
-def _lost(job: _Job) -> Output:
-    where = " and ".join(dict.fromkeys(job.begun)) or "its workers"
-    return Output.failed("lost", f"{where} died in the middle of the evaluation")

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from dask_support import asked, begun, cluster, executor, held, pids, until
+from dask_support import PATIENCE, asked, begun, cluster, executor, held, pids, until
 from executor_helpers import gone
 
 from agent.errors import ConfigError, PrerequisiteError
@@ -240,23 +241,59 @@ def test_the_digest_of_a_package_is_that_of_its_python_files(tmp_path: Path) -> 
     assert sources(tmp_path / "same") != one
 
 
-async def test_nobody_at_the_address(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.WARNING, "agent")
+async def test_nobody_at_the_address(tmp_path: Path) -> None:
     pytest.importorskip("distributed", reason="the package distributed is not installed")
     for address in ("tcp://127.0.0.1:9", "what://127.0.0.1:9"):
-        async with executor(held(tmp_path), address, connect_seconds=2.0) as there:
+        async with executor(held(tmp_path), address, connect_seconds=10 * PATIENCE) as there:
             with pytest.raises(PrerequisiteError, match="no dask scheduler at") as error:
-                await there.submit(asked(3))
+                await there.submit(asked(3))  # without waiting for somebody
             assert "dask scheduler" in error.value.fix
-    assert caplog.text.count("connecting to tcp://127.0.0.1:9 (2 s)") == 1
 
 
-async def test_a_cluster_without_workers_is_told_after_a_while(tmp_path: Path) -> None:
+async def test_somebody_who_does_not_answer(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING, "agent")
+    pytest.importorskip("distributed", reason="the package distributed is not installed")
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"tcp://127.0.0.1:{silent.getsockname()[1]}"
+        async with executor(held(tmp_path), address, connect_seconds=2.0) as there:
+            with pytest.raises(PrerequisiteError, match="no dask scheduler at"):
+                await there.submit(asked(3))
+    assert caplog.text.count(f"connecting to {address} (2 s)") == 1
+
+
+async def test_a_cluster_without_workers_is_told_after_a_while(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING, "agent")
     with cluster(0) as empty:
         async with executor(held(tmp_path), empty.scheduler_address, empty_seconds=0.5) as there:
             with pytest.raises(PrerequisiteError, match=r"no worker, for 0\.5 s") as error:
                 await there.submit(asked(3))
         assert "dask worker tcp://" in error.value.fix
+    assert caplog.text.count("the cluster has no worker; one is waited for, 0.5 s") == 1
+
+
+async def test_workers_that_die_of_a_request_say_nothing_of_the_candidate(tmp_path: Path) -> None:
+    from distributed import KilledWorker
+
+    with cluster(1) as small:
+        async with executor(held(tmp_path), small.scheduler_address) as there:
+            await there.ready()
+            real, given = there._client.map, []
+
+            async def died() -> str:
+                raise KilledWorker("key", None, 3)
+
+            def dying(function: Any, messages: list[str], **more: Any) -> Any:
+                given.extend(messages)
+                return [asyncio.ensure_future(died()) for _ in messages]
+
+            there._client.map = dying
+            with pytest.raises(PrerequisiteError, match="died of a request, before they began it") as error:
+                await there.submit(asked(3))
+            assert "on every worker" in error.value.fix and len(given) == 2
+            there._client.map = real
+            assert (await there.submit(asked(4))).value["values"]["value"] == 16
 
 
 async def test_a_worker_without_the_package_is_told_before_it_is_asked(tmp_path: Path) -> None:

@@ -164,6 +164,7 @@ def test_without_its_scheduler_a_run_ends_and_another_cluster_takes_it_up(made: 
         process.communicate()
     out, err = running.communicate(timeout=120)
     assert running.returncode == 69, err
+    assert "Traceback" not in err, "dask's own words on it"
     error = json.loads(out)["error"]
     assert f"the dask scheduler {address} went away" in error["message"] and "truegain resume" in error["hint"]
     place = only_run(home / "runs")
@@ -189,6 +190,13 @@ def test_a_scheduler_that_is_not_there_stops_a_run_before_it_begins(home: Path) 
     with pytest.raises(PrerequisiteError, match="no dask scheduler at what://"):
         asyncio.run(Session.of(setup).run(home / "runs" / "x"))
     assert not (home / "runs" / "x").exists()
+
+
+def test_without_the_package_no_run_begins(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    done = call("run", "p", *DASK, "run.workers=2", "--model", "none", "--runs", "runs", cwd=home)
+    assert done.code == 69 and done.err.startswith("truegain: the dask executor needs the package distributed")
+    assert not list((home / "runs").glob("p-*"))
 
 
 def test_the_problem_file_names_the_cluster(home: Path) -> None:
