@@ -119,6 +119,13 @@ def _forbidden(place: Any) -> dict[str, Any]:
     return {"kind": "config", "message": f"{where}: this user may not use it (permission denied)", "hint": hint}
 
 
+def _said(error: click.ClickException) -> str:
+    """A mistake in click's words, without those that lead astray."""
+    if isinstance(error, click.NoSuchOption):
+        error.possibilities = [name for name in error.possibilities or () if name != "--help"]
+    return error.format_message().replace("is not a valid integer range", "is not a valid integer")
+
+
 def main(argv: list[str] | None = None) -> None:
     """Entry point of `truegain`; ends the process with the exit codes of docs/cli.md."""
     arguments = sys.argv[1:] if argv is None else argv
@@ -139,11 +146,14 @@ def main(argv: list[str] | None = None) -> None:
     except click.Abort as error:
         fail({"kind": "interrupted", "message": "interrupted", "hint": str(error)}, as_json, lines)
         sys.exit(130)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        sys.exit(2)
     except click.ClickException as error:
-        hint = "truegain --help"
+        path = f"truegain {arguments[0]}" if arguments and arguments[0] in COMMANDS else "truegain"
         if isinstance(error, click.UsageError) and error.ctx is not None:
-            hint = f"{error.ctx.command_path} --help"
-        fail({"kind": "config", "message": error.format_message(), "hint": hint}, as_json, lines)
+            path = error.ctx.command_path
+        fail({"kind": "config", "message": _said(error), "hint": f"{path} --help"}, as_json, lines)
         sys.exit(2)
     except Exception as error:
         if isinstance(error, PermissionError) and error.filename is not None:
