@@ -106,6 +106,15 @@ def test_a_page_is_silent_and_fits(browser: Browser, ended: Viewer, run: str, wi
     assert complaints(browser, ended) == []
 
 
+def test_what_the_search_takes_can_be_read_on_a_phone(browser: Browser, ended: Viewer) -> None:
+    browser.look(400)
+    enter(browser, ended)
+    shown(browser, "proven")
+    find = "document.getElementById('find')"
+    browser.run(f"{find}.value = {find}.placeholder")
+    assert browser.run(f"{find}.scrollWidth <= {find}.clientWidth"), "no word is cut"
+
+
 def test_the_picture_fits_a_phone_and_its_words_can_be_read(browser: Browser, ended: Viewer) -> None:
     wide, svg = "document.querySelector('#cost svg')?.viewBox.baseVal.width", "document.querySelector('#cost svg')"
     enter(browser, ended)
