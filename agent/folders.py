@@ -151,7 +151,7 @@ class Listing:
             What is stopped or lost can be resumed.
         status: What a finished run found: proven, exact, unproven or initial.
         pid: The live process.
-        detail: Why it was stopped or is damaged.
+        detail: Why it was stopped or is damaged, or that it has ended without measuring anything.
     """
 
     name: str
@@ -182,6 +182,8 @@ STEERING = ("run.started", "run.resumed", "run.paused", "run.continued", "stop.r
 
 WHY = {"interrupted": "by Ctrl-C", "terminated": "on request"}
 """What is said of reasons to stop; a provider's is its own words."""
+BROKEN = "the initial candidate cannot be scored"
+"""What is said of a run that ended because of that."""
 
 
 def listing(folder: Path) -> Listing:
@@ -202,7 +204,7 @@ def listing(folder: Path) -> Listing:
         if kind == "stop.requested":
             halt = (WHY.get(body["reason"]) or str(body["detail"])) if body["reason"] in RESUMABLE else halt
         else:
-            halt = ""
+            halt = BROKEN if kind == "run.ended" and body["reason"] == "evaluator" else ""
             paused = kind == "run.paused"
     _, newest, body = events[-1]
     problem = str(started["problem"]["name"])

@@ -17,6 +17,8 @@ import pytest
 from agent.journal import FILE, Journal
 from agent.serving.desk import Desk
 from agent.serving.web import Door
+from agent.view import answers, parts
+from agent.view.gallery import Gallery
 from agent.view.server import Server
 from tests.cli_helpers import begin, call, folder
 from tests.report.support import HARMLESS, Page, hostile_run, proven_run
@@ -156,6 +158,19 @@ def test_the_list_tells_which_runs_are_damaged_and_the_others_work(viewer: Viewe
         assert "error" in viewer.ask(f"/run/{name}/candidate/0").json
         assert viewer.ask(f"/report/{name}").status in (409, 500) or name == "unknown"
     assert "accuracy went from" in viewer.run("proven")["parts"]["head"]
+
+
+def test_a_run_whose_evaluator_is_broken_is_none_without_a_gain(tmp_path: Path) -> None:
+    problem = folder(tmp_path / "p", evaluate="def measure(candidate): raise RuntimeError('no scale')")
+    runs = tmp_path / "runs"
+    assert call("run", problem, "--runs", runs, cwd=tmp_path).code == 3
+    gallery = Gallery(runs)
+    (listed,) = gallery.states()
+    told = answers.run(gallery, listed.name, {})
+    assert told is not None
+    for html in (parts.runs([listed]), told["parts"]["head"]):
+        assert "cannot be scored" in html and "no gain" not in html
+    assert call("list", "--runs", runs, cwd=tmp_path).out.strip().endswith("cannot be scored")
 
 
 def test_what_is_new_is_sent_and_nothing_else(viewer: Viewer) -> None:

@@ -26,5 +26,5 @@ def command(runs: str | None, as_json: bool) -> None:
         for item in found:
             begun = time.strftime("%Y-%m-%d %H:%M", time.localtime(item.started)) if item.started else "–"
             state = f"{item.state} ({item.pid})" if item.pid else item.state
-            rows.append((item.name, item.problem or "–", begun, state, item.status or brief(item.detail, 80) or "–"))
+            rows.append((item.name, item.problem or "–", begun, state, brief(item.detail, 80) or item.status or "–"))
         table(rows, ("RUN", "PROBLEM", "BEGUN", "STATE", "STATUS"))
