@@ -25,6 +25,7 @@ from agent.space import Candidate, digest
 FORMAT = 1
 BEGIN = b'{"format":'
 """What a result file begins with."""
+WRITER = "name files that truegain eval has written"
 SAME = {
     "fingerprints": "the evaluator, the data or the problem is another one",
     "candidate": "it measured another candidate",
@@ -135,8 +136,8 @@ def merge(paths: Sequence[Path]) -> Record:
     """The evaluation whose shards these files hold.
 
     Raises:
-        ConfigError: A shard is missing, twice there, not finished, or of another evaluation; names the file.
-        StoreError: A file cannot be read.
+        ConfigError: A file cannot be read, or is no result file; or a shard is missing, twice there, not finished, or of
+            another evaluation; names the file.
     """
     records = [(path, load(path)) for path in paths]
     first_path, first = records[0]
@@ -170,15 +171,15 @@ def load(path: Path) -> Record:
     """What a result file holds.
 
     Raises:
-        StoreError: It cannot be read, or is no result file.
+        ConfigError: It cannot be read, or is no result file.
     """
     try:
         with path.open("rb") as file:
             record = read(path, file)
     except OSError as error:
-        raise StoreError(f"{path}: {error.strerror}", hint="truegain eval writes such files") from None
+        raise ConfigError(f"{path} cannot be read: {error.strerror}", hint=WRITER) from None
     if record is None:
-        raise StoreError(f"{path} is empty", hint="truegain eval writes such files")
+        raise ConfigError(f"{path} is empty", hint=WRITER)
     return record
 
 
@@ -187,11 +188,14 @@ def read(path: Path, file: IO[bytes]) -> Record | None:
     record: Record | None = None
     begun: set[str] = set()
     try:
-        for line in file.read().split(b"\n")[:-1]:
-            item = json.loads(line)
+        for number, line in enumerate(file.read().split(b"\n")[:-1], 1):
+            try:
+                item = json.loads(line)
+            except ValueError:
+                raise ValueError(f"its line {number} is no JSON") from None
             if record is None:
                 if item["format"] != FORMAT:
-                    raise StoreError(f"{path} is of another version of TrueGain", hint="measure it again")
+                    raise ConfigError(f"{path} is of another version of TrueGain", hint="measure it again")
                 _check(item)
                 record = Record(item)
             elif "begun" in item:
@@ -203,7 +207,7 @@ def read(path: Path, file: IO[bytes]) -> Record | None:
                     raise ValueError(f"row {row.id!r} has ended and was never begun")
                 record.rows.setdefault(row.id, row)
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
-        raise StoreError(f"{path} is no result file: {error}", hint="truegain eval writes such files") from None
+        raise ConfigError(f"{path} is no result file: {error}", hint=WRITER) from None
     return record
 
 
@@ -263,7 +267,7 @@ def opened(path: Path) -> Iterator[IO[bytes]]:
         file.seek(0)
         content = file.read()
         if not content.startswith(BEGIN[: len(content)]):  # it is somebody's, and its last line may be all of it
-            raise StoreError(f"{path} is no result file", hint="name another file with --out")
+            raise ConfigError(f"{path} is no result file", hint="name another file with --out")
         file.truncate(content.rfind(b"\n") + 1)
         file.seek(0)
         yield file

@@ -215,12 +215,19 @@ def values_of(path: Path, problem: Problem) -> Candidate:
     hint = "a JSON object of parameters with values, or what truegain export --json prints"
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"--values {path}: {error}", hint=hint) from None
+    except OSError as error:
+        raise ConfigError(
+            f"--values {path} cannot be read: {error.strerror}", hint=f"name a file with {hint}"
+        ) from None
+    except json.JSONDecodeError as error:
+        where = f"line {error.lineno}, column {error.colno}"
+        raise ConfigError(f"--values {path} is not JSON: {where}: {error.msg}", hint=f"it must be {hint}") from None
+    except ValueError as error:
+        raise ConfigError(f"--values {path}: {error}", hint=f"it must be {hint}") from None
     if isinstance(found, dict) and "candidate" not in problem.space and isinstance(found.get("candidate"), dict):
         found = found["candidate"]
     if not isinstance(found, dict):
-        raise ConfigError(f"--values {path}: it holds no JSON object", hint=hint)
+        raise ConfigError(f"--values {path}: it holds no JSON object", hint=f"it must be {hint}")
     try:
         return problem.space.candidate({**problem.initial(), **found})
     except (ValueError, TypeError) as error:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from agent.errors import StoreError
+from agent.errors import ConfigError
 from agent.events import RunStarted
 from agent.journal import read
 from agent.problem import Example
@@ -160,14 +160,15 @@ def test_merge_refuses_what_does_not_go_together(problem: Path) -> None:
         ("other-evaluator.jsonl", "the evaluator, the data or the problem is another one"),
         ("cut.jsonl", "has 9 of its 10 rows — run it again with --shard 3/3 --out cut.jsonl"),
         ("stray.jsonl", "do not hold the rows of their shards"),
-        ("text.jsonl", "is no result file"),
+        ("text.jsonl", "text.jsonl is no result file: its line 1 is no JSON — name files"),
         ("list.jsonl", "is no result file"),
         ("empty.jsonl", "is empty"),
         ("newer.jsonl", "another version"),
         ("nowhere.jsonl", "No such file"),
     ):
         files = ["1.jsonl", "2.jsonl", *([third] if third else [])]
-        assert words in error(call("merge", *files, "--json", cwd=home)), third
+        refused = call("merge", *files, "--json", cwd=home)
+        assert words in error(refused) and refused.code == 2, third
 
 
 def test_a_killed_evaluation_goes_on_and_pays_for_no_row_twice(problem: Path) -> None:
@@ -240,11 +241,11 @@ def test_another_candidate(problem: Path) -> None:
         ('{"x": 99}', "--values bad.json: x"),
         ('{"x": "much"}', "--values bad.json: x"),
         ("[1]", "no JSON object"),
-        ("{", "--values bad.json"),
+        ("{", "--values bad.json is not JSON: line 1, column 2: "),
     ):
         (home / "bad.json").write_text(text)
         assert words in error(evaluated(problem, "--values", "bad.json")), text
-    assert "--values gone.json" in error(evaluated(problem, "--values", "gone.json"))
+    assert "--values gone.json cannot be read: No such file" in error(evaluated(problem, "--values", "gone.json"))
 
 
 def test_a_file_of_something_else_is_not_overwritten(problem: Path) -> None:
@@ -294,7 +295,7 @@ def test_a_result_file_cannot_be_read_twice_over(problem: Path) -> None:
         more.write(json.dumps({"id": "question-1", "values": {"share": 1e9, "size": 0}}) + "\n")
     assert load(file).report() == before
     file.write_text('{"format": 1}\n')
-    with pytest.raises(StoreError, match="no result file"):
+    with pytest.raises(ConfigError, match="no result file"):
         load(file)
 
 

@@ -122,7 +122,8 @@ def _forbidden(place: Any) -> dict[str, Any]:
 def _said(error: click.ClickException) -> str:
     """A mistake in click's words, without those that lead astray."""
     if isinstance(error, click.NoSuchOption):
-        error.possibilities = [name for name in error.possibilities or () if name != "--help"]
+        known = [name for name in error.possibilities or () if name != "--help"]
+        error = click.NoSuchOption(error.option_name, possibilities=known)
     return error.format_message().replace("is not a valid integer range", "is not a valid integer")
 
 
