@@ -143,7 +143,7 @@ class Words:
         if isinstance(event, RunContinued):
             return "goes on", ""
         if isinstance(event, (HintGiven, ValuePinned, ValueBanned, PairJudged, BudgetChanged)):
-            return f"  » {_personal(event, history)}", "bold"
+            return f"  » {_personal(event, state)}", "bold"
         if isinstance(event, RunEnded):
             return f"ended ({event.reason}): {event.status}", ""
         if isinstance(event, StopRequested):
@@ -176,10 +176,13 @@ class Words:
         return f"initial candidate: {goal.name} {amount(trial.values[goal.name], goal.unit)}", ""
 
 
-def _personal(event: Event, history: History) -> str:
+def _personal(event: Event, state: State) -> str:
     """What the person said, as it was noted."""
+    history = state.history
     if isinstance(event, HintGiven):
-        return f"noted for the next proposals: {brief(event.text, 200)}"
+        read = state.settings.models.get("propose", "none") != "none"
+        what = "noted for the next proposals" if read else "noted, but this run has no model that would read it"
+        return f"{what}: {brief(event.text, 200)}"
     if isinstance(event, ValuePinned):
         return f"{event.name} is free again" if event.value is None else f"{event.name} stays {brief(event.value)}"
     if isinstance(event, ValueBanned):

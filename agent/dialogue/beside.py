@@ -13,7 +13,7 @@ from agent.dialogue.arrivals import Arrivals
 from agent.dialogue.commands import LEFT, Commands
 from agent.dialogue.terminal import Terminal, TooLong
 from agent.errors import AgentError, ConfigError
-from agent.events import EvaluationEnded, Event, RunPaused, StopRequested
+from agent.events import EvaluationEnded, Event, RunContinued, RunPaused, StopRequested
 
 if TYPE_CHECKING:
     from agent.loop import Run
@@ -51,9 +51,11 @@ class Beside(Display):
         if arrived:
             self.line(arrived, "dim")
         if isinstance(event, RunPaused):
-            self.line("paused: nothing new starts. /resume goes on, /quit leaves", "yellow")
+            self.line("  » paused: nothing new starts. /resume goes on, /quit leaves", "yellow")
         elif isinstance(event, StopRequested) and event.detail == LEFT:
-            self.line(LEFT, "yellow")
+            self.line(f"  » {LEFT}", "yellow")
+        elif isinstance(event, RunContinued):
+            self.line("  » goes on", "bold")
         elif not isinstance(event, EvaluationEnded):  # of those the arrivals say it
             super().__call__(event, state)
 

@@ -186,7 +186,8 @@ class Commands:
         history, goal, space = state.history, state.problem.objective, state.problem.space
         champion, released = history[history.champion], history[state.released]
         score = amount((champion.values or {}).get(goal.name), goal.unit)
-        out = [f"  champion #{champion.number} {champion.id[:8]}: {goal.name} {score} on train (search)"]
+        where = "on train (search)" if state.problem.by_rows else "(search)"
+        out = [f"  champion #{champion.number} {champion.id[:8]}: {goal.name} {score} {where}"]
         changes = space.diff(history[history.initial].candidate, champion.candidate)
         out += [f"    {one_line(space, change, 60)}" for change in changes]
         accepted = f"#{released.number}" if released.number else "nothing yet"

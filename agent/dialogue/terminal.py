@@ -171,12 +171,18 @@ class Prompting:
             event.current_buffer.reset()
             interrupted()
 
+        @keys.add("enter")
+        def _(event: Any) -> None:
+            event.app.erase_when_done = False  # what was typed stays
+            event.current_buffer.validate_and_handle()
+
         # History stays in memory: what was typed is in the journal, without keys and credentials.
         self._session: Any = PromptSession(key_bindings=keys)
         self._asking: Any = PromptSession()
         self._toolbar = toolbar
 
     async def line(self) -> str:
+        self._session.app.erase_when_done = True  # a line that nobody ended, because the run did
         text: str = await self._session.prompt_async(
             PROMPT, bottom_toolbar=lambda: plain(self._toolbar()), refresh_interval=0.5, handle_sigint=False
         )

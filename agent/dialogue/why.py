@@ -114,7 +114,8 @@ def _told(state: State, trial: Trial, words: list[str], next_one: int | None) ->
         champion = history[history.champion]
         beside = amount((champion.values or {}).get(goal.name), goal.unit)
         other = "" if champion.id == trial.id else f"; the champion #{champion.number} has {beside}"
-        out.append(f"measured on train: {goal.name} {score}, {plural(trial.count, 'measurement')}{other}")
+        where = " on train" if state.problem.by_rows else ""
+        out.append(f"measured{where}: {goal.name} {score}, {plural(trial.count, 'measurement')}{other}")
         if not trial.feasible:
             out.append(f"it breaks {', '.join(map(str, state.problem.violated(trial.values)))}")
     if trial.failure:

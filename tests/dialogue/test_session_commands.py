@@ -176,8 +176,18 @@ async def test_finish_ends_the_search_and_holds_the_exam(tmp_path: Path) -> None
 async def test_quit_says_that_it_is_saved(tmp_path: Path) -> None:
     script = Script(("= #1", "/quit"))
     result = await talked(tmp_path / "run", script, slow())
-    assert result.status == "open" and "saved; truegain session --resume goes on" in script.text
+    assert result.status == "open" and "\n  » saved; truegain session --resume goes on\n" in script.text
     assert "the search ends" not in script.text
+
+
+async def test_a_hint_that_no_model_reads_is_told_so(tmp_path: Path) -> None:
+    script = Script(("initial candidate", "stay low"), ("stay low", "/pause"), ("paused:", "/resume"))
+    result = await talked(tmp_path / "run", script, slow(models={}))
+    assert "  » noted, but this run has no model that would read it: stay low\n" in script.text
+    assert "\n  » paused: " in script.text and "\n  » goes on\n" in script.text
+    said = why(tmp_path / "run", "initial")
+    assert any(line.startswith("measured: ") for line in said), "there are no rows that it could be the train rows of"
+    assert result.status != "open"
 
 
 async def test_why_of_a_champion_that_was_replaced(tmp_path: Path) -> None:

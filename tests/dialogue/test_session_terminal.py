@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+import io
 import os
 import signal
 from pathlib import Path
 
 import pytest
+from prompt_toolkit.application import create_app_session
+from prompt_toolkit.data_structures import Size
+from prompt_toolkit.input import create_pipe_input
+from prompt_toolkit.output.vt100 import Vt100_Output
 
+from agent.dialogue.terminal import PROMPT, Prompting
 from agent.events import BudgetChanged, HintGiven, ProposalEnded, RunContinued, RunEnded, RunPaused, ValuePinned
 from agent.folders import listing
 from agent.result import load_result, load_state
@@ -91,3 +98,28 @@ def test_what_was_said_survives_kill_and_no_turn_is_paid_twice(tmp_path: Path) -
     assert all("stay low" in text and "a stays 0.5" in text for text in said[paid:])
     assert found(run, ValuePinned) == [ValuePinned("a", 0.5)] and len(found(run, BudgetChanged)) == 1
     assert call("replay", run, cwd=tmp_path).code == 0
+
+
+CLEARED = "\x1b[J"
+"""Clears a terminal from the cursor down."""
+
+
+async def test_a_line_that_was_typed_stays_and_one_that_was_not_ended_goes() -> None:
+    with create_pipe_input() as keys:
+        screen = io.StringIO()
+        output = Vt100_Output(screen, lambda: Size(24, 80), term="xterm", enable_bell=False)
+        with create_app_session(input=keys, output=output):
+            prompting = Prompting(lambda: "here", lambda: None)
+            keys.send_text("stay low\r")
+            assert await prompting.line() == "stay low"
+            typed = screen.getvalue()
+            assert typed[: typed.rindex(CLEARED)].endswith("\r\n"), "all below the line that was typed is cleared"
+            screen.truncate(0)
+            task = asyncio.create_task(prompting.line())
+            while PROMPT.strip() not in screen.getvalue():
+                await asyncio.sleep(0.001)
+            task.cancel()
+            await asyncio.wait([task])
+            shown = screen.getvalue()
+    at = shown.rindex(CLEARED)
+    assert not shown[:at].endswith("\r\n") and PROMPT.strip() not in shown[at:], "cleared from the prompt on"
