@@ -264,7 +264,8 @@ def report(result: Result, as_json: bool, resume: str = "") -> None:
         click.echo(line)
     if changes or result.edges:
         click.echo("")
-    click.echo(fitted(f"{result.status.upper()}: {plain(result.sentence)}", sys.stdout))
+    status = "" if result.status == "open" else f"{result.status.upper()}: "
+    click.echo(fitted(f"{status}{plain(result.sentence)}", sys.stdout))
     click.echo(fitted(f"Spent: {spent_line(result.spent)}.", sys.stdout))
     if why := used_up(result):
         click.echo(fitted(plain(f"Before the next run: {why}."), sys.stdout))

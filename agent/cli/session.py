@@ -159,8 +159,10 @@ def _agent(problem: Path, changes: dict[str, Any]) -> dict[str, Any]:
     if named:
         return {}
     if model == "none" or model.startswith("local:"):
-        why = "without a model" if model == "none" else f"{model} is too small to work with tools, so"
-        click.echo(plain(f"Note: {why} the default proposer searches; --model provider:model for the agent."), err=True)
+        small = "the built-in model is" if model == DEFAULT_MODEL else f"{model} is"
+        why = "there is no model" if model == "none" else f"{small} too small for the agent with tools"
+        text = f"the default proposer searches, since {why}; --model provider:model names one for the agent."
+        click.echo(plain(f"Note: {text}"), err=True)
         return {}
     return {"proposer.name": "agentic"}
 
@@ -174,12 +176,13 @@ def _draft(
     from agent.errors import ConfigError
     from agent.ledger import Budget
 
+    missing = f"there is no problem.toml in {place}" if place.is_dir() else f"there is no folder {place}"
     if terminal is None:
         raise ConfigError(
-            f"there is no problem.toml in {place}",
+            missing,
             hint="truegain session at a terminal helps to write one; truegain init writes an example",
         )
-    terminal.say(f"There is no problem.toml in {place}; I help you to write one.")
+    terminal.say(f"T{missing[1:]}; I help you to write {'one' if place.is_dir() else 'a problem there'}.")
     limits = Budget(**{name: given[name] for name in BUDGET if given.get(name) is not None})
     again = f"truegain session {place}"
     try:

@@ -106,7 +106,8 @@ def test_a_script_that_pauses_and_says_no_more_leaves(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("nowhere", "-p", "x"), "there is no problem.toml"),
+        (("nowhere", "-p", "x"), "there is no folder nowhere"),
+        ((".", "-p", "x"), "there is no problem.toml in ."),
         (("-p", "x" * 2001), "a goal of 2001 characters"),
         (("-p", " "), "a goal of 0 characters"),
         (("bowl", "--json", "--output", "text"), "contradict"),
