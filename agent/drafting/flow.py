@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -149,11 +150,16 @@ class Flow:
         """A draft of the model's; None where there is none, and that was said."""
         assert self.model is not None
         answer = self.talk.ask("Which files or folders may the model read? (names with blanks between; Enter: none)")
-        files = reading.read(answer, self.folder, self.here)
-        for item in files.shown:
-            self.talk.say(f"  {item.line}")
-        for line in files.left_out:
-            self.talk.say(f"  not read: {cleaned(line, 300)}")
+        while True:
+            files = reading.read(answer, self.folder, self.here)
+            for item in files.shown:
+                self.talk.say(f"  {item.line}")
+            for line in files.left_out:
+                self.talk.say(f"  not read: {cleaned(line, 300)}")
+            more = self.talk.ask("What else instead? (names; Enter: go on without it)") if files.left_out else ""
+            if not more:
+                break
+            answer = f"{shlex.join(item.name for item in files.shown)} {more}"
         self._named = tuple(item.name for item in files.shown)
         if not self.talk.confirm(self._question(len(files.shown))):
             self.talk.say("The model was not asked.")
