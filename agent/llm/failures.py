@@ -15,6 +15,7 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 
 from agent.errors import AgentError, ProviderError
+from agent.llm.connect import VARIABLE
 
 SPEND_STOPS = frozenset(
     {
@@ -109,13 +110,11 @@ def failure(error: Exception, model: str) -> AgentError:
         return CallFailed(f"{model}: no answer in time", retryable=True, ambiguous=_was_sent(error))
     if kinds & {"APIConnectionError", "TransportError"} or isinstance(error, OSError):
         sent = _was_sent(error)
-        what = "the connection broke" if sent else "cannot connect"
-        return CallFailed(
-            f"{model}: {what}: {_cause(error)}",
-            retryable=True,
-            ambiguous=sent,
-            hint="" if sent else "check the network and the base URL",
-        )
+        # What to check stands in the message: a run goes on without the hint of an error that may pass.
+        address = VARIABLE.get(model.partition(":")[0].partition("-")[0])
+        check = f", so check the network and {address}" if address else ""
+        what = "the connection broke" if sent else f"cannot connect{check}"
+        return CallFailed(f"{model}: {what}: {_cause(error)}", retryable=True, ambiguous=sent)
     if "CredentialsError" in kinds:
         return CallFailed(f"{model}: {error}", fatal=True, hint=HINTS[401])
     if kinds & {"Malformed", "JSONDecodeError", "APIResponseValidationError", "DecodingError", "UnicodeDecodeError"}:

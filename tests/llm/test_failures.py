@@ -104,7 +104,9 @@ async def test_nobody_listens(wire: str) -> None:
         free.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{free.getsockname()[1]}"
     model = connect(f"{wire}:m", options={"base_url": url, "api_key": KEY})
-    with pytest.raises(CallFailed, match="cannot connect") as caught:
+    with pytest.raises(
+        CallFailed, match=rf"^{wire}:m: cannot connect, so check the network and (OPENAI|ANTHROPIC)_BASE_URL: "
+    ) as caught:
         await model.complete(say(), seed=None)
     await model.close()
     assert (caught.value.retryable, caught.value.ambiguous) == (True, False)
