@@ -16,6 +16,7 @@ from agent.gate.noise import Noise, smallest_gain
 from agent.gate.outlook import clusters
 from agent.gate.planning import RESERVE, paying
 from agent.gate.preview import copied
+from agent.ledger import lasting
 from agent.proposers.table import load, talks
 from agent.refusals import floor
 from agent.settings import BATCHED
@@ -149,9 +150,9 @@ class Forecast:
         out += [item.words for item in self.asked]
         if self.seconds_each is not None:
             paid = f", for {self.paid}" if self.paid else ""
-            out.append(("one evaluation", f"{self.seconds_each:.2g} s", f"measured just now{paid}"))
+            out.append(("one evaluation", lasting(self.seconds_each), f"measured just now{paid}"))
         if self.seconds is not None:
-            out.append(("measuring", f"{self.seconds:.0f} s", "without the time the model takes"))
+            out.append(("measuring", lasting(self.seconds), "without the time the model takes"))
         return out
 
     @property

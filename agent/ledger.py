@@ -363,6 +363,14 @@ def plural(count: float, what: str) -> str:
     return f"{counted(count)} {what}{'' if count == 1 else 's'}"
 
 
+def lasting(seconds: float) -> str:
+    """A time in words, with two digits or more: "55 µs", "3.2 ms", "4.1 s", "1,330 s"."""
+    for limit, size, unit in ((1e-3, 1e-6, "µs"), (1.0, 1e-3, "ms")):
+        if 0 < seconds < limit:
+            return f"{float(f'{seconds / size:.2g}'):g} {unit}"
+    return f"{seconds:.2g} s" if seconds < 9.5 else f"{seconds:,.0f} s"
+
+
 def counted(evaluations: float) -> str:
     """A number of evaluations for people: with a decimal only where it has one."""
     return f"{evaluations:.1f}".removesuffix(".0")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agent.changes import counted_lines, line_diffs
-from agent.ledger import at_provider, plural
+from agent.ledger import at_provider, lasting, plural
 from agent.texts import Code, Text
 
 if TYPE_CHECKING:
@@ -126,13 +126,13 @@ def spent_line(spent: dict[str, Any]) -> str:
             + (f"; {before} for the draft)" if before else ")")
         )
     parts.append("price unknown" if spent["usd"] is None else f"${spent['usd']:.4f}" if spent["usd"] else "$0")
-    parts.append(f"{spent['seconds']:.0f} s")
+    parts.append(lasting(spent["seconds"]))
     possibly = spent["possibly_spent"]
     waiting = at_provider(spent)
     if waiting:
-        parts.append(f"{waiting} calls wait in a batch at the provider")
+        parts.append(f"{plural(waiting, 'call')} waiting in a batch at the provider")
     if possibly["calls"] > waiting:
-        parts.append(f"possibly {possibly['calls'] - waiting} more calls (cut off without an answer)")
+        parts.append(f"possibly {plural(possibly['calls'] - waiting, 'more call')} (cut off without an answer)")
     return ", ".join(parts)
 
 
@@ -166,9 +166,8 @@ def role_lines(spent: dict[str, Any]) -> list[str]:
     for role, account in spent["by_role"].items() if told else ():
         usd = account["usd"]
         price = "price unknown" if usd is None else f"${usd:.4f}" if usd else "$0"
-        out.append(
-            f"{role}: {account['calls']} calls, {account['input']:,} tokens in, {account['output']:,} out, {price}"
-        )
+        calls = plural(account["calls"], "call")
+        out.append(f"{role}: {calls}, {account['input']:,} tokens in, {account['output']:,} out, {price}")
     return out
 
 

@@ -136,7 +136,7 @@ def merge(paths: Sequence[Path]) -> Record:
     """The evaluation whose shards these files hold.
 
     Raises:
-        ConfigError: A file cannot be read, or is no result file; or a shard is missing, twice there, not finished, or of
+        ConfigError: A file cannot be read, or is no result file; a shard is missing, twice there, not finished, or of
             another evaluation; names the file.
     """
     records = [(path, load(path)) for path in paths]

@@ -10,7 +10,9 @@ import pytest
 
 from agent.cli.common import fitted
 from agent.cli.words import one_line
+from agent.ledger import Budget, Ledger, lasting
 from agent.parameters import Float
+from agent.resultfiles import spent_line
 from agent.space import Space
 from agent.texts import Text
 
@@ -58,3 +60,13 @@ def test_lines_break_between_words_on_a_terminal_and_nowhere_else() -> None:
         termios.tcsetwinsize(terminal.fileno(), (0, 0))
         assert fitted(LONG, terminal) == LONG, "its width is not known"
     assert fitted(LONG, io.StringIO()) == LONG
+
+
+def test_times_and_numbers_are_said_as_people_do() -> None:
+    times = (0.0, 5.5e-05, 0.0009996, 0.0032, 0.99, 1.0, 4.13, 9.6, 33.4, 1330.0)
+    said = ["0 s", "55 µs", "1000 µs", "3.2 ms", "990 ms", "1 s", "4.1 s", "10 s", "33 s", "1,330 s"]
+    assert [lasting(time) for time in times] == said
+    spent = {**Ledger(Budget()).to_json(), "evaluations": 1, "seconds": 0.000132}
+    assert spent_line(spent).startswith("1 evaluation, ") and spent_line(spent).endswith(", 130 µs")
+    spent = {**spent, "possibly_spent": {**spent["possibly_spent"], "calls": 1}}
+    assert "possibly 1 more call (" in spent_line(spent)

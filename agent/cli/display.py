@@ -14,7 +14,7 @@ import click
 from agent.cli.common import amount, fitted, plain
 from agent.cli.words import Words
 from agent.events import Event, HoldoutFixed
-from agent.ledger import counted
+from agent.ledger import counted, plural
 
 if TYPE_CHECKING:
     from agent.state import State
@@ -125,7 +125,7 @@ def standing(state: State) -> str:
     parts = [
         f"{goal.name} {best} (search)",
         f"evaluation {counted(ledger.evaluations)}{f'/{limit}' if limit is not None else ''}",
-        f"{ledger.total.calls} model calls",
+        plural(ledger.total.calls, "model call"),
         f"{ledger.seconds:.0f} s",
     ]
     doing = (

@@ -148,7 +148,7 @@ def problem(load: Callable[[], Setup], name: str = "") -> Iterator[Row]:
     from agent.beforehand import measured
     from agent.cli.run import session_of
     from agent.errors import AgentError
-    from agent.ledger import plural
+    from agent.ledger import lasting, plural
 
     mark = f" {name}" if name else ""
     try:
@@ -162,6 +162,6 @@ def problem(load: Callable[[], Setup], name: str = "") -> Iterator[Row]:
             yield Row(f"sandbox{mark}", not lacking, f"{found}: {layers}", "truegain doctor --sandbox", needed=False)
         before = asyncio.run(measured(session))
         paid = f" ({before.paid})" if before.paid else ""
-        yield Row(f"evaluator{mark}", True, f"scores the initial candidate in {before.seconds:.2g} s{paid}")
+        yield Row(f"evaluator{mark}", True, f"scores the initial candidate in {lasting(before.seconds)}{paid}")
     except AgentError as error:
         yield Row(f"problem{mark}", False, error.message, error.hint)

@@ -62,6 +62,8 @@ def command(
 
 def told(report: dict[str, Any], as_json: bool, path: Path | None = None) -> int:
     """Print a report; the exit code: 3 where no row has a score."""
+    from agent.ledger import lasting, plural
+
     code = 3 if report["failed"] == report["rows"] else 0
     if as_json:
         emit({**report, "file": None if path is None else str(path)})
@@ -73,9 +75,9 @@ def told(report: dict[str, Any], as_json: bool, path: Path | None = None) -> int
     if report["failed"]:
         click.echo(plain(f"\n{report['failed']} failed: {brief('; '.join(report['failures']), 200)}"))
     spent = report["spent"]
-    more = f", {spent['possibly']} more were begun and cut off" if spent["possibly"] else ""
+    more = f", {spent['possibly']} more begun and cut off" if spent["possibly"] else ""
     dollars = f", ${spent['usd']:.4f}" if spent["usd"] else ""
-    click.echo(f"\nSpent: {spent['evaluations']} evaluations{more}, {spent['seconds']:.3g} s{dollars}")
+    click.echo(f"\nSpent: {plural(spent['evaluations'], 'evaluation')}{more}, {lasting(spent['seconds'])}{dollars}")
     click.echo("Nothing is claimed by this: truegain run proves gains on rows that no search has seen.")
     if path is not None:
         following = f"\nNext: truegain merge {path} … with the files of the other shards" if report["shard"] else ""

@@ -284,6 +284,8 @@ def _by_model(result: Result) -> str:
 
 def _early(result: Result) -> str:
     """How many candidates were not measured in full, by where they were stopped."""
+    from agent.ledger import plural
+
     fidelity = result.problem.fidelity
     gone = [trial for trial in result.trials if trial.state == "dropped" and trial.values is None]
     if fidelity is None or not gone:
@@ -292,7 +294,7 @@ def _early(result: Result) -> str:
     rungs = [max(trial.partial) for trial in gone if trial.stopped is None]
     parts = [f"{rungs.count(rung)} at {fidelity.words(rung)}" for rung in fidelity.rungs if rung in rungs]
     parts += [f"{hopeless} by a hopeless learning curve"] if hopeless else []
-    return f"{len(gone)} candidates ({', '.join(parts)})"
+    return f"{plural(len(gone), 'candidate')} ({', '.join(parts)})"
 
 
 def _share(name: str, trials: list[Trial]) -> str:

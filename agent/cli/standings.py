@@ -9,7 +9,7 @@ import click
 
 from agent.cli.common import amount, plain, table
 from agent.gate.means import CONFIDENCE
-from agent.ledger import counted
+from agent.ledger import counted, plural
 
 JUDGED = {
     "rows": "held-out rows of data",
@@ -132,7 +132,7 @@ def _search(found: Mapping[str, Any], unit: str) -> Iterator[str]:
     first = anytime["first_release"]
     each = anytime["evaluations_per_kept"]
     yield (
-        f"Pace: {counted(anytime['evaluations'])} evaluations; "
+        f"Pace: {plural(anytime['evaluations'], 'evaluation')}; "
         + (f"the first release came after {counted(first)}; " if first is not None else "nothing was released; ")
         + (f"{each:.0f} for each of {anytime['kept']} that were kept." if each else "none was kept.")
     )

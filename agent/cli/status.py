@@ -141,6 +141,8 @@ def _journal(folder: Path) -> dict[str, Any]:
 
 
 def _print(found: dict[str, Any]) -> None:
+    from agent.ledger import plural
+
     pid = f" (process {found['pid']})" if found["pid"] else ""
     detail = f": {found['detail']}" if found["detail"] else ""
     click.echo(plain(f"{found['run']}: {found['state']}{pid}{detail}"))
@@ -164,7 +166,7 @@ def _print(found: dict[str, Any]) -> None:
                 parts.append(f"{kind} {shown}{f' of {limit:g}' if limit is not None else ''}")
         click.echo("spent: " + ", ".join(parts))
         if found["at_provider"]:
-            click.echo(f"waiting: {found['at_provider']} calls in a batch at the provider")
+            click.echo(f"waiting: {plural(found['at_provider'], 'call')} in a batch at the provider")
         if found["state"] in LIVE:
             flying = [
                 f"{count} {kind if count > 1 else kind.removesuffix('s')}"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from agent.evaluation import Failure
 from agent.gate.noise import Noise
-from agent.ledger import plural
+from agent.ledger import lasting, plural
 from agent.parameters import Value
 
 if TYPE_CHECKING:
@@ -84,8 +84,8 @@ def sentences(session: Session, found: Findings) -> Iterator[str]:
     problem = session.problem
     goal = problem.objective
     unit = f" {goal.unit}" if goal.unit else ""
-    first = f"{goal.name} is {found.values[0]:.6g}{unit} at the defaults; one evaluation takes {found.seconds:.2g} s."
-    yield first
+    each = lasting(found.seconds)
+    yield f"{goal.name} is {found.values[0]:.6g}{unit} at the defaults; one evaluation takes {each}."
     if found.kind == "deterministic":
         yield f"All {len(found.values)} measurements are the same, whatever the seed: it is deterministic."
     else:

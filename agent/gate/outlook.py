@@ -13,6 +13,7 @@ from agent.gate import levels, standing
 from agent.gate.accounts import Accounts
 from agent.gate.membership import Assigned
 from agent.gate.preview import copied
+from agent.ledger import plural
 from agent.problem import Example, Problem
 from agent.wall import ended
 
@@ -132,7 +133,7 @@ def _sentences(
     known: Any, alpha: float, units: int, smallest: float | None, exhausted: bool, searched: Sequence[str]
 ) -> list[str]:
     out = [
-        f"{known.tests} exams in {known.runs} runs, {known.accepts} accepted"
+        f"{plural(known.tests, 'exam')} in {plural(known.runs, 'run')}, {known.accepts} accepted"
         + (f", {known.pending} not ended" if known.pending else "")
         + f"; {known.spent:.2g} of {alpha:g} spent; the next run's exam has the level {known.next:.2g}."
     ]
