@@ -161,3 +161,22 @@ def test_of_a_wrong_value_the_fix_is_about_the_value(tmp_path: Path, options: li
     done = call("run", folder(tmp_path / "bowl"), *options, cwd=tmp_path)
     assert done.code == 2 and all(words in done.err for words in said)
     assert f"fix: give {said[-1]} such a value" in done.err and "function, command" not in done.err
+
+
+def test_init_in_a_folder_that_may_not_be_used_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    exists = Path.exists
+
+    def refused(path: Path, **more: Any) -> bool:
+        if path.name == "x":
+            raise PermissionError(13, "Permission denied", str(path))
+        return exists(path, **more)
+
+    monkeypatch.setattr(Path, "exists", refused)
+    done = call("init", "closed/x", cwd=tmp_path)
+    assert done.code == 2 and done.err.startswith("truegain: closed/x: this user may not use it"), done.err
+
+
+def test_without_out_the_result_file_is_here_under_the_documented_name(tmp_path: Path) -> None:
+    done = call("eval", folder(tmp_path / "bowl"), "--json", cwd=tmp_path)
+    (file,) = tmp_path.glob("*.jsonl")
+    assert done.json["file"] == file.name == f"eval-bowl-{done.json['candidate'][:8]}.jsonl"
