@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from agent.data import Dataset, load, load_splits
+from agent.datasets.data import Dataset, load, load_splits
 from agent.errors import ConfigError
 from agent.evaluating import uses
 from agent.evaluation import Evaluator, Limits
@@ -31,8 +31,8 @@ from agent.loop import Observer
 from agent.parameters import Parameter
 from agent.problem import Problem
 from agent.program_setup import Programs, fenced, own_source, task
-from agent.result import Result
-from agent.resultfiles import exhausted
+from agent.results.result import Result
+from agent.results.resultfiles import exhausted
 from agent.session import Session
 from agent.settings import ROLES, Settings
 from agent.space import Space
@@ -183,7 +183,7 @@ def _dataset(data: Any) -> Dataset | None:
     try:
         return _read(data)
     except ConfigError as error:  # the hint names the key of a problem file
-        call = f"agent.data.load{'_splits' if isinstance(data, Mapping) else ''}"
+        call = f"agent.datasets.data.load{'_splits' if isinstance(data, Mapping) else ''}"
         hint = error.hint.replace("with skip_bad = True", f"with data={call}(…, skip_bad=True)")
         raise ConfigError(error.message, hint=hint) from None
 
@@ -345,7 +345,7 @@ def optimize(
             programs, a class with `inputs` and `score`, or `Programs` of one: they run in the sandbox (docs/code.md).
         space: Parameters by name; or the list of `agent.param` that the program reads.
         data: Rows: a list, an iterator, the path of a .jsonl, .json or .csv file, {"train": …, "val": …, "test": …},
-            or an `agent.data.Dataset` with clusters and answers.
+            or an `agent.datasets.data.Dataset` with clusters and answers.
         objectives: "minimize" or "maximize" for a function that returns a number; otherwise `Objective`s,
             of which the first is compared and the others are recorded; None for what the metric reports, or "minimize".
         model: `provider:model` for every role that is asked, a mapping by role (propose, task, judge, critic) of

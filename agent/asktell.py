@@ -20,7 +20,7 @@ from agent.api import known_arguments, make_session
 from agent.errors import AgentError, ConfigError
 from agent.evaluation import Output, Request, Score, measurement
 from agent.folders import find, new_run, runs_folder
-from agent.result import Result
+from agent.results.result import Result
 from agent.space import digest
 
 

@@ -6,9 +6,9 @@ import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from agent.asks import COMPARED, REPEATED
 from agent.blame import mending
 from agent.errors import EvaluatorError
+from agent.folds.asks import COMPARED, REPEATED
 from agent.gate.noise import Noise
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from agent.moments import Moment
 from agent.proposers.effects import Effects
 from agent.redact import redact
 from agent.space import Candidate
-from agent.spans import Trace
+from agent.tracing.spans import Trace
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -7,7 +7,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from agent import watching
-from agent.costs import SCOPE, measurement
 from agent.decide_gate import reserve
 from agent.errors import BudgetExceeded
 from agent.evaluation import Failure, Output, Request, Rival
@@ -25,6 +24,7 @@ from agent.events import (
     StopRequested,
     VerdictReached,
 )
+from agent.folds.costs import SCOPE, measurement
 from agent.gate.quarantine import CONFIRM, refuse_impossible, runs
 from agent.history import AGAIN
 from agent.looking import LOOK

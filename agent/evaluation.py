@@ -168,7 +168,7 @@ class Output:
         stopped: Of a hopeless one: the `step` at which it was stopped, `of` how many, the compared `value` there,
             its `chance` to beat the champion, and the champion's value that it was `against`.
         layers: Names of the sandbox's layers that were on; () where no code of the candidate's was run in one.
-        trace: What the program did, as `agent.spans.Trace.to_json` gives it; None where nothing was recorded.
+        trace: What the program did, as `agent.tracing.spans.Trace.to_json` gives it; None where nothing was recorded.
         attempts: How often it was begun: 2 where a worker of a cluster was lost in the middle of it.
     """
 

@@ -15,7 +15,7 @@ from agent.events import EvaluationEnded, EvaluationStarted, LookAsked
 from agent.space import Candidate
 
 if TYPE_CHECKING:
-    from agent.spans import Trace
+    from agent.tracing.spans import Trace
 
 LOOK = "look"
 """Stage of the evaluations of looks."""

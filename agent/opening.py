@@ -95,7 +95,7 @@ def held_rows(state: State, examples: Sequence[Example]) -> tuple[Example, ...]:
 
 
 def _examples(data: Any) -> tuple[Sequence[Example], Sequence[str]]:
-    from agent.data import Dataset, load
+    from agent.datasets.data import Dataset, load
 
     if data is None:
         raise ConfigError(

@@ -8,10 +8,10 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from agent.asks import NOISE
 from agent.errors import BudgetExceeded, ConfigError, PrerequisiteError, ProviderError
 from agent.evaluation import Executor, Output, Request
 from agent.events import CallEnded, CallStarted, Event
+from agent.folds.asks import NOISE
 from agent.ledger import Budget, Ledger, plural
 from agent.space import digest
 

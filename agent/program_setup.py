@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from agent import programs, trees
+from agent.code import programs, trees
 from agent.errors import ConfigError
 from agent.evaluation import Evaluator
 from agent.evaluators.loading import parse_target

@@ -6,9 +6,9 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from agent.asks import COMPARED, REPEATED
 from agent.errors import ConfigError, RunChanged
 from agent.evaluating import uses
+from agent.folds.asks import COMPARED, REPEATED
 from agent.gate import exam, planning
 from agent.gate.arena import FEWEST
 from agent.ledger import Budget

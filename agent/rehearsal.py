@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from agent.costs import SCOPE
+from agent.folds.costs import SCOPE
 from agent.paying import Asker
 
 if TYPE_CHECKING:

@@ -15,7 +15,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from agent.costs import SCOPE
 from agent.decide import decide
 from agent.effects import step_key
 from agent.events import (
@@ -49,6 +48,7 @@ from agent.events import (
     from_json,
     person,
 )
+from agent.folds.costs import SCOPE
 from agent.journal import Entry, read, read_all
 from agent.loop import Run
 from agent.moments import Moment, fold, lean, replies

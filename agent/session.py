@@ -12,8 +12,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from agent import doors, pools, refusals, wholeset
+from agent import doors, refusals
 from agent.control.server import Steering, obeying, serving
+from agent.datasets import pools
 from agent.errors import ConfigError
 from agent.evaluating import uses
 from agent.evaluation import Executor
@@ -27,7 +28,8 @@ from agent.paying import Measuring, measuring
 from agent.problem import Example, Problem
 from agent.proposers import demosets
 from agent.proposers.table import TABLE, canonical, load, talks
-from agent.result import Result, load_result, load_state
+from agent.results import wholeset
+from agent.results.result import Result, load_result, load_state
 from agent.settings import Settings
 from agent.versions import versions
 from agent.warm import START, Earlier, chosen, starting_points, take
@@ -60,7 +62,7 @@ class Session:
             a sentence alone, how far a batch of model calls is.
         env: Environment variables for the evaluator's processes.
         checks: Of the user's own, which a candidate must pass before it is measured.
-        shares: For val and test, as in `agent.data.split`; None for what fits the number of rows.
+        shares: For val and test, as in `agent.datasets.data.split`; None for what fits the number of rows.
         starts: Points that are measured right after the initial candidate; what one leaves out is at its default.
         warm_from: An earlier run to take good and failed points from, or such points: see `agent.warm`.
         origin: How the run came about, for `RunStarted.origin`.
@@ -111,7 +113,7 @@ class Session:
         problem = self.problem
         if not problem.by_rows:
             return
-        from agent.data import split
+        from agent.datasets.data import split
 
         def splitter(examples: Any) -> Any:
             return split(examples, self.shares, problem.labels)

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from agent import trees
+from agent.code import trees
 from agent.errors import ConfigError
 from agent.evaluation import Evaluator, Limits
 from agent.gate.checks import Check, load_check
@@ -31,7 +31,7 @@ from agent.warm import starting_points
 
 if TYPE_CHECKING:
     from agent.config import DataConfig, EnsembleConfig, EvaluatorConfig, ProblemConfig
-    from agent.data import Dataset
+    from agent.datasets.data import Dataset
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,8 +275,8 @@ def _ensemble(
 
 
 def _rows(given: DataConfig, folder: Path) -> Dataset:
-    from agent.data import load as load_rows
-    from agent.data import load_splits
+    from agent.datasets.data import load as load_rows
+    from agent.datasets.data import load_splits
 
     fields: dict[str, Any] = {name: getattr(given, name) for name in ("id", "cluster", "answer", "anchor")}
     fields |= {"ignore": tuple(given.ignore), "skip_bad": given.skip_bad}

@@ -8,8 +8,6 @@ from __future__ import annotations
 from collections import deque
 from typing import Any
 
-from agent.asks import Ask, Asks
-from agent.costs import Costs
 from agent.curves import KEPT, Curve
 from agent.events import (
     CallStarted,
@@ -24,8 +22,12 @@ from agent.events import (
     StopRequested,
     ToolEnded,
 )
-from agent.examination import Examination
 from agent.folds import HANDLERS
+from agent.folds.asks import Ask, Asks
+from agent.folds.costs import Costs
+from agent.folds.examination import Examination
+from agent.folds.repeats import Repeats
+from agent.folds.suspects import Suspects
 from agent.gate.arena import Arena
 from agent.gate.pairs import Pairs
 from agent.gate.race import Race
@@ -37,10 +39,8 @@ from agent.looking import LOOK, Looks, Traces
 from agent.measuring import Measuring
 from agent.nearness import Known
 from agent.problem import Problem
-from agent.repeats import Repeats
 from agent.settings import Settings
 from agent.space import Candidate
-from agent.suspects import Suspects
 from agent.wishes import Wishes
 
 

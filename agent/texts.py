@@ -10,7 +10,7 @@ from dataclasses import MISSING, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
-from agent import holes, programs, trees
+from agent.code import holes, programs, trees
 from agent.errors import ConfigError
 from agent.parameters import LABEL, Categorical, Float, Int, Parameter, Value, check_default, items
 

@@ -25,13 +25,13 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from agent.errors import ConfigError
-from agent.recorder import Open, Recorder
-from agent.scopes import SCOPE, Scope, current, leave
-from agent.streams import STREAMS, passed, reset
+from agent.tracing.recorder import Open, Recorder
+from agent.tracing.scopes import SCOPE, Scope, current, leave
+from agent.tracing.streams import STREAMS, passed, reset
 
 if TYPE_CHECKING:
     from agent.parameters import Parameter
-    from agent.spans import Trace
+    from agent.tracing.spans import Trace
 
 F = TypeVar("F", bound=Callable[..., Any])
 CODE_CHARS = 2000
@@ -101,7 +101,7 @@ class Param:
         return made
 
     def _run(self, *args: Any, **kwargs: Any) -> Any:
-        from agent.codecall import call
+        from agent.code.codecall import call
 
         return call(self.name, self.parameter, self.value, self._sandbox, args, kwargs)
 
@@ -182,8 +182,8 @@ class record:  # reads as a word: with record() as run
 
 
 def kept(run: record) -> dict[str, Any] | None:
-    """A recording as it is stored with an output: JSON of at most `agent.capping.CHARS` characters; None when empty."""
-    from agent.capping import capped
+    """A recording as it is stored with an output: JSON, at most `tracing.capping.CHARS` characters; None when empty."""
+    from agent.tracing.capping import capped
 
     trace = run.trace
     return capped(trace).to_json() if trace.spans or trace.notes else None
@@ -226,7 +226,7 @@ class use:  # reads as a word: with use(candidate)
 
 
 def _carry() -> None:
-    from agent.threads import carry
+    from agent.tracing.threads import carry
 
     carry()
 

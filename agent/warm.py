@@ -17,7 +17,7 @@ from agent.folders import find
 from agent.journal import read
 from agent.ledger import plural
 from agent.nearness import Nearness
-from agent.result import load_state
+from agent.results.result import load_state
 from agent.space import Candidate, Space, digest
 
 if TYPE_CHECKING:

@@ -15,11 +15,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from agent.code.untrusted import cleaned
 from agent.events import Event, HintGiven, PairJudged, ValueBanned, ValuePinned
 from agent.parameters import Categorical, Float, Int, Numeric, Parameter, Value
 from agent.space import EDGE, RESOLUTION, Candidate, Space
 from agent.texts import Code, Text
-from agent.untrusted import cleaned
 
 if TYPE_CHECKING:
     from agent.history import History

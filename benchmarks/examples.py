@@ -21,7 +21,7 @@ from typing import Any
 
 from agent.cli.run import session_of
 from agent.config import load
-from agent.result import Result
+from agent.results.result import Result
 
 EXAMPLES = {"sqlite": "sqlite", "forest": "sklearn/forest", "mlp": "sklearn/mlp", "starter": "starter"}
 FOLDER = Path(__file__).resolve().parents[1] / "examples"

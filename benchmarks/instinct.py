@@ -33,7 +33,7 @@ from agent.llm.local import LocalModel  # noqa: E402
 from agent.llm.types import Completion, ModelRequest  # noqa: E402
 from agent.proposers.instinct import Instinct  # noqa: E402
 from agent.space import Candidate, Space  # noqa: E402
-from agent.testing_search import Search  # noqa: E402
+from agent.testing.search import Search  # noqa: E402
 from agent.texts import Text  # noqa: E402
 
 RESULTS = Path(__file__).parent / "results"

@@ -29,7 +29,7 @@ from agent.llm.types import Adapter, Completion, ModelRequest
 from agent.parameters import Categorical, Int, Numeric
 from agent.proposers.base import Context
 from agent.space import digest
-from agent.testing_proposers import Search, instance
+from agent.testing.proposers import Search, instance
 
 if TYPE_CHECKING:
     from numeric_runs import Job

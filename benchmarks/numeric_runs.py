@@ -23,7 +23,7 @@ from agent.errors import AgentError
 from agent.events import CallEnded, EvaluationStarted, ProposalEnded
 from agent.proposers.base import Context, Proposal, Proposer
 from agent.proposers.table import TABLE, load
-from agent.testing_proposers import Search
+from agent.testing.proposers import Search
 
 CHECKPOINTS = (5, 10, 15, 20, 30, 50, 65, 80, 100, 130, 160, 200)
 """Evaluations at which the regret of a run is stored."""

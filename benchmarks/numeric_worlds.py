@@ -54,7 +54,7 @@ class World:
     description: str = ""
 
     def measure(self, candidate: Candidate) -> dict[str, float] | None:
-        """As `agent.testing_proposers.Search` asks for it."""
+        """As `agent.testing.proposers.Search` asks for it."""
         cost = self.cost(candidate)
         return None if cost is None or not math.isfinite(cost) else {"value": cost, "size": 0.0}
 

@@ -30,7 +30,7 @@ from agent.ledger import Budget  # noqa: E402
 from agent.llm.connect import connect  # noqa: E402
 from agent.llm.estimate import text_bound  # noqa: E402
 from agent.proposers.packing import Case, packed  # noqa: E402
-from agent.spans import Raised, Span, Trace, Value  # noqa: E402
+from agent.tracing.spans import Raised, Span, Trace, Value  # noqa: E402
 
 RESULTS = Path(__file__).parent / "results"
 MODEL = "local:smollm2-135m"

@@ -47,7 +47,7 @@ from agent.gate.wealth import interval  # noqa: E402
 from agent.llm.connect import connect  # noqa: E402
 from agent.llm.types import Adapter, Completion, ModelRequest, Usage  # noqa: E402
 from agent.metrics.base import load  # noqa: E402
-from agent.result import Result  # noqa: E402
+from agent.results.result import Result  # noqa: E402
 from agent.space import Candidate, Space  # noqa: E402
 
 RESULTS = Path(__file__).parent / "results" / "prompt-proposers.csv"

@@ -21,9 +21,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from agent.capping import capped
 from agent.parameters import Float
 from agent.trace import note, op, param, record
+from agent.tracing.capping import capped
 
 CALLS = 20_000
 LENGTHS = (1_000, 10_000, 100_000)

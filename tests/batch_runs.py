@@ -19,7 +19,7 @@ from agent.problem import Problem
 from agent.session import Session
 from agent.settings import Settings
 from agent.space import Space
-from agent.testing_proposers import instance
+from agent.testing.proposers import instance
 from tests.fake_provider import Behaviour, structured
 from tests.support import Direct
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from agent import Fidelity, Float, optimize
 from agent.replay import replay
-from agent.result import Result
+from agent.results.result import Result
 from tests.support import entries
 
 SPACE = {"x": Float(0, 1, default=0.9), "y": Float(0, 1, default=0.1)}

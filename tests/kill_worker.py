@@ -36,7 +36,7 @@ from agent.llm.scripted import Scripted
 from agent.llm.types import Completion, ModelRequest
 from agent.loop import Run
 from agent.problem import Problem
-from agent.result import load_result
+from agent.results.result import load_result
 from agent.session import Session
 from agent.settings import Settings
 from agent.space import Candidate, Space

@@ -19,7 +19,7 @@ from agent.parameters import Categorical, Float, Parameter
 from agent.problem import Example, Problem
 from agent.proposers.base import Context, Proposal
 from agent.replay import replay
-from agent.result import Result
+from agent.results.result import Result
 from agent.session import Session
 from agent.settings import Settings
 from agent.space import Space

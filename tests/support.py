@@ -23,7 +23,7 @@ from agent.proposers.table import load
 from agent.session import Session
 from agent.settings import Settings
 from agent.space import Space
-from agent.testing_proposers import instance
+from agent.testing.proposers import instance
 
 SPACE = {"x": Float(-1, 1, default=0.9), "n": Int(1, 9, default=1), "kind": Categorical(["a", "b", "c"])}
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from agent.acquisition import Grid, maximise
 from agent.parameters import Categorical, Float, Int
 from agent.space import Space
+from agent.surrogates.acquisition import Grid, maximise
 
 MIXED = Space({"a": Float(0, 1), "n": Int(1, 5), "kind": Categorical(("x", "y", "z")), "log": Int(1, 1000, log=True)})
 

@@ -16,7 +16,7 @@ from agent.llm.types import Completion, Message, ModelRequest, Usage
 from agent.loop import LEAVE
 from agent.proposers.random import Random
 from agent.replay import replay
-from agent.result import load_result
+from agent.results.result import load_result
 from tests.support import entries, noisy, problem, session
 
 

@@ -20,9 +20,9 @@ from agent.proposers.agentic import FALLBACK, Agentic
 from agent.proposers.base import Proposal
 from agent.proposers.effects import Effects
 from agent.proposers.table import load
-from agent.spans import Trace
-from agent.testing_proposers import ProposerContract
+from agent.testing.proposers import ProposerContract
 from agent.tools.base import TABLE, Desk, Tool
+from agent.tracing.spans import Trace
 from tests.agentic_support import Alone, Talker, alone, problem
 
 GOOD = {"changes": {"x": 0.25}, "rationale": "lower is better", "claim": 0.1}

@@ -20,7 +20,7 @@ from agent.events import CallEnded, CallStarted, LookAsked, ProposalEnded, ToolE
 from agent.journal import read
 from agent.ledger import Budget
 from agent.replay import replay
-from agent.result import Result
+from agent.results.result import Result
 from agent.session import Session
 from agent.settings import Settings
 from tests.agentic_runs import NAMES, heard, model, session

@@ -31,7 +31,7 @@ from agent import (
 from agent.api import make_session
 from agent.errors import AgentError, ConfigError, PrerequisiteError, RunChanged
 from agent.llm.scripted import Scripted
-from agent.result import Result, load_result
+from agent.results.result import Result, load_result
 from tests.fake_provider import FakeProvider, error, structured
 from tests.support import SPACE, bodies, entries, loss, thinker
 

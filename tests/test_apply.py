@@ -13,13 +13,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from agent.apply import Patch, patch, write
+from agent.applying.apply import Patch, patch, write
+from agent.applying.gitbranch import Branch, Repository
 from agent.config import load
 from agent.errors import AgentError, ConfigError, GateError, StoreError
-from agent.gitbranch import Branch, Repository
 from agent.ledger import Budget, Ledger
 from agent.problem import Problem
-from agent.result import Result, load_result
+from agent.results.result import Result, load_result
 from tests.cli_helpers import Ran, begin, call, environment, finish, only_run
 from tests.cli_helpers import folder as bowl
 
@@ -529,7 +529,7 @@ def full(place: Path, monkeypatch: pytest.MonkeyPatch, name: str, after: int) ->
             raise OSError(28, "No space left on device")
         return real(*given)
 
-    monkeypatch.setattr(f"agent.apply.os.{name}", fails)
+    monkeypatch.setattr(f"agent.applying.apply.os.{name}", fails)
 
 
 @pytest.mark.parametrize(("name", "after"), [("fsync", 0), ("fsync", 1), ("replace", 0), ("replace", 1)])
@@ -801,7 +801,9 @@ def test_a_file_that_was_changed_is_refused_with_what_to_do(run: Path) -> None:
 
 def test_hostile_text_does_not_drive_the_terminal(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     place = problem(run / "words")
-    monkeypatch.setattr("agent.result.load_result", lambda _: found(place, {"prompt": "\x1b]0;owned\x07\x9b2J\n"}))
+    monkeypatch.setattr(
+        "agent.results.result.load_result", lambda _: found(place, {"prompt": "\x1b]0;owned\x07\x9b2J\n"})
+    )
     shown = applied(run, "last").out
     assert "\\x1b]0;owned\\x07\\x9b2J" in shown and "\x1b" not in shown and "\x9b" not in shown
 

@@ -21,7 +21,7 @@ from agent.journal import read_all
 from agent.ledger import Budget
 from agent.loop import Run
 from agent.replay import replay
-from agent.result import Result, load_state
+from agent.results.result import Result, load_state
 from agent.settings import Settings
 from tests.batch_runs import model, session
 from tests.cli_helpers import call, folder

@@ -12,11 +12,11 @@ import httpx2
 import openai
 import pytest
 
-from agent.capture import capture
 from agent.errors import ConfigError
-from agent.spans import Span, Trace
 from agent.texts import Text
 from agent.trace import op, param, record
+from agent.tracing.capture import capture
+from agent.tracing.spans import Span, Trace
 from tests.fake_wires import anthropic_events, chat, message, ok, responses, tools
 
 prompt = param("prompt", Text("Answer in one word, please."))

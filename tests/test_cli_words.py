@@ -12,7 +12,7 @@ from agent.cli.common import fitted
 from agent.cli.words import one_line
 from agent.ledger import Budget, Ledger, lasting
 from agent.parameters import Float
-from agent.resultfiles import spent_line
+from agent.results.resultfiles import spent_line
 from agent.space import Space
 from agent.texts import Text
 

@@ -6,8 +6,8 @@ import math
 
 import pytest
 
-from agent.costs import MARGIN, SCOPE, Costs, measurement
 from agent.events import CallEnded, CallStarted
+from agent.folds.costs import MARGIN, SCOPE, Costs, measurement
 from agent.ledger import Budget, Ledger
 
 

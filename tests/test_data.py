@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.data import MINIMUM, Dataset, load, load_splits, split
+from agent.datasets.data import MINIMUM, Dataset, load, load_splits, split
+from agent.datasets.similar import shingles, similar
 from agent.errors import ConfigError
 from agent.problem import Example
-from agent.similar import shingles, similar
 from agent.space import digest
 
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.edits import Edit, EditRejected, apply, blocks, revised, revised_tree
-from agent.untrusted import GIVEN, SAID, cleaned, inline, untrusted
+from agent.code.edits import Edit, EditRejected, apply, blocks, revised, revised_tree
+from agent.code.untrusted import GIVEN, SAID, cleaned, inline, untrusted
 
 PROGRAM = """\
 import math

@@ -7,9 +7,9 @@ from types import SimpleNamespace
 from typing import Any
 
 from agent import decide_gate
-from agent.asks import Asks
 from agent.events import ExamDecided, ExamPlanned, ExamStarted, VerdictReached
-from agent.examination import Examination
+from agent.folds.asks import Asks
+from agent.folds.examination import Examination
 from agent.gate.planning import Plan
 
 PLAN = Plan(4, True, "sign", 1.0, 0.0, 0.2, 0.3, 4, 0.9)

@@ -13,13 +13,13 @@ from typing import Any
 import pytest
 
 from agent import Budget, Categorical, ConfigError, Constraint, Fidelity, Objective, Study
-from agent.asks import Asks
 from agent.errors import RunChanged
 from agent.events import EvaluationEnded, EvaluationStarted, RaceDecided, RunResumed
-from agent.points import Points
+from agent.folds.asks import Asks
 from agent.replay import Replay, compare
-from agent.result import Result, load_state
+from agent.results.result import Result, load_state
 from agent.session import Session
+from agent.surrogates.points import Points
 from tests.cli_helpers import TOML, cli
 from tests.fidelity_support import LOW, MIDDLE, NINTHS, SPACE, bowl, of, replays, runner, shaky
 from tests.support import Direct, bare, bodies, entries, problem, session

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent import holes
-from agent.holes import Structure
+from agent.code import holes
+from agent.code.holes import Structure
 from agent.parameters import Categorical, Float, Int
 from agent.texts import Code
 

@@ -109,17 +109,14 @@ def test_the_package_and_its_public_names_load_no_sdk() -> None:
     assert not {name.partition(".")[0] for name in done.stdout.split()} & set(HEAVY)
 
 
-# Floors. A module may import what stands on its own floor or below, never above.
+# Floors. A module may import what stands on its own floor or below, never above. A package stands on one floor, but for
+# the modules of it that are named elsewhere.
 
 FLOORS = (
     (
         "errors",
         "parameters",
-        "programs",
-        "holes",
-        "entries",
-        "trees",
-        "untrusted",
+        "code",
         "texts",
         "space",
         "goals",
@@ -127,8 +124,8 @@ FLOORS = (
         "curves",
         "problem",
         "evaluation",
-        "spans",
-        "capping",
+        "tracing.spans",
+        "tracing.capping",
         "events",
         "redact",
         "lock",
@@ -141,16 +138,11 @@ FLOORS = (
     ),
     (
         "journal",
-        "previews",
-        "scopes",
-        "recorder",
-        "streams",
-        "threads",
-        "codecall",
+        "tracing",
+        "code.codecall",
         "trace",
-        "capture",
         "lines",
-        "orders",
+        "ordering.orders",
         "wall",
         "measuring",
         "history",
@@ -161,29 +153,38 @@ FLOORS = (
         "inthread",
         "together",
         "ledger",
-        "changes",
+        "code.changes",
         "looking",
         "wishes",
-        "similar",
-        "edits",
-        "rows",
-        "splits",
-        "data",
-        "pools",
+        "datasets",
+        "code.edits",
     ),
-    ("points", "blas", "acquisition", "kernel", "surrogate"),
-    ("llm", "executors", "embeddings"),
-    ("sandbox",),
-    ("prompts", "evaluators", "metrics", "routing"),
-    ("gate", "blame"),
-    ("settings", "evolution"),
-    ("proposers", "tools"),
+    ("surrogates",),
     (
-        "examination",
-        "asks",
-        "repeats",
-        "suspects",
-        "costs",
+        "llm",
+        "executors",
+        "embeddings",
+    ),
+    ("sandbox",),
+    (
+        "prompts",
+        "evaluators",
+        "metrics",
+        "routing",
+    ),
+    (
+        "gate",
+        "blame",
+    ),
+    (
+        "settings",
+        "evolution",
+    ),
+    (
+        "proposers",
+        "tools",
+    ),
+    (
         "folds",
         "state",
         "moments",
@@ -196,13 +197,8 @@ FLOORS = (
         "effects",
         "proposing",
         "loop",
-        "tally",
-        "standings",
-        "rowchanges",
-        "wholeset",
+        "results",
         "rehearsal",
-        "resultfiles",
-        "result",
         "warm",
         "opening",
         "folders",
@@ -221,13 +217,27 @@ FLOORS = (
         "sharding",
         "beforehand",
         "forecast",
-        "userfiles",
-        "apply",
-        "gitbranch",
+        "applying",
     ),
-    ("api", "batch", "drafting"),
-    ("asktell", "ranked", "ranked_loop", "ranked_result", "testing", "testing_search", "testing_proposers"),
-    ("cli", "dialogue", "report", "serving", "view", "integrations", "__main__"),
+    (
+        "api",
+        "batch",
+        "drafting",
+    ),
+    (
+        "asktell",
+        "ordering",
+        "testing",
+    ),
+    (
+        "cli",
+        "dialogue",
+        "report",
+        "serving",
+        "view",
+        "integrations",
+        "__main__",
+    ),
 )
 
 
@@ -266,15 +276,17 @@ def imports(path: Path, eager: bool) -> set[str]:
 
 def floor(module: str) -> int:
     """How high a module stands."""
-    top = module.partition(".")[0]
-    return next(number for number, names in enumerate(FLOORS) if top in names)
+    name = module
+    while not any(name in names for names in FLOORS):
+        name = name.rpartition(".")[0]
+    return next(number for number, names in enumerate(FLOORS) if name in names)
 
 
 def test_every_module_has_a_floor() -> None:
     listed = [name for names in FLOORS for name in names]
     there = {name.partition(".")[0] for name in modules()} - {""}
     assert not there - set(listed), "say in FLOORS where these stand"
-    assert sorted(listed) == sorted(there), "FLOORS names what is not there, or one twice"
+    assert len(listed) == len(set(listed)) and set(listed) <= set(modules()), "FLOORS names one twice, or none"
 
 
 def test_no_import_runs_upward() -> None:

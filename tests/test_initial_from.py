@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from agent.result import load_state
+from agent.results.result import load_state
 from tests.cli_helpers import TOML, call, folder, only_run
 
 RUN = ("--evaluations", 12, "--proposer", "random", "--seed", 1)

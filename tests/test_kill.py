@@ -27,7 +27,7 @@ from agent.events import CallEnded, CallStarted, EvaluationEnded, EvaluationStar
 from agent.journal import FILE, GATE, read_all
 from agent.llm.gateway import wire_seed
 from agent.replay import replay
-from agent.result import load_result, load_state
+from agent.results.result import load_result, load_state
 from tests.kill_worker import ASKED, EXECUTED, LIFE
 
 ROOT = Path(__file__).parents[1]

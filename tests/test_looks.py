@@ -22,7 +22,7 @@ from agent.loop import Run
 from agent.problem import Example, Problem
 from agent.proposers.base import Context, Proposal
 from agent.replay import Replay, compare, replay
-from agent.result import load_result
+from agent.results.result import load_result
 from agent.space import Space
 from agent.texts import Code
 from tests.row_support import ACCURACY, answered, rows

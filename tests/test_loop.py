@@ -19,7 +19,7 @@ from agent.llm.scripted import Scripted
 from agent.loop import Run, steady
 from agent.problem import Problem
 from agent.replay import Replay, compare, replay
-from agent.result import load_result, load_state
+from agent.results.result import load_result, load_state
 from agent.session import Session
 from agent.state import State
 from tests.support import SPACE, Direct, bare, bodies, entries, loss, noisy, problem, session, thinker
@@ -145,7 +145,7 @@ async def test_an_infeasible_candidate_never_wins(tmp_path: Path) -> None:
 
 
 async def test_data_rows_are_averaged_and_one_bad_row_without_a_floor_fails_its_candidate(tmp_path: Path) -> None:
-    from agent.data import load
+    from agent.datasets.data import load
 
     def judged(candidate: dict, row: dict) -> float:  # type: ignore[type-arg]
         if candidate["kind"] == "c" and row["id"] == "r2":

@@ -20,7 +20,7 @@ from agent.nearness import Known, Nearness
 from agent.parameters import Categorical, Float, Int
 from agent.proposers.base import Context, Proposal
 from agent.space import Candidate, Space
-from agent.testing_proposers import Search, bowl
+from agent.testing.proposers import Search, bowl
 from agent.texts import Text
 from tests.cli_helpers import TOML, call, folder, only_run
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from agent.changes import counted_lines, line_diffs
 from agent.cli.run import session_of
+from agent.code.changes import counted_lines, line_diffs
 from agent.config import load
 from agent.errors import ConfigError
 from agent.llm.scripted import Scripted

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from agent import ConfigError, Demos, Text, optimize
-from agent.data import load
+from agent.datasets.data import load
+from agent.datasets.pools import overlap
 from agent.journal import read_all
-from agent.pools import overlap
 from agent.proposers import demosets
-from agent.result import Result
+from agent.results.result import Result
 from tests.prompt_support import TEMPLATE, Task, rows
 
 SPACE = {"instruction": Text("Double it.")}
@@ -96,7 +96,7 @@ def test_only_the_chosen_examples_are_looked_at(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_pool_without_a_row_of_train_is_pointed_out() -> None:
-    from agent.pools import note
+    from agent.datasets.pools import note
     from tests.proposers.test_bootstrap import known
 
     problem = known().problem

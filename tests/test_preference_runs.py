@@ -18,7 +18,7 @@ from agent.ledger import Budget
 from agent.llm.scripted import Scripted
 from agent.proposers.evidence import Evidence
 from agent.replay import replay
-from agent.result import Result
+from agent.results.result import Result
 from tests.cli_helpers import cli
 from tests.preference_worlds import PLANTED, REQUIREMENTS, SPACE, TEMPLATE, WANTED, judged, models, rows
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from agent.data import load
+from agent.datasets.data import load
 from agent.errors import ConfigError
 from agent.evaluation import Output, Request, Score
 from agent.goals import Constraint, Objective

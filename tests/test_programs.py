@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from agent import programs, trees
+from agent.code import programs, trees
+from agent.code.programs import forbidden, imports, misfit, normal
 from agent.errors import ConfigError
-from agent.programs import forbidden, imports, misfit, normal
 from agent.space import Space
 from agent.texts import Code, parameter
 

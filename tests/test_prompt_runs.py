@@ -18,14 +18,14 @@ from typing import Any
 import pytest
 
 from agent import Budget, ConfigError, Demos, Prompt, Text, load_result, optimize
-from agent.data import load
+from agent.datasets.data import load
 from agent.errors import ProviderError
 from agent.events import CallEnded, CallStarted, EvaluationEnded, EvaluationStarted
 from agent.journal import FILE, GATE, read, read_all
 from agent.llm.types import ModelRequest
 from agent.replay import replay
-from agent.result import Result
-from agent.resultfiles import differing
+from agent.results.result import Result
+from agent.results.resultfiles import differing
 from agent.wall import visible
 from tests.prompt_support import TEMPLATE, Task, answer, number, rows
 
@@ -110,7 +110,7 @@ def test_what_changed_row_by_row(done: tuple[Result, Task]) -> None:
 
 
 def test_a_run_that_is_open_tells_nothing_of_test_rows(done: tuple[Result, Task], tmp_path: Path) -> None:
-    from agent.result import load_state
+    from agent.results.result import load_state
 
     folder = done[0].folder
     entries = [entry for entry in read_all(folder) if entry.event.type != "run.ended"]
@@ -339,10 +339,10 @@ def test_bad_rows_of_a_file_cost_themselves_alone(tmp_path: Path) -> None:
     assert all(len(request.messages[0].text) < 1000 for request in task.requests)
     with pytest.raises(ConfigError, match="4 bad rows") as refused:
         run(tmp_path / "other", task, data=str(file))
-    assert "data=agent.data.load(…, skip_bad=True)" in refused.value.hint
+    assert "data=agent.datasets.data.load(…, skip_bad=True)" in refused.value.hint
     with pytest.raises(ConfigError, match="4 bad rows") as refused:
         run(tmp_path / "other", task, data={"train": str(file)})
-    assert "agent.data.load_splits(…, skip_bad=True)" in refused.value.hint
+    assert "agent.datasets.data.load_splits(…, skip_bad=True)" in refused.value.hint
 
 
 def test_a_key_that_is_refused_stops_the_run_which_then_goes_on(tmp_path: Path) -> None:

@@ -19,11 +19,11 @@ from hypothesis import strategies as st
 
 from agent.errors import ConfigError, RunLocked, StoreError
 from agent.lock import Lock
-from agent.orders import checked, parse
+from agent.ordering.loop import optimize_ranked
+from agent.ordering.orders import checked, parse
+from agent.ordering.result import RankedResult
+from agent.ordering.study import FILE, RankedStudy
 from agent.parameters import Categorical, Float, Int
-from agent.ranked import FILE, RankedStudy
-from agent.ranked_loop import optimize_ranked
-from agent.ranked_result import RankedResult
 from agent.space import Candidate, Space
 from agent.texts import Text
 from tests.cli_helpers import Ran, call

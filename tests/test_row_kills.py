@@ -28,7 +28,7 @@ from agent.gate.accountfile import FILE as ACCOUNTS
 from agent.gate.accounts import Accounts
 from agent.journal import read_all
 from agent.replay import replay
-from agent.result import load_result, load_state
+from agent.results.result import load_result, load_state
 from agent.state import State
 from tests.kill_worker import EXECUTED, LIFE
 from tests.row_support import Ran, resumed, rows, session

@@ -19,7 +19,7 @@ from agent.ledger import Budget
 from agent.parameters import Float
 from agent.problem import Example, Problem
 from agent.proposers.base import Context, Proposal
-from agent.result import load_state
+from agent.results.result import load_state
 from agent.texts import Text
 from tests.row_support import (
     ACCURACY,

@@ -15,9 +15,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.data import load
+from agent.datasets.data import load
+from agent.datasets.rows import LARGEST_ROW
 from agent.errors import ConfigError
-from agent.rows import LARGEST_ROW
 from agent.space import digest
 
 

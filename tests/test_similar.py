@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.similar import candidates, leaves, near_duplicates, prefix, shingles, similar
+from agent.datasets.similar import candidates, leaves, near_duplicates, prefix, shingles, similar
 
 WORDS = [f"{a}{b}" for a in ("ba", "ko", "mi", "tu", "re") for b in ("lan", "per", "sto", "vik", "nor", "gel")]
 

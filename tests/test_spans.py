@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from agent.capping import capped
-from agent.spans import PREVIEW, Raised, Span, Trace, Value, shorten
+from agent.tracing.capping import capped
+from agent.tracing.spans import PREVIEW, Raised, Span, Trace, Value, shorten
 
 OUCH = Raised("ZeroDivisionError", "division by zero", "app.py", 7, "return 1 / x")
 

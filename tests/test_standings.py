@@ -19,10 +19,10 @@ from agent.gate.accounts import Accounts
 from agent.gate.means import mean_interval
 from agent.journal import read_all
 from agent.problem import Example
-from agent.result import load_result, load_state
-from agent.standings import standings
+from agent.results.result import load_result, load_state
+from agent.results.standings import standings
+from agent.results.tally import Tally
 from agent.state import State
-from agent.tally import Tally
 
 ROWS = [{"id": f"r{i}", "text": sha256(f"{i}".encode()).hexdigest()} for i in range(360)]
 

@@ -38,10 +38,10 @@ from agent.problem import Problem
 from agent.proposers.base import Context, Proposal
 from agent.proposers.table import TABLE
 from agent.replay import replay
-from agent.result import Result, load_result
+from agent.results.result import Result, load_result
 from agent.session import Session
 from agent.state import State
-from agent.testing_proposers import SPACES, Search, bowl
+from agent.testing.proposers import SPACES, Search, bowl
 from agent.texts import Text
 from tests import row_support
 from tests.cli_helpers import GATED, TOML, begin, call, folder, kill, only_run, until

@@ -21,7 +21,7 @@ from agent.events import CallEnded, CallStarted, EvaluationStarted, LookAsked, P
 from agent.journal import read_all
 from agent.llm.types import Message, ModelRequest
 from agent.replay import replay
-from agent.result import load_state
+from agent.results.result import load_state
 from tests.fake_provider import Behaviour, FakeProvider, Request, ok, tools
 from tests.kill_worker import EXECUTED, LIFE
 from tests.stepper import TOOLS, model

@@ -22,7 +22,7 @@ from agent.proposers.base import Context, Proposal
 from agent.replay import Replay, compare, replay
 from agent.session import Session
 from agent.space import Space
-from agent.testing_proposers import ProposerContract, Search, bowl
+from agent.testing.proposers import ProposerContract, Search, bowl
 from tests.row_support import answered, rows
 from tests.row_support import problem as problem_on
 from tests.stepper import NAME, Stepper, model

@@ -15,8 +15,8 @@ import pytest
 from agent import Fidelity
 from agent.evaluation import Output, Request, Score
 from agent.events import EvaluationEnded, EvaluationStarted
-from agent.points import Points
-from agent.result import Result, load_state
+from agent.results.result import Result, load_state
+from agent.surrogates.points import Points
 from agent.watching import watch
 from tests.fidelity_support import MIDDLE, bowl, of, replays, runner
 

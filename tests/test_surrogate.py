@@ -7,11 +7,11 @@ import math
 import numpy as np
 import pytest
 
-from agent.kernel import Hyper, Warp, log_posterior
 from agent.parameters import Categorical, Float
-from agent.points import Array, Points
 from agent.space import Space
-from agent.surrogate import Surrogate, log_h
+from agent.surrogates.kernel import Hyper, Warp, log_posterior
+from agent.surrogates.points import Array, Points
+from agent.surrogates.surrogate import Surrogate, log_h
 
 PLANE = Space({"a": Float(0, 1), "b": Float(0, 1)})
 

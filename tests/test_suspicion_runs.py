@@ -41,7 +41,7 @@ from agent.replay import Replay, compare, replay
 from agent.report.tape import Tape
 from agent.report.view import load_view
 from agent.report.warnings import warnings
-from agent.result import Result, load_result
+from agent.results.result import Result, load_result
 from agent.session import Session
 from agent.space import Space
 from agent.texts import Code

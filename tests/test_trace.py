@@ -23,13 +23,13 @@ import numpy as np
 import pytest
 
 from agent import Candidate, Code, Demos, Float, Int, Text
-from agent.codecall import CallFailed
+from agent.code.codecall import CallFailed
 from agent.errors import ConfigError
-from agent.previews import HEAD, TAIL
 from agent.redact import refresh
-from agent.scopes import SCOPE
-from agent.spans import PREVIEW, Raised, Span, Trace
 from agent.trace import note, op, param, record, use
+from agent.tracing.previews import HEAD, TAIL
+from agent.tracing.scopes import SCOPE
+from agent.tracing.spans import PREVIEW, Raised, Span, Trace
 
 prompt = param("prompt", Text("Answer in one word, please."))
 limit = param("limit", Float(0, 1, default=0.25))
@@ -747,7 +747,7 @@ def test_a_pool_that_lives_on_keeps_no_recording() -> None:
 
 
 def test_more_spans_than_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("agent.recorder.LIMIT", 20)
+    monkeypatch.setattr("agent.tracing.recorder.LIMIT", 20)
     with record() as run:
         for i in range(100):
             if i == 50:
@@ -778,7 +778,7 @@ helper = param("helper", Code("def helper(x, k=1):\n    y = 10 / x\n    return [
 
 
 def test_code_is_called_in_the_sandbox_and_fails_at_its_own_line() -> None:
-    from agent.codecall import CallFailed
+    from agent.code.codecall import CallFailed
 
     with record() as run:
         assert helper.call(4, k=2) == [5.0]

@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 
 from agent import Float, Output, Request, Space, Study, Text, note, op, optimize, param, use
-from agent.capping import CHARS
 from agent.errors import ConfigError
 from agent.evaluators.function import FunctionEvaluator
-from agent.spans import Trace
+from agent.tracing.capping import CHARS
+from agent.tracing.spans import Trace
 from tests.cli_helpers import call
 
 PROGRAM = """

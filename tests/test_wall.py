@@ -35,10 +35,10 @@ from agent.proposers.base import Context
 from agent.proposers.table import TABLE, talks
 from agent.proposers.table import load as load_proposer
 from agent.replay import replay
-from agent.result import load_result, load_state
+from agent.results.result import load_result, load_state
 from agent.serving.tools import Tools
 from agent.space import Candidate
-from agent.testing_proposers import instance
+from agent.testing.proposers import instance
 from tests.cli_helpers import call
 from tests.row_support import problem as row_problem
 from tests.support import Direct
@@ -224,7 +224,15 @@ async def _attempt(work: Any) -> None:
         await asyncio.wait_for(work, 1.0)
 
 
-FORBIDDEN = ("sqlite3", "agent.wall", "agent.journal", "agent.result", "agent.state", "agent.session", "agent.loop")
+FORBIDDEN = (
+    "sqlite3",
+    "agent.wall",
+    "agent.journal",
+    "agent.results.result",
+    "agent.state",
+    "agent.session",
+    "agent.loop",
+)
 
 
 def modules_that_could_look(root: Path = AGENT) -> list[str]:

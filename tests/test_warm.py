@@ -22,7 +22,7 @@ from agent.journal import FILE, GATE, read_all
 from agent.parameters import Categorical, Float, Int, Parameter
 from agent.proposers.base import Context, Proposal
 from agent.replay import replay
-from agent.result import Result, load_result, load_state
+from agent.results.result import Result, load_result, load_state
 from agent.space import Space, digest
 from agent.texts import Text
 from agent.warm import take

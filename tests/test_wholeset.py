@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from agent import Text, load_result, optimize
-from agent.result import Result
+from agent.results.result import Result
 from tests.cli_helpers import call
 from tests.prompt_support import TEMPLATE, Task, rows
 

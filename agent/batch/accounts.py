@@ -11,7 +11,7 @@ from agent.batch.plan import Entry, Plan
 from agent.batch.spend import Spend
 from agent.batch.treasury import Grant, NightRow, Scope, Treasury, tally
 from agent.errors import StoreError
-from agent.result import Result, load_state
+from agent.results.result import Result, load_state
 
 GOES_ON = 20 * 3600.0
 """Seconds in which a night that was interrupted, and has no end of its own, goes on as the same night."""

@@ -19,7 +19,7 @@ from agent.batch.treasury import Grant, NightRow, Scope, Treasury, room
 from agent.batch.work import Job, Unfinished
 from agent.control.server import BY_REQUEST, listening
 from agent.errors import AgentError, RunChanged, StoreError
-from agent.result import Result
+from agent.results.result import Result
 
 if TYPE_CHECKING:
     from agent.loop import Observer

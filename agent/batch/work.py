@@ -25,7 +25,7 @@ from agent.ledger import KINDS, Budget
 from agent.lock import problem_lock
 from agent.proposers.table import load, talks
 from agent.refusals import floor
-from agent.result import Result, load_state
+from agent.results.result import Result, load_state
 from agent.session import Session
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ import click
 from agent.cli.common import emit, json_option, locate, plain, run_argument, runs_option
 
 if TYPE_CHECKING:
-    from agent.apply import Patch
-    from agent.gitbranch import Branch, Repository
+    from agent.applying.apply import Patch
+    from agent.applying.gitbranch import Branch, Repository
 
 
 @click.command(
@@ -38,8 +38,8 @@ def command(
     runs: str | None,
     as_json: bool,
 ) -> None:
-    from agent.apply import patch, write
-    from agent.result import load_result
+    from agent.applying.apply import patch, write
+    from agent.results.result import load_result
 
     if to == "-" and as_json:
         raise click.UsageError("--patch - and --json both write to stdout; the JSON document holds the patch")
@@ -67,8 +67,8 @@ def command(
 
 def _repository(change: Patch, needed: bool) -> Repository | None:
     """The problem's repository; without one a patch's paths begin at the problem's folder."""
+    from agent.applying.gitbranch import Repository
     from agent.errors import AgentError
-    from agent.gitbranch import Repository
 
     try:
         return Repository(change.folder)

@@ -15,7 +15,7 @@ from agent.control.detach import LOG, announce, launch
 
 if TYPE_CHECKING:
     from agent.cli.jsonlines import JsonLines
-    from agent.result import Result
+    from agent.results.result import Result
 
 
 def detach_option(function: F) -> F:

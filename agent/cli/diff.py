@@ -14,10 +14,10 @@ from agent.cli.common import brief, emit, json_option, locate, plain, run_argume
 @runs_option
 @json_option
 def command(run: str, before: str, after: str, runs: str | None, as_json: bool) -> None:
-    from agent.changes import line_diffs
     from agent.cli.show import pick
+    from agent.code.changes import line_diffs
     from agent.ledger import plural
-    from agent.result import load_result
+    from agent.results.result import load_result
     from agent.texts import Code, Text
 
     result = load_result(locate(run, runs))

@@ -96,7 +96,7 @@ class Display:
 
     def __call__(self, event: Event, state: State) -> None:
         if isinstance(event, HoldoutFixed):
-            from agent.resultfiles import exhausted
+            from agent.results.resultfiles import exhausted
 
             if why := exhausted(state):
                 self.line(f"  ! {why}", "yellow")

@@ -216,7 +216,7 @@ def _commands(name: str, load: Any) -> Iterator[Row]:
 
 def _git(name: str, folder: Path) -> Row:
     """Whether `apply --branch` would work."""
-    from agent.gitbranch import Repository
+    from agent.applying.gitbranch import Repository
 
     try:
         return Row(f"git {name}", True, f"apply --branch commits as {Repository(folder).author()}", "", False)

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 def _found(problem: Problem) -> list[str]:
     """What makes rows count less than their number: copies, near-copies and clusters."""
+    from agent.datasets.splits import divide
     from agent.gate.outlook import clusters
-    from agent.splits import divide
 
     if not problem.by_rows or any(row.split != "train" for row in problem.data):
         return []  # rows that came divided were compared when they were read

@@ -15,8 +15,8 @@ from agent.cli.common import emit, json_option, locate, plain, run_argument, run
 @click.option("--to", "to", type=click.Path(file_okay=False, path_type=Path), help="Folder to write (the run's best/).")
 @json_option
 def command(run: str, runs: str | None, to: Path | None, as_json: bool) -> None:
-    from agent.result import load_result
-    from agent.resultfiles import write_best
+    from agent.results.result import load_result
+    from agent.results.resultfiles import write_best
 
     result = load_result(locate(run, runs))
     if as_json:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from agent.goals import Objective
     from agent.history import Trial
     from agent.pareto import Front
-    from agent.result import Result
+    from agent.results.result import Result
 
 CLAIM = "The front is what the search measured; only what the gate claims is shown to hold."
 

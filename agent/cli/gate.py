@@ -105,7 +105,7 @@ def new(problem: Path, yes: bool, runs: str | None, as_json: bool) -> None:
 @json_option
 def open_rows(run: str, problem: Path | None, data: Path | None, yes: bool, runs: str | None, as_json: bool) -> None:
     from agent.opening import CONSEQUENCE, check_ended, open_gate
-    from agent.result import load_state
+    from agent.results.result import load_state
     from agent.wall import opened
 
     folder = locate(run, runs)
@@ -140,7 +140,7 @@ def open_rows(run: str, problem: Path | None, data: Path | None, yes: bool, runs
 def _rows(state: Any, problem: Path | None, data: Path | None) -> Any:
     """The rows that a run was started with, from its problem's folder or from a file."""
     from agent.config import load
-    from agent.data import Dataset, Report
+    from agent.datasets.data import Dataset, Report
     from agent.errors import ConfigError
 
     if not state.gate.val:

@@ -11,8 +11,8 @@ import click
 from agent.cli.common import brief, emit, json_option, plain, runs_option, table
 
 if TYPE_CHECKING:
-    from agent.ranked import RankedStudy
-    from agent.ranked_result import RankedResult
+    from agent.ordering.result import RankedResult
+    from agent.ordering.study import RankedStudy
     from agent.space import Candidate, Space
 
 SECONDS = 600
@@ -48,7 +48,7 @@ def command(
     runs: str | None,
     as_json: bool,
 ) -> None:
-    from agent.ranked_loop import drive
+    from agent.ordering.loop import drive
 
     begin = {"candidates": candidates, "proposer": proposer, "seed": seed}
     given = {name: value for name, value in begin.items() if value is not None}
@@ -66,7 +66,7 @@ def command(
 
 def _begun(problem: Path | None, given: dict[str, Any], runs: str | None) -> tuple[RankedStudy, Path]:
     from agent.folders import new_run, runs_folder
-    from agent.ranked import RankedStudy
+    from agent.ordering.study import RankedStudy
 
     if problem is None:
         raise click.UsageError("name the folder of a problem, or go on with --resume RUN")
@@ -96,7 +96,7 @@ def _space(problem: Path, place: Path) -> Space:
 def _resumed(name: str, problem: Path | None, given: dict[str, Any], runs: str | None) -> tuple[RankedStudy, Path]:
     from agent.errors import ConfigError
     from agent.folders import runs_folder
-    from agent.ranked import FILE, RankedStudy
+    from agent.ordering.study import FILE, RankedStudy
 
     if problem is not None or given:
         raise click.UsageError(
@@ -122,7 +122,7 @@ class _Enough(Exception):
 
 def _person(study: RankedStudy) -> Callable[[list[Candidate]], Any]:
     from agent.errors import ConfigError
-    from agent.orders import parse
+    from agent.ordering.orders import parse
 
     def order(shown: list[Candidate]) -> Any:
         if study.examining:
@@ -166,7 +166,7 @@ def _asker(program: str) -> Callable[[list[Candidate]], Any]:
     import subprocess
 
     from agent.errors import ConfigError, EvaluatorError
-    from agent.orders import parse
+    from agent.ordering.orders import parse
 
     try:
         argv = shlex.split(program)

@@ -82,7 +82,7 @@ def continued(folder: Path, problem: Path | None, given: dict[str, Any]) -> tupl
     """
     from agent.config import load
     from agent.errors import ConfigError
-    from agent.result import load_state
+    from agent.results.result import load_state
 
     state = load_state(folder)
     where = problem or state.problem.folder

@@ -17,7 +17,7 @@ from agent.control.detach import inherited
 if TYPE_CHECKING:
     from agent.cli.display import Display
     from agent.cli.jsonlines import JsonLines
-    from agent.result import Result
+    from agent.results.result import Result
     from agent.session import Session
     from agent.setup import Setup
 
@@ -110,7 +110,7 @@ def begun(setup: Setup, given: dict[str, Any]) -> Setup:
 
     if given["initial_from"]:
         from agent.folders import find, runs_folder
-        from agent.result import load_result
+        from agent.results.result import load_result
 
         earlier = load_result(find(runs_folder(setup.problem.folder, given.get("runs")), given["initial_from"]))
         setup = setup.starting(earlier.released, earlier.run)
@@ -252,7 +252,7 @@ def report(result: Result, as_json: bool, resume: str = "") -> None:
         resume: The command that goes on with it, if it is not `again`.
     """
     from agent.cli.show import differences
-    from agent.resultfiles import spent_line, used_up
+    from agent.results.resultfiles import spent_line, used_up
 
     if as_json:
         emit(result.to_json())

@@ -104,7 +104,7 @@ def _prepared(setup: Setup, folder: Path, given: dict[str, Any]) -> tuple[Setup,
 
     from agent.cli.run import BUDGET
     from agent.errors import ConfigError
-    from agent.result import load_state
+    from agent.results.result import load_state
     from agent.serving.guest import NAME
 
     state = load_state(folder)

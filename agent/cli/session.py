@@ -27,7 +27,7 @@ from agent.cli.run import (
 
 if TYPE_CHECKING:
     from agent.dialogue.terminal import Terminal
-    from agent.result import Result
+    from agent.results.result import Result
 
 OUTPUTS = ("text", "json", "stream-json")
 AGAIN = "truegain session --resume"

@@ -12,8 +12,8 @@ from agent.cli.common import amount, brief, emit, json_option, locate, plain, ru
 
 if TYPE_CHECKING:
     from agent.history import Trial
-    from agent.result import Result
-    from agent.rowchanges import RowChanges
+    from agent.results.result import Result
+    from agent.results.rowchanges import RowChanges
 
 BEFORE, AFTER = 30, 60
 """Most characters of an initial value and of the best one in a table."""
@@ -60,7 +60,7 @@ def command(
     plot: Path | None,
     as_json: bool,
 ) -> None:
-    from agent.result import load_result
+    from agent.results.result import load_result
 
     if gate + front + transcript > 1:
         raise click.UsageError("--gate, --front and --transcript are three views; give one of them")
@@ -195,7 +195,7 @@ def _rows(result: Result) -> None:
 
 def _run(result: Result, everything: bool) -> None:
     from agent.cli.words import since_parent
-    from agent.resultfiles import spent_line
+    from agent.results.resultfiles import spent_line
 
     goal = result.problem.objective
     click.echo(f"{result.run}: {result.status}" + (f" ({result.reason})" if result.reason else ""))
@@ -253,7 +253,7 @@ def differences(result: Result) -> bool:
         Whether every value could be shown whole.
     """
     from agent.cli.words import one_line
-    from agent.resultfiles import differing
+    from agent.results.resultfiles import differing
     from agent.texts import Code
 
     space = result.problem.space
@@ -343,7 +343,7 @@ def _candidate(result: Result, trial: Trial, as_json: bool) -> None:
 
 def _program(result: Result, trial: Trial, name: str, parent: str) -> None:
     """A program: what it changed of the one it was made from; the initial one whole."""
-    from agent.changes import line_diffs, texts
+    from agent.code.changes import line_diffs, texts
 
     if not trial.number:
         for path, text in texts(trial.candidate[name]).items():

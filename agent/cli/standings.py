@@ -23,7 +23,7 @@ def show(run: str, found: Mapping[str, Any], unit: str) -> None:
 
     Args:
         run: Its name.
-        found: From `agent.standings.standings`.
+        found: From `agent.results.standings.standings`.
         unit: Of the objective.
     """
     if found["open"]:

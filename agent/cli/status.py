@@ -90,7 +90,7 @@ def _journal(folder: Path) -> dict[str, Any]:
     from agent.events import ExamDecided
     from agent.journal import read
     from agent.ledger import at_provider
-    from agent.result import load_state
+    from agent.results.result import load_state
     from agent.state import folded
 
     state, words, last, exams = None, Words(elsewhere=True), {}, [0, 0]

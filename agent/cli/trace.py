@@ -36,8 +36,8 @@ def command(
 ) -> None:
     from agent.cli.show import pick
     from agent.errors import ConfigError
-    from agent.result import load_result
-    from agent.spans import Trace
+    from agent.results.result import load_result
+    from agent.tracing.spans import Trace
 
     if span is not None and search is not None:
         raise click.UsageError("--span shows one span and --search looks for some; give one of them")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from agent.changes import counted_lines
 from agent.cli.common import amount, brief
+from agent.code.changes import counted_lines
 from agent.events import (
     RESUMABLE,
     BudgetChanged,
@@ -200,7 +200,7 @@ def one_line(space: Space, change: Change, width: int = 20) -> str:
     if isinstance(space[change.name], Code):
         return counted_lines(change.name, change.before, change.after)
     if isinstance(space[change.name], Text):  # of long texts, the words in which they differ
-        from agent.resultfiles import differing
+        from agent.results.resultfiles import differing
 
         before, after = differing(change.before, change.after, width)
         return f"{change.name}: {brief(before, width)} → {brief(after, 2 * width)}"

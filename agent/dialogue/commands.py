@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from agent.cli.common import amount, brief
 from agent.cli.words import one_line
+from agent.code.untrusted import cleaned
 from agent.control.server import Steering
 from agent.dialogue import judging, values
 from agent.dialogue.why import why
@@ -17,7 +18,6 @@ from agent.ledger import KINDS, counted, plural
 from agent.loop import Run
 from agent.proposers.table import TABLE
 from agent.redact import redact
-from agent.untrusted import cleaned
 from agent.wishes import HINT, said
 
 Say = Callable[[str], None]

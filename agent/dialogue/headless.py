@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from agent.code.untrusted import cleaned
 from agent.errors import ConfigError
 from agent.events import HintGiven
 from agent.redact import redact
-from agent.untrusted import cleaned
 from agent.wishes import HINT
 
 if TYPE_CHECKING:
     from agent.events import Event
     from agent.loop import Run
-    from agent.result import Result
+    from agent.results.result import Result
     from agent.state import State
 
 

@@ -7,12 +7,12 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from agent.code.untrusted import cleaned, untrusted
 from agent.drafting.proposal import FILE_CHARS, MOST_FILES, Draft, admit
 from agent.errors import AgentError, ConfigError, OutputInvalid
 from agent.llm.connect import facts
 from agent.llm.types import Message, ModelRequest
 from agent.prompts.render import render
-from agent.untrusted import cleaned, untrusted
 
 if TYPE_CHECKING:
     from agent.drafting.reading import Files, Shown

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from agent.code.untrusted import cleaned
 from agent.drafting import reading, template, writing
 from agent.drafting.author import OUTPUT, Author, Undrafted
 from agent.drafting.findings import spent, spent_line
@@ -17,7 +18,6 @@ from agent.drafting.questions import GivenUp, direction
 from agent.drafting.tomlkey import changed
 from agent.drafting.trying import Trial, told
 from agent.errors import AgentError, BudgetExceeded, ConfigError, PrerequisiteError, ProviderError
-from agent.untrusted import cleaned
 
 if TYPE_CHECKING:
     from agent.dialogue.talk import Talk

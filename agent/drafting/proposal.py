@@ -11,11 +11,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from agent.code.trees import bad_path
+from agent.code.untrusted import cleaned
 from agent.drafting.tomlkey import changed
 from agent.errors import AgentError, ConfigError
 from agent.setup import Setup
-from agent.trees import bad_path
-from agent.untrusted import cleaned
 
 PROBLEM = "problem.toml"
 MOST_FILES, FILE_CHARS = 6, 20_000

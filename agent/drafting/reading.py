@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from agent.datasets.rows import FORMATS
 from agent.errors import ConfigError
 from agent.ledger import plural
 from agent.redact import redact
-from agent.rows import FORMATS
 from agent.tools.files import FOLDERS, RUN, refused
 
 LARGEST = 64_000
@@ -182,7 +182,7 @@ def _one(path: Path, name: str) -> Shown:
 
 def _described(path: Path, name: str) -> Shown:
     """The fields of a file of rows. Its rows stay unseen, since a part of them will be held out from every model."""
-    from agent.data import load
+    from agent.datasets.data import load
 
     try:
         rows: list[Any] = [example.row for example in load(path, skip_bad=True).examples]

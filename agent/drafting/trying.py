@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from agent.code.untrusted import cleaned
 from agent.drafting import checking
 from agent.drafting.findings import Findings, left, sentences
 from agent.drafting.tomlkey import changed
 from agent.errors import AgentError, ConfigError
 from agent.ledger import Budget, Ledger, plural
-from agent.untrusted import cleaned
 
 if TYPE_CHECKING:
     from agent.dialogue.talk import Talk

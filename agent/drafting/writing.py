@@ -8,9 +8,9 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from agent.code.untrusted import cleaned
 from agent.errors import StoreError
 from agent.ledger import plural
-from agent.untrusted import cleaned
 
 if TYPE_CHECKING:
     from agent.dialogue.talk import Talk

@@ -12,7 +12,9 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from agent import trees
+from agent.code import trees
+from agent.code.holes import plain
+from agent.code.untrusted import cleaned
 from agent.errors import PrerequisiteError
 from agent.evaluation import Output, Purpose, Request, Score, Suspicious, measurement
 from agent.evaluators import code_failures
@@ -22,10 +24,8 @@ from agent.evaluators.loading import parse_target
 from agent.evaluators.source import callable_digest, module_digest
 from agent.evaluators.timing import Timing, times
 from agent.executors.measure import failure_of
-from agent.holes import plain
 from agent.parameters import Value
 from agent.space import Candidate, digest
-from agent.untrusted import cleaned
 
 if TYPE_CHECKING:
     from agent.sandbox.types import Job, Result

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from agent.code.untrusted import cleaned
 from agent.errors import AgentError
 from agent.evaluation import Failure, FailureKind, Output
 from agent.evaluators.code_task import shown
 from agent.executors.measure import failure_of
-from agent.untrusted import cleaned
 
 if TYPE_CHECKING:
     from agent.sandbox.types import Result

@@ -16,13 +16,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
+from agent.code.untrusted import cleaned
 from agent.errors import ConfigError, PrerequisiteError, RunLocked, StoreError
 from agent.evaluation import Ask
 from agent.evaluators.voting import SEARCH, Judged, Occasion
 from agent.lines import Lines
 from agent.metrics.base import Row, as_text
 from agent.space import digest
-from agent.untrusted import cleaned
 
 FILE, HELD_OUT = "labels.jsonl", "held-out.jsonl"
 """Labels of the search, and those of rows that it must learn nothing of: each file has its own count."""

@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from agent.code.untrusted import cleaned
 from agent.errors import ConfigError, OutputInvalid
 from agent.evaluation import Score
 from agent.llm.structured import Shape
@@ -21,7 +22,6 @@ from agent.llm.types import Message, ModelRequest
 from agent.metrics.base import Ask, Metric, Row, as_text, quoted
 from agent.prompts.render import render
 from agent.space import digest
-from agent.untrusted import cleaned
 
 REASONS = 600
 """Most characters of a rationale."""

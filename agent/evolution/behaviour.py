@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from agent.spans import Trace, Value
+    from agent.tracing.spans import Trace, Value
 
     Array = npt.NDArray[np.float64]
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from agent.programs import parse
+from agent.code.programs import parse
 
 LONGEST = 200_000
 """Characters beyond which a program is not parsed for this; it counts by its length alone."""

@@ -12,8 +12,8 @@ import random
 import re
 from collections.abc import Iterator
 
-from agent import holes
-from agent.programs import syntax
+from agent.code import holes
+from agent.code.programs import syntax
 
 TRIES = 20
 """Places that are tried for one change; most of them do."""

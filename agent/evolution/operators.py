@@ -7,8 +7,8 @@ import random
 from collections.abc import Mapping
 from typing import Any
 
-from agent import holes
-from agent.edits import revised, revised_tree
+from agent.code import holes
+from agent.code.edits import revised, revised_tree
 from agent.evolution.archive import Elite
 from agent.evolution.population import Population
 from agent.parameters import Value

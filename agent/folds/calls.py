@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from agent.costs import amounts, measurement
 from agent.events import CallEnded, CallStarted
 from agent.folds.base import Handlers
+from agent.folds.costs import amounts, measurement
 
 if TYPE_CHECKING:
     from agent.state import State

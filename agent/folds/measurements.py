@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from agent.asks import NOISE
 from agent.curves import Curve
 from agent.events import EvaluationEnded, EvaluationStarted, NoiseMeasured
+from agent.folds.asks import NOISE
 from agent.folds.base import Handlers
 from agent.gate.quarantine import SECOND
 from agent.looking import LOOK

@@ -19,12 +19,12 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
+from agent.datasets.similar import prefix, shingles, similar
+from agent.datasets.splits import contents
 from agent.errors import StoreError
 from agent.lock import local
 from agent.problem import Example, Split
-from agent.similar import prefix, shingles, similar
 from agent.space import canonical
-from agent.splits import contents
 
 FILE = "accounts.sqlite"
 WAIT = 30.0

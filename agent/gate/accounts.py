@@ -145,7 +145,7 @@ class Accounts:
 
         Rows that are near-duplicates of known ones take their split. New rows go to train as soon
         as any row here is known as val. The user's val and test count for new rows, and for known
-        ones where they are stricter (test over val over train). Then `agent.splits.divide` takes out
+        ones where they are stricter (test over val over train). Then `agent.datasets.splits.divide` takes out
         what a stricter split has as well, and makes near-duplicates one cluster.
 
         Args:

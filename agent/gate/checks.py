@@ -17,12 +17,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from agent.datasets.similar import leaves
 from agent.errors import AgentError, ConfigError
 from agent.evaluators.loading import load_target, parse_target
 from agent.history import History
 from agent.parameters import Value
 from agent.problem import Example
-from agent.similar import leaves
 from agent.space import Space
 from agent.texts import Code, Demos, Text
 

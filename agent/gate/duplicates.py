@@ -6,9 +6,9 @@ import asyncio
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from agent.code.holes import plain
 from agent.evaluation import Evaluator, Limits, Request
 from agent.gate.checks import Check, Context
-from agent.holes import plain
 from agent.parameters import Value
 from agent.space import Candidate, Space, digest
 from agent.texts import Code

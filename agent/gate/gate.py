@@ -6,7 +6,7 @@
         released = champion
     print(gate.verdicts()[-1].sentence)
 
-A run of TrueGain does the same with its own journal and accounts (`agent.examination`).
+A run of TrueGain does the same with its own journal and accounts (`agent.folds.examination`).
 """
 
 from __future__ import annotations

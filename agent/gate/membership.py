@@ -11,10 +11,10 @@ import sqlite3
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+from agent.datasets.splits import divide
 from agent.gate.accountfile import ROLES, Features, Twins, insert, select, stored
 from agent.gate.accountfile import features as fingerprints
 from agent.problem import Example, Split
-from agent.splits import divide
 
 Splitter = Callable[[Sequence[Example]], Sequence[Example]]
 

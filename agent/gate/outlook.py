@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from agent.data import MINIMUM, split
+from agent.datasets.data import MINIMUM, split
 from agent.gate import levels, standing
 from agent.gate.accounts import Accounts
 from agent.gate.membership import Assigned
@@ -86,7 +86,7 @@ def outlook(runs: Path, problem: Problem, alpha: float, shares: Mapping[str, flo
         runs: The runs folder, where the accounts are.
         problem: With its rows, not divided.
         alpha: Chance of any false claim over all runs.
-        shares: For val and test, as in `agent.data.split`.
+        shares: For val and test, as in `agent.datasets.data.split`.
 
     Raises:
         StoreError: The accounts cannot be read.

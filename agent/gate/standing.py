@@ -10,7 +10,7 @@ from agent.gate.levels import power
 PLAUSIBLE, DIFFERING = 0.2, 0.25
 """A large gain, and the share of rows on which two candidates then differ at least."""
 MINIMUM = 80
-"""Labelled examples below which none are held back; as in `agent.data`."""
+"""Labelled examples below which none are held back; as in `agent.datasets.data`."""
 
 
 @lru_cache(maxsize=256)

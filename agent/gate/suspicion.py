@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
-from agent import programs
+from agent.code import programs
 from agent.parameters import Parameter
 from agent.texts import Code
 

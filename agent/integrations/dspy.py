@@ -28,7 +28,7 @@ from agent.integrations import gepa_arguments
 from agent.integrations.dspy_evaluator import PATIENCE, SCORE, DspyEvaluator, Line, Lost, Worker
 from agent.integrations.gepa_adapter import identifiers
 from agent.ledger import Budget
-from agent.result import Result
+from agent.results.result import Result
 from agent.space import Space
 from agent.texts import Demos, Text
 

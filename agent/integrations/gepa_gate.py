@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from agent.datasets.splits import divide, key
 from agent.errors import ConfigError
 from agent.gate.gate import Gate
 from agent.gate.verdict import Verdict
@@ -22,7 +23,6 @@ from agent.goals import Objective
 from agent.integrations.gepa_adapter import SCORE, as_json
 from agent.inthread import in_thread
 from agent.problem import Example
-from agent.splits import divide, key
 
 
 class GateAcceptance:

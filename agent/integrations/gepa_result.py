@@ -8,7 +8,7 @@ from typing import Any
 
 from agent.events import CandidateAdmitted, EvaluationStarted
 from agent.journal import read_all
-from agent.result import Result
+from agent.results.result import Result
 
 
 @dataclass(frozen=True)

@@ -21,11 +21,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from agent.code.untrusted import cleaned
 from agent.errors import ConfigError, PrerequisiteError
 from agent.proposers.conversation import NAME
 from agent.tools.base import Desk, Tool, ToolError
 from agent.tools.shared import marked
-from agent.untrusted import cleaned
 
 if TYPE_CHECKING:
     from mcp import Client

@@ -16,10 +16,10 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
+from agent.code.untrusted import cleaned
 from agent.errors import ConfigError
 from agent.evaluation import Score, measurement
 from agent.space import digest
-from agent.untrusted import cleaned
 
 if TYPE_CHECKING:
     from agent.llm.types import Completion, ModelRequest

@@ -14,10 +14,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from agent.code.programs import syntax
 from agent.errors import ConfigError
 from agent.evaluators.code_runner import Runner
 from agent.metrics.base import Metric, Row, as_text, quoted
-from agent.programs import syntax
 from agent.sandbox.types import Caps, Job
 from agent.space import digest
 

@@ -24,7 +24,7 @@ from agent.tools.clock import waiting
 if TYPE_CHECKING:
     from agent.llm.types import Completion, ModelRequest
     from agent.looking import Look
-    from agent.spans import Trace
+    from agent.tracing.spans import Trace
 
 Ask = Callable[["ModelRequest"], Awaitable["Completion"]]
 """One model call in the proposer's role, validated when the request has a schema. Raises OutputInvalid
@@ -303,7 +303,7 @@ class Context:
     def detail(self, trial: Trial) -> str:
         """What is known of a candidate's last measurement: traceback, what it printed, time; of one on rows, nothing.
 
-        It is as the candidate wants it to be: a prompt shows it between marks only (`agent.untrusted`).
+        It is as the candidate wants it to be: a prompt shows it between marks only (`agent.code.untrusted`).
         """
         return "" if self.problem.by_rows else trial.detail
 
@@ -344,7 +344,7 @@ class Context:
 
 
 class Proposer(Protocol):
-    """Makes candidates. `agent.testing_proposers.ProposerContract` holds what every one must do.
+    """Makes candidates. `agent.testing.proposers.ProposerContract` holds what every one must do.
 
     Attributes:
         name: As in the table.

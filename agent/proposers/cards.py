@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from agent.code.untrusted import cleaned, inline
 from agent.history import Trial
 from agent.nearness import Nearness
 from agent.parameters import Categorical, Float, Int, Parameter
@@ -15,7 +16,6 @@ from agent.problem import Problem
 from agent.proposers.base import Context
 from agent.space import Candidate, Space
 from agent.texts import Code, Demos, Text
-from agent.untrusted import cleaned, inline
 
 RADIUS = 0.01
 """How near a model's point may come to an evaluated one: max norm in the unit cube."""

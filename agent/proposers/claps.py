@@ -16,6 +16,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from agent.code.untrusted import cleaned
+from agent.datasets.similar import near_duplicates
 from agent.errors import BudgetExceeded
 from agent.problem import Problem
 from agent.proposers import cards
@@ -26,10 +28,8 @@ from agent.proposers.instinct import text_names
 from agent.proposers.merits import merits
 from agent.proposers.options import check_temperature, check_whole, number, read, wrong
 from agent.proposers.segments import Parts, changes, key, parted, pruned, shuffled
-from agent.similar import near_duplicates
 from agent.space import Candidate
 from agent.texts import Text
-from agent.untrusted import cleaned
 
 if TYPE_CHECKING:
     from agent.llm.types import ModelRequest

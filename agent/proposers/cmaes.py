@@ -21,12 +21,12 @@ import numpy as np
 
 from agent.errors import ConfigError
 from agent.parameters import Categorical
-from agent.points import Array, Points
 from agent.problem import Problem
 from agent.proposers.base import Context, Proposal, numeric
 from agent.proposers.mixed import Mixed
 from agent.proposers.options import number, read, wrong
 from agent.space import Space
+from agent.surrogates.points import Array, Points
 
 TRIES = 30
 """Draws in one call, per member of a population, that may give candidates which are known."""

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from agent.code.untrusted import untrusted
 from agent.history import Trial
 from agent.problem import Problem
 from agent.proposers import cards, demosets, evidence, fronts, merging, paraphrase
@@ -24,7 +25,6 @@ from agent.proposers.optoprime import untold
 from agent.proposers.packing import Case, packed
 from agent.space import Candidate, Space, canonical
 from agent.texts import Demos, Text
-from agent.untrusted import untrusted
 
 if TYPE_CHECKING:
     from agent.llm.types import ModelRequest

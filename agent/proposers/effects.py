@@ -13,7 +13,7 @@ from agent.space import Candidate
 if TYPE_CHECKING:
     from agent.llm.types import Completion, ModelRequest
     from agent.looking import Look
-    from agent.spans import Trace
+    from agent.tracing.spans import Trace
 
 Read = Callable[[str], Awaitable[Any]]
 """The content of a row of train, by its id."""

@@ -9,15 +9,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from agent.code.untrusted import untrusted
 from agent.errors import BudgetExceeded, ConfigError
 from agent.history import Trial
 from agent.llm.estimate import text_bound
 from agent.proposers import cards
 from agent.proposers.base import Context
 from agent.proposers.packing import Case, ends, packed
-from agent.spans import plain
 from agent.texts import Code, Text
-from agent.untrusted import untrusted
+from agent.tracing.spans import plain
 
 LEAST = 400
 """Fewest tokens that evidence can do with."""

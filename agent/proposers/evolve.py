@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from agent.bandits import guide
+from agent.code.holes import structures
 from agent.evolution import operators
 from agent.evolution.descriptors import DEFAULT, grid
 from agent.evolution.population import Population
 from agent.history import Trial
-from agent.holes import structures
 from agent.problem import Problem
 from agent.proposers import programs
 from agent.proposers.base import Context, Proposal

@@ -15,15 +15,15 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from agent.blas import one_thread
 from agent.history import History
 from agent.parameters import Categorical, Numeric
-from agent.points import Array, Points
 from agent.problem import Problem
 from agent.proposers.base import Context, Proposal, numeric
 from agent.proposers.options import check_whole, number, read, wrong
 from agent.space import Candidate, Space
-from agent.surrogate import Surrogate
+from agent.surrogates.blas import one_thread
+from agent.surrogates.points import Array, Points
+from agent.surrogates.surrogate import Surrogate
 
 SOURCE = "gameopt"
 NEAR = 0.01

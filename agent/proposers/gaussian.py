@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from agent.points import Array
+from agent.surrogates.points import Array
 
 RESAMPLES = 100
 """Draws for one that lies in the unit cube; then the last one is clipped."""

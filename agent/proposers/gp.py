@@ -8,14 +8,14 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from agent.acquisition import Grid, maximise
-from agent.points import Array, Points
 from agent.problem import Problem
 from agent.proposers.base import Context, Proposal, numeric
 from agent.proposers.lhs import latin
 from agent.proposers.options import check_whole, number, read, wrong
 from agent.space import Candidate
-from agent.surrogate import Surrogate
+from agent.surrogates.acquisition import Grid, maximise
+from agent.surrogates.points import Array, Points
+from agent.surrogates.surrogate import Surrogate
 
 NEAR = 0.01
 """On a noisy problem, points nearer to an evaluated one than this are not proposed."""

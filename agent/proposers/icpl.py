@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from agent.code.untrusted import SAID, untrusted
 from agent.errors import BudgetExceeded
 from agent.history import Trial
 from agent.problem import Problem
@@ -23,7 +24,6 @@ from agent.proposers.asking import Round, drawn, replies
 from agent.proposers.base import Context, Proposal
 from agent.proposers.options import check_temperature, check_whole, read
 from agent.space import Candidate
-from agent.untrusted import SAID, untrusted
 
 if TYPE_CHECKING:
     from agent.llm.types import ModelRequest

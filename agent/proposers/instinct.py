@@ -211,8 +211,8 @@ class Instinct:
         """Up to `n` arms, each with how it was chosen and why in words."""
         import numpy as np
 
-        from agent.blas import one_thread
         from agent.proposers.neural import NeuralUCB, features, spread
+        from agent.surrogates.blas import one_thread
 
         known = merits(context)[-LEARNED_FROM:]
         told = {item.trial.id for item in known}
@@ -324,9 +324,9 @@ def _request(
     written: Sequence[str],
     manner: str,
 ) -> ModelRequest:
+    from agent.code.untrusted import untrusted
     from agent.llm.types import Message, ModelRequest
     from agent.prompts.render import render
-    from agent.untrusted import untrusted
 
     problem = context.problem
     best = [trial for trial in cards.ranked(context) if trial.id != context.history.champion][: SHOWN - 1]

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from agent.errors import ConfigError
-from agent.points import Points
 from agent.problem import Problem
 from agent.proposers import cards
 from agent.proposers.asking import replies
 from agent.proposers.base import Context, Proposal
+from agent.surrogates.points import Points
 
 if TYPE_CHECKING:
     from agent.llm.types import Completion, ModelRequest

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from agent.code.untrusted import untrusted
 from agent.errors import ConfigError
 from agent.events import CandidateAdmitted
 from agent.history import History, Trial
@@ -29,7 +30,6 @@ from agent.proposers.packing import Case, packed
 from agent.proposers.table import load
 from agent.space import Candidate, Space, canonical
 from agent.texts import Demos, Text
-from agent.untrusted import untrusted
 
 if TYPE_CHECKING:
     from agent.llm.types import ModelRequest

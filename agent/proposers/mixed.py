@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from agent.parameters import Categorical, Int, Numeric
-from agent.points import Array
 from agent.proposers.gaussian import Distribution
 from agent.space import Space
+from agent.surrogates.points import Array
 
 FIRST = 0.5
 """Chance that a choice is first drawn as the start has it; the rest is even."""

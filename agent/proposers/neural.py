@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from agent.points import Array
+from agent.surrogates.points import Array
 
 RATE = 0.01
 """Step of Adam."""

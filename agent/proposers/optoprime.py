@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from agent.code.untrusted import cleaned
 from agent.errors import BudgetExceeded, OutputInvalid
 from agent.problem import Problem
 from agent.proposers import cards, evidence, typed
@@ -20,7 +21,6 @@ from agent.proposers.asking import drawn, replies
 from agent.proposers.base import Ask, Context, Proposal
 from agent.proposers.evidence import Evidence
 from agent.proposers.options import check_temperature, check_whole, read, wrong
-from agent.untrusted import cleaned
 
 if TYPE_CHECKING:
     from agent.llm.types import Completion, ModelRequest

@@ -12,12 +12,12 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from agent.code.untrusted import cleaned
 from agent.llm.estimate import text_bound
-from agent.spans import plain
-from agent.untrusted import cleaned
+from agent.tracing.spans import plain
 
 if TYPE_CHECKING:
-    from agent.spans import Span, Trace
+    from agent.tracing.spans import Span, Trace
 
 DETAIL = ((8, 300), (8, 100), (1, 300), (1, 100), (1, 40))
 """Tried in this order until everything fits: the most calls of one kind that stand apart, characters of a value."""

@@ -17,15 +17,15 @@ from typing import Any
 
 import numpy as np
 
-from agent.acquisition import maximise
 from agent.pareto import costs, several
-from agent.points import Array, Points
 from agent.problem import Problem
 from agent.proposers.base import Context, Proposal, numeric
 from agent.proposers.gp import Picker
 from agent.proposers.lhs import latin
 from agent.proposers.options import check_whole, number, read, wrong
-from agent.surrogate import Surrogate
+from agent.surrogates.acquisition import maximise
+from agent.surrogates.points import Array, Points
+from agent.surrogates.surrogate import Surrogate
 
 CENTRES = 3
 """Points that are best under the drawn weights, around which the search for the next one begins too."""

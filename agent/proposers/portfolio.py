@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from agent.bandits import Arm
+from agent.code.holes import structures
 from agent.errors import BudgetExceeded, ConfigError, OutputInvalid
 from agent.history import Trial
-from agent.holes import structures
 from agent.parameters import Categorical
 from agent.problem import Problem
 from agent.proposers.base import Context, Proposal, Proposer
@@ -263,14 +263,14 @@ class Portfolio:
 
     def _vetted(self, made: list[Proposal], context: Context, memory: dict[str, Any]) -> list[Proposal]:
         """A model's points after the checks, as soon as there is enough to fit a surrogate to."""
-        from agent.points import Points
+        from agent.surrogates.points import Points
 
         space = context.problem.space
         points = Points.of(context.problem, context.history)
         if len(points) < 2 * len(space.numeric) or len(space.numeric) > LARGEST:
             return made
         from agent.proposers.vetting import vetted
-        from agent.surrogate import Surrogate
+        from agent.surrogates.surrogate import Surrogate
 
         surrogate = Surrogate.fit(
             points, space, seed=context.decision, hyper=memory.get("hyper"), noisy=not context.problem.exact

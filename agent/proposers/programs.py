@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from agent.changes import line_diffs
+from agent.code.changes import line_diffs
+from agent.code.untrusted import GIVEN, SAID, cleaned, inline, untrusted
 from agent.errors import BudgetExceeded, ConfigError, OutputInvalid, ProviderError
 from agent.evolution import operators
 from agent.history import Trial
@@ -16,7 +17,6 @@ from agent.proposers import cards
 from agent.proposers.base import Context, Proposal
 from agent.proposers.options import check_temperature, check_whole, wrong
 from agent.space import Candidate
-from agent.untrusted import GIVEN, SAID, cleaned, inline, untrusted
 
 if TYPE_CHECKING:
     from agent.llm.types import Completion, ModelRequest

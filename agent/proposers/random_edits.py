@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from agent.changes import counted_lines
+from agent.code.changes import counted_lines
 from agent.errors import ConfigError
 from agent.evolution import operators
 from agent.evolution.descriptors import DEFAULT, grid

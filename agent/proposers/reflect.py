@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from agent.code.untrusted import cleaned, untrusted
 from agent.errors import BudgetExceeded
 from agent.problem import Problem
 from agent.proposers import (
@@ -37,7 +38,6 @@ from agent.proposers.options import number, read, wrong
 from agent.proposers.optoprime import FACTS, REASON, TOLD, OptoPrime, untold
 from agent.space import Candidate
 from agent.texts import Text
-from agent.untrusted import cleaned, untrusted
 
 if TYPE_CHECKING:
     from agent.llm.types import Completion, ModelRequest

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
+from agent.datasets.similar import near_duplicates
 from agent.proposers.influence import Influence
-from agent.similar import near_duplicates
 
 _END = re.compile(r"[.!?…]+[\"'’”)\]]*\s+|[。！？]+[”’」』)]*\s*|\s*\n\s*")
 _LETTER = re.compile(r"\w")

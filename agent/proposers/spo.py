@@ -13,11 +13,11 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from agent.code.untrusted import cleaned
 from agent.proposers import cards, evidence, typed
 from agent.proposers.base import Context
 from agent.proposers.evidence import Evidence
 from agent.proposers.optoprime import REASON, TOLD, Options, OptoPrime
-from agent.untrusted import cleaned
 
 if TYPE_CHECKING:
     from agent.llm.types import ModelRequest

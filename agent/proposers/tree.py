@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from agent.code.holes import structures
 from agent.evolution import operators
 from agent.evolution.tree import Tree
 from agent.history import Trial
-from agent.holes import structures
 from agent.problem import Problem
 from agent.proposers import programs, tune
 from agent.proposers.base import Context, Proposal

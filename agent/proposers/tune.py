@@ -2,7 +2,7 @@
 
 So the structure of a program is for models to change, and its numbers for those who are good at numbers: by default a
 portfolio of them that never asks a model, even where the run has one. Only who names `by` may have another one that
-does. See `agent.holes` for what a hole is. The other numbers and choices of the space are tuned with them.
+does. See `agent.code.holes` for what a hole is. The other numbers and choices of the space are tuned with them.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from agent import holes
+from agent.code import holes
+from agent.code.holes import Structure
 from agent.errors import ConfigError
 from agent.history import History, Trial
-from agent.holes import Structure
 from agent.parameters import Numeric, Value
 from agent.problem import Problem
 from agent.proposers.base import Context, Proposal

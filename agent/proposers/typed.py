@@ -10,7 +10,7 @@ import ast
 from collections.abc import Mapping
 from typing import Any
 
-from agent import edits, entries, programs
+from agent.code import edits, entries, programs
 from agent.llm.jsontext import loads
 from agent.parameters import Float, Int, Parameter
 from agent.proposers import cards

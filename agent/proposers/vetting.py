@@ -7,11 +7,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from agent.acquisition import Grid, maximise
-from agent.points import Array, Points
 from agent.proposers.base import Context, Proposal
 from agent.proposers.gameopt import improved
-from agent.surrogate import Surrogate
+from agent.surrogates.acquisition import Grid, maximise
+from agent.surrogates.points import Array, Points
+from agent.surrogates.surrogate import Surrogate
 
 BETA = 2.0
 """Standard deviations of optimism."""

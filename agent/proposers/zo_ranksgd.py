@@ -16,11 +16,11 @@ from typing import Any
 
 import numpy as np
 
-from agent.points import Array, Points
 from agent.problem import Problem
 from agent.proposers.base import Context, Proposal, numeric
 from agent.proposers.options import check_whole, number, read, wrong
 from agent.space import Candidate
+from agent.surrogates.points import Array, Points
 
 SOURCE = "zo-ranksgd"
 NEAR = 0.01

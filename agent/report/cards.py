@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from agent.changes import counted_lines, line_diffs
+from agent.code.changes import counted_lines, line_diffs
 from agent.gate.quarantine import CONFIRM, SECOND
 from agent.history import Trial
 from agent.report.tape import Measured, Tape

@@ -19,7 +19,7 @@ from agent.report.cards import Card
 from agent.report.grid import Grid
 from agent.report.view import Goal, View
 from agent.report.words import pieces
-from agent.resultfiles import spent_line
+from agent.results.resultfiles import spent_line
 
 if TYPE_CHECKING:
     import jinja2

@@ -23,8 +23,8 @@ from agent.events import (
 from agent.gate.quarantine import SECOND
 from agent.journal import Entry
 from agent.looking import LOOK
+from agent.results.tally import Tally
 from agent.state import State
-from agent.tally import Tally
 
 Shown: TypeAlias = Literal["none", "scores", "whole"]
 

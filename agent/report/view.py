@@ -23,8 +23,8 @@ from agent.report.failures import Cluster, Told, clusters
 from agent.report.grid import Grid, grid
 from agent.report.tape import Bit, Shown, Step, Tape
 from agent.report.warnings import warnings
-from agent.result import Result
-from agent.standings import standings
+from agent.results.result import Result
+from agent.results.standings import standings
 from agent.texts import Text
 from agent.wall import ended, opened
 
@@ -77,7 +77,7 @@ class View:
         test: The same of the final report, after the end; None where there is none. Rows have names of their own.
         repeats: Without rows: the scores of each candidate's full measurements, by number.
         cards: A page of each candidate.
-        gate: `agent.standings.standings`.
+        gate: `agent.results.standings.standings`.
         front: The Pareto front of several objectives, or None.
         failures: Evaluations that failed, clustered.
         rejected: Proposals that were refused, clustered by reason.

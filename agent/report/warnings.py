@@ -7,7 +7,7 @@ from typing import Any
 
 from agent.ledger import at_provider
 from agent.report.tape import Tape
-from agent.result import Result
+from agent.results.result import Result
 
 FEW = 30
 """Held-out rows below which a plausible gain is rarely shown."""

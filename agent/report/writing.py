@@ -20,7 +20,7 @@ def located(run: str, runs: str | None) -> Path:
         return locate(run, runs)
     except ConfigError:
         from agent.folders import runs_folder
-        from agent.ranked import FILE
+        from agent.ordering.study import FILE
 
         place = runs_folder(None, runs)
         studies = [path.parent for path in (Path(run) / FILE, *place.glob(f"*/{FILE}")) if path.is_file()]

@@ -16,7 +16,7 @@ from agent.serving.guest import ANSWER, CLOSED, NOTHING, REQUEST, Guest
 
 if TYPE_CHECKING:
     from agent.loop import Run
-    from agent.result import Result
+    from agent.results.result import Result
 
 LONGEST = 600.0
 """Seconds that an answer is waited for at most; asked again, it is waited for again and paid once."""

@@ -16,7 +16,7 @@ from agent.serving.web import Door
 
 if TYPE_CHECKING:
     from agent.loop import Run
-    from agent.result import Result
+    from agent.results.result import Result
 
 
 class Drive(Protocol):

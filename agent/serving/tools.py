@@ -132,7 +132,7 @@ class Tools:
     def show_candidate(self, run: str, candidate: str | int) -> dict[str, Any]:
         """A candidate with its values and what the search measured: a number, an id, "initial" or "champion"."""
         from agent.journal import read
-        from agent.result import load_state
+        from agent.results.result import load_state
 
         folder = self._places.run(run)
         state = load_state(folder, read(folder))
@@ -215,7 +215,7 @@ class Tools:
         The figures of its exam are for the person: `truegain show FOLDER`, with the run's folder.
         """
         from agent.folders import listing
-        from agent.result import load_result
+        from agent.results.result import load_result
 
         folder = self._places.run(run)
         state = listing(folder).state

@@ -14,7 +14,7 @@ from agent.serving.guest import CHECKED
 if TYPE_CHECKING:
     from agent.history import Trial
     from agent.problem import Problem
-    from agent.result import Result
+    from agent.results.result import Result
     from agent.state import State
 
 WORDS = 2000
@@ -98,7 +98,7 @@ def result_view(result: Result) -> dict[str, Any]:
 def _search_spent(result: Result) -> dict[str, Any]:
     """What the search has spent. The tokens of an exam are a sum over its rows, and a candidate may choose of what."""
     from agent.journal import read
-    from agent.result import load_state
+    from agent.results.result import load_state
 
     return load_state(result.folder, read(result.folder)).ledger.to_json()
 

@@ -21,9 +21,9 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_type_hints
 
+from agent.code.untrusted import cleaned
 from agent.errors import AgentError, ConfigError, PrerequisiteError, ProviderError, StoreError
 from agent.tools.clock import limited
-from agent.untrusted import cleaned
 
 if TYPE_CHECKING:
     from agent.proposers.base import Context

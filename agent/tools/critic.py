@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from agent.code.untrusted import cleaned
 from agent.llm.types import Message, ModelRequest
 from agent.prompts.render import render
 from agent.tools.base import Desk, ToolError, tool_of
 from agent.tools.diff import changed
 from agent.tools.shared import candidate, cards, find, marked, ranked, row, short
-from agent.untrusted import cleaned
 
 LONGEST = 3000
 """Characters of the reasons that a proposal comes with."""

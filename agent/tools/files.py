@@ -14,11 +14,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from agent.code.trees import bad_path, matches
+from agent.datasets.rows import FORMATS
 from agent.redact import redact
-from agent.rows import FORMATS
 from agent.tools.base import Desk, ToolError
 from agent.tools.shared import FILE, listed, marked, short
-from agent.trees import bad_path, matches
 
 LARGEST = 1_000_000
 """Bytes of a file; a larger one is not shown."""

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
+from agent.code.untrusted import cleaned
 from agent.tools.base import Desk, ToolError, tool_of
 from agent.tools.submit import recorded
-from agent.untrusted import cleaned
 
 if TYPE_CHECKING:
     from agent.proposers.base import Context

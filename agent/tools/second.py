@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+from agent.code.untrusted import cleaned
 from agent.errors import OutputInvalid
 from agent.llm.types import Message, ModelRequest
 from agent.prompts.render import render
@@ -11,7 +12,6 @@ from agent.tools.base import Desk, ToolError, tool_of
 from agent.tools.critic import SHOWN
 from agent.tools.history import candidate as in_full
 from agent.tools.shared import candidate, cards, marked, ranked, row, short
-from agent.untrusted import cleaned
 
 ROLE = "critic"
 """Whose model is asked, unless the option `second` names another role."""

@@ -9,12 +9,12 @@ import random
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from agent.code.untrusted import PRINTED, cleaned, untrusted
 from agent.history import Trial
 from agent.problem import Problem
 from agent.space import Space, digest
 from agent.texts import Code, Demos, Text
 from agent.tools.base import Desk, ToolError
-from agent.untrusted import PRINTED, cleaned, untrusted
 
 MOST = 30
 """Lines that a tool lists at most."""

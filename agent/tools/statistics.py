@@ -17,7 +17,7 @@ from agent.tools.base import Desk, ToolError
 from agent.tools.shared import LISTED, cost, goal, listed, marked, number, ranked, said, short, value
 
 if TYPE_CHECKING:
-    from agent.points import Array
+    from agent.surrogates.points import Array
 
 FEWEST = 5
 """Measured candidates below which nothing is said to be clear."""

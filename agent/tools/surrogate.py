@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from agent.points import Array, Points
-from agent.surrogate import Surrogate
+from agent.surrogates.points import Array, Points
+from agent.surrogates.surrogate import Surrogate
 from agent.tools.base import Desk, ToolError
 from agent.tools.shared import candidate, goal, number
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from agent.spans import Span, Trace, plain
 from agent.tools.base import Desk, ToolError
 from agent.tools.shared import MARKED, find, marked, short
+from agent.tracing.spans import Span, Trace, plain
 
 ENDS = 20
 """Spans that are shown from the beginning, and from the end, of a long trace."""

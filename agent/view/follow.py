@@ -19,9 +19,9 @@ from agent.errors import AgentError, PrerequisiteError, StoreError
 from agent.events import EvaluationEnded, RunEnded, RunResumed, RunStarted
 from agent.journal import FILE, Entry, read, read_all
 from agent.report.tape import Shown, Tape
-from agent.result import Result
-from agent.spans import Trace
+from agent.results.result import Result
 from agent.state import State
+from agent.tracing.spans import Trace
 from agent.wall import ended, opened
 
 LINES = 2000

@@ -16,7 +16,7 @@ from agent.report import page
 from agent.report.cards import Allowance, cards, line_texts, standing
 from agent.report.view import Difference, Goal, units
 from agent.report.warnings import warnings
-from agent.standings import standings
+from agent.results.standings import standings
 from agent.texts import Text
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ import types
 
 from task import FOLDER, best, made
 
-from agent.holes import plain
+from agent.code.holes import plain
 
 KNOWN = ("logistic", "mlp", "autoencoder", "quadratic")
 NEW = ("linear", "softmax")

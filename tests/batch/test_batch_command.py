@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.result import load_state
+from agent.results.result import load_state
 from tests.batch.support import batch, bowl, one_night, problems, said
 from tests.cli_helpers import GATED, TOML, Ran, begin, call, cli, finish, folder, kill, until
 from tests.test_imports import HEAVY, loaded

@@ -17,7 +17,7 @@ from agent.batch.spend import Spend
 from agent.batch.treasury import Treasury
 from agent.journal import FILE
 from agent.lock import problem_lock
-from agent.result import load_result, load_state
+from agent.results.result import load_result, load_state
 from tests.batch.support import Clock, batch, bowl, one_night, problems, provider
 from tests.cli_helpers import folder
 from tests.fake_provider import Request, error

@@ -14,7 +14,7 @@ import pytest
 
 from agent.control.wire import address
 from agent.lock import LOCK, LOCKS
-from agent.result import load_result
+from agent.results.result import load_result
 from tests.batch.support import batch, bowl, problems, provider
 from tests.cli_helpers import begin, cli, finish
 

@@ -18,7 +18,7 @@ from agent.batch.plan import load
 from agent.batch.stopping import Deadline
 from agent.control import client
 from agent.control.server import listening
-from agent.result import Result
+from agent.results.result import Result
 from tests.batch.support import Clock, batch, bowl, one_night, problems
 from tests.cli_helpers import GATED, TOML, begin, cli, finish, folder, until
 

@@ -74,7 +74,7 @@ def test_val_rows_are_refused_and_never_measured(tmp_path: Path) -> None:
     runs = tmp_path / "runs"
     runs.mkdir()
     again(given, store, 1, rows=1000, runs=runs, most=1000)
-    from agent.data import split
+    from agent.datasets.data import split
 
     divided = {item.row["number"]: item.split for item in split(given.problem.data)}
     assert {divided[number] for number in measured(place)} == {"train"}

@@ -11,7 +11,7 @@ from pathlib import Path
 from agent.batch.place import month_of
 from agent.batch.plan import load
 from agent.batch.treasury import Treasury
-from agent.data import load as load_rows
+from agent.datasets.data import load as load_rows
 from agent.events import ExamStarted, HoldoutFixed
 from agent.gate.accounts import Accounts
 from agent.journal import read_all

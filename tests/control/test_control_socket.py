@@ -20,7 +20,7 @@ from agent.control.server import Steering
 from agent.control.wire import KINDS, Control, ControlError, address
 from agent.errors import StoreError
 from agent.loop import Run
-from agent.result import Result
+from agent.results.result import Result
 from tests.support import Direct, entries, problem, session
 
 SEARCH_FACTS = {"run", "pid", "state", "busy", "in_flight"}

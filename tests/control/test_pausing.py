@@ -17,7 +17,7 @@ from agent.journal import Journal
 from agent.ledger import Budget
 from agent.loop import Run
 from agent.replay import Replay, compare, replay
-from agent.result import load_state
+from agent.results.result import load_state
 from agent.session import Session
 from agent.state import State
 from tests.support import Direct, bodies, entries, noisy, problem, session

@@ -28,7 +28,7 @@ from agent.llm.types import Completion, ToolCall
 from agent.parameters import Float
 from agent.problem import Example, Problem
 from agent.replay import replay
-from agent.result import Result
+from agent.results.result import Result
 from agent.session import Session
 from agent.settings import Settings
 from agent.space import Space

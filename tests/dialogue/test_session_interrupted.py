@@ -8,7 +8,7 @@ import pytest
 
 from agent.events import EvaluationStarted
 from agent.folders import listing
-from agent.result import load_result
+from agent.results.result import load_result
 from tests.cli_helpers import call, only_run
 from tests.fake_provider import Behaviour, Request
 from tests.session_support import ended, found, keys, model, problem, prompts, provider, spawn, wait

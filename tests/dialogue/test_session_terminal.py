@@ -17,7 +17,7 @@ from prompt_toolkit.output.vt100 import Vt100_Output
 from agent.dialogue.terminal import PROMPT, Prompting
 from agent.events import BudgetChanged, HintGiven, ProposalEnded, RunContinued, RunEnded, RunPaused, ValuePinned
 from agent.folders import listing
-from agent.result import load_result, load_state
+from agent.results.result import load_result, load_state
 from tests.cli_helpers import call, only_run
 from tests.session_support import ended, found, keys, problem, prompts, provider, spawn, wait
 

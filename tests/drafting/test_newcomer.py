@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 from agent.replay import replay
-from agent.result import load_result
+from agent.results.result import load_result
 from tests.cli_helpers import call, only_run
 from tests.drafting.support import BOWL, TOML, reply
 from tests.fake_provider import Behaviour, Request, structured

@@ -10,8 +10,8 @@ import pytest
 
 from agent.api import optimize_async
 from agent.cli.run import session_of
+from agent.code.edits import EditRejected, revised
 from agent.config import load
-from agent.edits import EditRejected, revised
 from agent.errors import ConfigError
 from agent.evaluators.code import CodeEvaluator
 from agent.evaluators.pytest_suite import PytestEvaluator
@@ -20,8 +20,8 @@ from agent.gate.duplicates import Duplicates
 from agent.journal import read_all
 from agent.problem import Problem
 from agent.proposers.base import Context, Proposal
-from agent.result import load_result
-from agent.resultfiles import write_best
+from agent.results.result import load_result
+from agent.results.resultfiles import write_best
 from agent.space import Candidate
 from agent.texts import Code
 from tests.evaluators import code_helpers

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from agent import holes
+from agent.code import holes
 from agent.config import load
 from agent.evaluation import Request
 from agent.proposers.tune import Tune
 from agent.space import Candidate
-from agent.testing_search import Search
+from agent.testing.search import Search
 from tests.examples.support import EXAMPLES, modules, outputs, rows
 
 FOLDER = EXAMPLES / "bin-packing"

@@ -16,7 +16,7 @@ import pytest
 from agent.config import load
 from agent.llm.scripted import Scripted
 from agent.llm.types import ModelRequest
-from agent.result import Result
+from agent.results.result import Result
 from agent.session import Session
 from tests.cli_helpers import environment
 from tests.examples.support import EXAMPLES, modules

@@ -16,7 +16,7 @@ from agent.config import load
 from agent.errors import OutputInvalid
 from agent.llm.scripted import Scripted
 from agent.llm.types import ModelRequest
-from agent.result import Result
+from agent.results.result import Result
 from agent.session import Session
 from tests.examples.support import EXAMPLES, modules
 

@@ -14,7 +14,7 @@ from agent.errors import EvaluatorError
 from agent.evaluators.pairwise import PairwiseEvaluator
 from agent.llm.scripted import Scripted
 from agent.llm.types import ModelRequest
-from agent.result import Result
+from agent.results.result import Result
 from agent.session import Session
 from tests.examples.support import EXAMPLES, modules
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from agent import holes
+from agent.code import holes
 from agent.config import load
 from agent.evaluation import Request
 from agent.space import Candidate

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.data import split
+from agent.datasets.data import split
 from agent.errors import StoreError
 from agent.gate.accountfile import FILE
 from agent.gate.accounts import Accounts, Begun

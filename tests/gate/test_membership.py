@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.data import split
+from agent.datasets.data import split
 from agent.gate.accountfile import FILE
 from agent.gate.accounts import Accounts
 from agent.problem import Example

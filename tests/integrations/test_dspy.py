@@ -21,7 +21,7 @@ from agent.evaluators.build import build
 from agent.evaluators.dspy_state import state
 from agent.integrations.dspy import WORKER, optimize
 from agent.integrations.dspy_evaluator import Line, Lost, Worker
-from agent.result import load_result
+from agent.results.result import load_result
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]

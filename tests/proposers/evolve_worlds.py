@@ -11,7 +11,7 @@ from agent.llm.types import ModelRequest
 from agent.parameters import Float
 from agent.proposers.base import Proposer
 from agent.space import Candidate, Space
-from agent.testing_proposers import Search, adviser
+from agent.testing.proposers import Search, adviser
 from agent.texts import Code, Text
 
 SPACE = Space(

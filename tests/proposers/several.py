@@ -19,7 +19,7 @@ from agent.pareto import hypervolume
 from agent.problem import Problem
 from agent.proposers.base import Context, Proposal, Proposer
 from agent.space import Candidate, Space
-from agent.testing_proposers import Measure, ProposerContract, Search, rough
+from agent.testing.proposers import Measure, ProposerContract, Search, rough
 
 Function = Callable[[list[float]], tuple[float, ...] | None]
 """From a place in the unit cube to two costs, and the constraint's value if there is one; None is a failure."""

@@ -11,7 +11,7 @@ from agent.llm.types import ModelRequest
 from agent.parameters import Float
 from agent.proposers.best_of_n import BestOfN
 from agent.space import Space
-from agent.testing_proposers import Search, bowl
+from agent.testing.proposers import Search, bowl
 from tests.proposers.evolve_worlds import edited, fenced, search
 
 

@@ -18,9 +18,9 @@ from agent.looking import Look, LookRow
 from agent.proposers import demosets
 from agent.proposers.base import Proposal, Proposer
 from agent.proposers.bootstrap import Bootstrap
-from agent.result import Result
+from agent.results.result import Result
 from agent.space import Space, digest
-from agent.testing_proposers import ProposerContract
+from agent.testing.proposers import ProposerContract
 from agent.texts import Demos, Text
 from tests.proposers.text_spaces import POOL, TEXTS, scores
 from tests.tools.tool_support import Known, context, measured, with_rows

@@ -13,7 +13,7 @@ from agent.proposers.catcma import CatCMA
 from agent.proposers.mixed import Choices, Mixed, split
 from agent.proposers.random import Random
 from agent.space import Candidate, Space
-from agent.testing_proposers import Search
+from agent.testing.proposers import Search
 
 SPACE = Space(
     {

@@ -20,7 +20,7 @@ from agent.parameters import Float
 from agent.proposers.claps import ClaPS
 from agent.proposers.influence import Ablation
 from agent.space import Candidate, Space
-from agent.testing_proposers import Measure, ProposerContract, Search, adviser
+from agent.testing.proposers import Measure, ProposerContract, Search, adviser
 from agent.texts import Text
 from tests.row_support import ACCURACY, Ran, rows, run
 

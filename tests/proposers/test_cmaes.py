@@ -20,7 +20,7 @@ from agent.proposers.base import Context, Proposal
 from agent.proposers.cmaes import CMAES
 from agent.proposers.gaussian import Distribution
 from agent.space import Candidate, Space
-from agent.testing_proposers import Measure, Search, bowl
+from agent.testing.proposers import Measure, Search, bowl
 
 SPACE = Space({f"x{i}": Float(-5, 5) for i in range(3)})
 SIZE = 7

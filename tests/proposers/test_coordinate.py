@@ -14,7 +14,7 @@ from agent.parameters import Categorical, Float, Int
 from agent.proposers.base import Context, Proposal
 from agent.proposers.coordinate import Coordinate
 from agent.space import Candidate, Space
-from agent.testing_proposers import SPACES, Search, bowl, bowl_at
+from agent.testing.proposers import SPACES, Search, bowl, bowl_at
 from agent.texts import Text
 
 

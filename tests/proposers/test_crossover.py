@@ -21,9 +21,9 @@ from agent.llm.types import ModelRequest
 from agent.parameters import Float
 from agent.proposers.base import Proposal, Proposer
 from agent.proposers.crossover import Crossover, mixed
-from agent.result import Result
+from agent.results.result import Result
 from agent.space import Space
-from agent.testing_proposers import ProposerContract, adviser
+from agent.testing.proposers import ProposerContract, adviser
 from agent.texts import Demos, Text
 from tests.proposers.text_spaces import POOL, TEXTS, Model, scores, wordy
 from tests.tools.tool_support import Known, context, inside, measured, with_rows

@@ -16,7 +16,7 @@ from agent.parameters import Categorical, Float, Int
 from agent.proposers.base import Context, Proposal
 from agent.proposers.evollm import SIGMA, SIGMA_RANGE, EvoLLM, Options, select
 from agent.space import Candidate, Space
-from agent.testing_proposers import Measure, Search, adviser, bowl, bowl_at
+from agent.testing.proposers import Measure, Search, adviser, bowl, bowl_at
 from agent.texts import Text
 
 PLANE = Space({"x": Float(0, 1), "y": Float(0, 1)})

@@ -14,7 +14,7 @@ from agent.proposers.base import Proposal
 from agent.proposers.evollm_null import EvoLLMNull
 from agent.proposers.random import Random
 from agent.space import Space
-from agent.testing_proposers import Measure, Search, bowl
+from agent.testing.proposers import Measure, Search, bowl
 
 SPACE = Space(
     {"rate": Float(1e-4, 1.0, log=True), "x": Float(-5, 5), "n": Int(1, 9), "kind": Categorical(("a", "b", "c"))}

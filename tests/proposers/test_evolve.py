@@ -21,7 +21,7 @@ from agent.parameters import Float
 from agent.proposers.base import Proposal
 from agent.proposers.evolve import Evolve
 from agent.space import Candidate, Space
-from agent.testing_proposers import Search, bowl
+from agent.testing.proposers import Search, bowl
 from agent.texts import Code
 from tests.proposers.evolve_worlds import SPACE, Climber, distance, edited, fenced, number, search
 

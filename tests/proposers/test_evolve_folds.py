@@ -21,7 +21,7 @@ from agent.history import History, Trial
 from agent.problem import Problem
 from agent.proposers.tree import TreeSearch
 from agent.space import Candidate, Space
-from agent.testing_search import Search
+from agent.testing.search import Search
 from agent.texts import Code
 
 SPACE = Space({"program": Code("def solve(x):\n    return 0\n", entry="solve")})

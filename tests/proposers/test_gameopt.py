@@ -13,12 +13,12 @@ import pytest
 
 from agent.errors import ConfigError
 from agent.parameters import Categorical, Float, Int
-from agent.points import Array, Points
 from agent.proposers.gameopt import GameOpt, careful, equilibria, improved, moves
 from agent.proposers.random import Random
 from agent.space import Candidate, Space
-from agent.surrogate import Surrogate
-from agent.testing_proposers import Measure, Search
+from agent.surrogates.points import Array, Points
+from agent.surrogates.surrogate import Surrogate
+from agent.testing.proposers import Measure, Search
 from agent.texts import Text
 
 LETTERS = "ACDEFGHI"

@@ -16,7 +16,7 @@ from agent.proposers.base import Proposal, Proposer
 from agent.proposers.gp import GP, Region, TrustRegion
 from agent.proposers.random import Random
 from agent.space import Candidate, Space
-from agent.testing_proposers import Search, bowl, rough
+from agent.testing.proposers import Search, bowl, rough
 
 BOX = Space({f"x{k}": Float(-5, 5) for k in range(4)})
 

@@ -16,7 +16,7 @@ from agent.llm.types import ModelRequest
 from agent.proposers.base import Context, Proposal, Proposer
 from agent.proposers.icpl import ICPL, rounds
 from agent.space import Candidate, Space
-from agent.testing_proposers import ProposerContract, Search, adviser, bowl
+from agent.testing.proposers import ProposerContract, Search, adviser, bowl
 from agent.texts import Code
 
 REWARD = "def reward(angle, speed):\n    return 1.0\n"

@@ -27,9 +27,9 @@ from agent.parameters import Float
 from agent.proposers.instinct import Instinct
 from agent.proposers.merits import merits
 from agent.proposers.neural import NeuralUCB, features, spread
-from agent.result import Result
+from agent.results.result import Result
 from agent.space import Candidate, Space
-from agent.testing_proposers import Measure, ProposerContract, Search, adviser
+from agent.testing.proposers import Measure, ProposerContract, Search, adviser
 from agent.texts import Text
 from tests.row_support import ACCURACY, rows, run
 

@@ -11,7 +11,7 @@ from agent.errors import ConfigError
 from agent.parameters import Categorical, Float, Int
 from agent.proposers.lhs import LatinHypercube, latin, places
 from agent.space import Space
-from agent.testing_proposers import Search, bowl
+from agent.testing.proposers import Search, bowl
 
 SPACE = Space({"x": Float(-1, 1), "y": Float(1e-4, 1, log=True), "n": Int(1, 5), "kind": Categorical(("a", "b"))})
 

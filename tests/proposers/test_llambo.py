@@ -24,7 +24,7 @@ from agent.proposers.llambo import LLAMBO
 from agent.proposers.llambo_surrogates import Evidence, chance, improvement
 from agent.proposers.random import Random
 from agent.space import Candidate, Space
-from agent.testing_proposers import Measure, Search, adviser, bowl
+from agent.testing.proposers import Measure, Search, adviser, bowl
 from agent.texts import Text
 
 PLANE = Space({"x": Float(-5, 5), "y": Float(-5, 5)})

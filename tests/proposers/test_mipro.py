@@ -20,9 +20,9 @@ from agent.llm.types import ModelRequest
 from agent.parameters import Categorical, Float
 from agent.proposers.base import Proposal, Proposer
 from agent.proposers.mipro import MIPRO, TIPS
-from agent.result import Result
+from agent.results.result import Result
 from agent.space import Space
-from agent.testing_proposers import ProposerContract, adviser
+from agent.testing.proposers import ProposerContract, adviser
 from agent.texts import Code, Demos, Text
 from tests.proposers.text_spaces import TEXTS, Model, masked, scores, wordy
 from tests.tools.tool_support import Known, context, inside, measured, with_rows

@@ -17,7 +17,7 @@ from agent.proposers.base import Proposer
 from agent.proposers.nsga2 import NSGA2
 from agent.proposers.random import Random
 from agent.space import Space
-from agent.testing_proposers import SPACES, Search, bowl
+from agent.testing.proposers import SPACES, Search, bowl
 from tests.proposers.several import SeveralContract, Two, zdt1, zdt2
 
 optuna = pytest.importorskip("optuna")

@@ -20,9 +20,9 @@ from agent.parameters import Categorical, Float, Int
 from agent.proposers.base import Context, Proposal
 from agent.proposers.opro import CHARACTERS, OPRO
 from agent.proposers.random import Random
-from agent.result import Result
+from agent.results.result import Result
 from agent.space import Candidate, Space
-from agent.testing_proposers import Measure, Search, adviser, bowl, bowl_at
+from agent.testing.proposers import Measure, Search, adviser, bowl, bowl_at
 from agent.texts import Code, Demos, Text
 from tests.proposers.text_spaces import Model
 

@@ -20,9 +20,9 @@ from agent.proposers.random import Random
 from agent.proposers.table import load
 from agent.proposers.textgrad import TextGrad
 from agent.space import Candidate, Space
-from agent.spans import Raised, Span, Trace, Value
-from agent.testing_proposers import Measure, ProposerContract, Search, adviser, bowl
+from agent.testing.proposers import Measure, ProposerContract, Search, adviser, bowl
 from agent.texts import Code, Text
+from agent.tracing.spans import Raised, Span, Trace, Value
 from tests.proposers.text_spaces import Model
 
 SPACE = Space(

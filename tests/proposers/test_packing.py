@@ -9,7 +9,7 @@ import pytest
 
 from agent.llm.estimate import text_bound
 from agent.proposers.packing import Case, cut, ends, packed, sources, spans
-from agent.spans import Raised, Span, Trace, Value
+from agent.tracing.spans import Raised, Span, Trace, Value
 
 
 class Tape:

@@ -21,8 +21,8 @@ from agent.llm.types import ModelRequest
 from agent.parameters import Float
 from agent.proposers.base import Proposal, Proposer
 from agent.proposers.paraphrase import STYLES, Paraphrase
-from agent.result import Result
-from agent.testing_proposers import ProposerContract, adviser
+from agent.results.result import Result
+from agent.testing.proposers import ProposerContract, adviser
 from agent.texts import Text
 from tests.proposers.text_spaces import TEXTS, Model, scores, wordy
 from tests.tools.tool_support import Known, context, measured, with_rows

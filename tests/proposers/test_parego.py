@@ -12,12 +12,12 @@ import pytest
 from agent.errors import ConfigError
 from agent.goals import Constraint
 from agent.parameters import Categorical, Float, Int
-from agent.points import Points
 from agent.proposers.base import Proposer
 from agent.proposers.parego import ParEGO, lattice, normalised, tchebycheff
 from agent.proposers.random import Random
 from agent.space import Space
-from agent.testing_proposers import SPACES, Search, bowl
+from agent.surrogates.points import Points
+from agent.testing.proposers import SPACES, Search, bowl
 from tests.proposers.several import SeveralContract, Two, zdt1, zdt2
 
 

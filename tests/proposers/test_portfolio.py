@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
+from agent.code.holes import plain
 from agent.errors import BudgetExceeded, ConfigError, OutputInvalid
 from agent.history import Trial
-from agent.holes import plain
 from agent.ledger import Budget
 from agent.llm.types import Completion, ModelRequest
 from agent.parameters import Categorical, Float, Int
@@ -25,7 +25,7 @@ from agent.proposers.random import Random
 from agent.proposers.tune import Tune
 from agent.space import Candidate, Space
 from agent.state import State
-from agent.testing_proposers import Search, adviser, bowl, instance
+from agent.testing.proposers import Search, adviser, bowl, instance
 from agent.texts import Code, Demos, Text
 
 BOX = Space({f"x{k}": Float(-5, 5) for k in range(4)})

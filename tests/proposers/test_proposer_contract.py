@@ -25,7 +25,7 @@ from agent.proposers.random import Random
 from agent.proposers.tpe import TPE
 from agent.proposers.zo_ranksgd import ZORankSGD
 from agent.space import Space
-from agent.testing_proposers import SPACES, ProposerContract
+from agent.testing.proposers import SPACES, ProposerContract
 from agent.texts import Text
 
 

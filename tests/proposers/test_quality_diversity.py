@@ -23,11 +23,11 @@ from agent.problem import Problem
 from agent.proposers.base import Ask, Context
 from agent.proposers.quality_diversity import Options, QualityDiversity, kind_of
 from agent.space import Candidate, Space
-from agent.spans import Trace
 from agent.testing import square
-from agent.testing_search import Search
+from agent.testing.search import Search
 from agent.texts import Code
 from agent.trace import op, record
+from agent.tracing.spans import Trace
 
 SPACE = Space({"program": Code("def solve(x):\n    return [0, 0, 0]\n", entry="solve")})
 

@@ -7,7 +7,7 @@ import asyncio
 from agent.parameters import Float, Int
 from agent.proposers.random import Random
 from agent.space import Space
-from agent.testing_proposers import SPACES, Search, bowl
+from agent.testing.proposers import SPACES, Search, bowl
 
 
 def test_draws_are_uniform_on_each_scale() -> None:

@@ -11,14 +11,14 @@ from typing import Any
 
 import pytest
 
-from agent import holes
+from agent.code import holes
 from agent.errors import ConfigError
 from agent.evolution.mutation import mutated
 from agent.parameters import Categorical, Float
 from agent.proposers.base import Proposer
 from agent.proposers.random_edits import RandomEdits
 from agent.space import Candidate, Space
-from agent.testing_proposers import SPACES, ProposerContract, Search
+from agent.testing.proposers import SPACES, ProposerContract, Search
 from agent.texts import Code, Text
 from tests.proposers.evolve_worlds import distance, search
 

@@ -23,9 +23,9 @@ from agent.parameters import Float
 from agent.proposers import demosets, fronts, merging, sections
 from agent.proposers.base import Proposal, Proposer
 from agent.proposers.reflect import Reflect
-from agent.result import Result
+from agent.results.result import Result
 from agent.space import Space
-from agent.testing_proposers import ProposerContract, adviser
+from agent.testing.proposers import ProposerContract, adviser
 from agent.texts import Code, Demos, Text
 from tests.proposers.text_spaces import POOL, TEXTS, Model, masked, scores, wordy
 from tests.tools.tool_support import Known, context, inside, measured, with_rows

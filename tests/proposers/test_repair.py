@@ -18,7 +18,7 @@ from agent.ledger import Budget
 from agent.llm.scripted import Scripted
 from agent.llm.types import ModelRequest
 from agent.parameters import Float
-from agent.result import Result
+from agent.results.result import Result
 from agent.trace import op, param
 from tests.proposers import invoice
 

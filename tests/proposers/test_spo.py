@@ -12,7 +12,7 @@ from agent.proposers.base import Context, Proposal, Proposer
 from agent.proposers.spo import SPO
 from agent.proposers.table import load
 from agent.space import Space
-from agent.testing_proposers import ProposerContract, Search, adviser, bowl
+from agent.testing.proposers import ProposerContract, Search, adviser, bowl
 from agent.texts import Text
 from tests.proposers.text_spaces import Model
 

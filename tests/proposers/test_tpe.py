@@ -18,7 +18,7 @@ from agent.parameters import Categorical, Float, Int
 from agent.proposers.random import Random
 from agent.proposers.tpe import TPE
 from agent.space import Space
-from agent.testing_proposers import SPACES, Search, bowl, rough
+from agent.testing.proposers import SPACES, Search, bowl, rough
 from tests.cli_helpers import call, folder
 
 optuna = pytest.importorskip("optuna")

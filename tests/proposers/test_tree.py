@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from agent import holes
+from agent.code import holes
 from agent.errors import ConfigError
 from agent.evolution.tree import Tree
 from agent.history import History, Trial
@@ -22,7 +22,7 @@ from agent.parameters import Float
 from agent.proposers.base import Ask
 from agent.proposers.tree import TreeSearch
 from agent.space import Candidate, Space
-from agent.testing_search import Search
+from agent.testing.search import Search
 from agent.texts import Code
 
 SPACE = Space({"program": Code("def solve(x):\n    return [0, 0, 0]\n", entry="solve")})

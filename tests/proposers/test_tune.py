@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from agent import holes
+from agent.code import holes
 from agent.errors import ConfigError
 from agent.parameters import Float
 from agent.problem import Problem
@@ -19,8 +19,8 @@ from agent.proposers.base import Context, Proposal, Proposer
 from agent.proposers.portfolio import Portfolio
 from agent.proposers.tune import Numbers, Tune
 from agent.space import Candidate, Space
-from agent.testing_proposers import ProposerContract
-from agent.testing_search import Search
+from agent.testing.proposers import ProposerContract
+from agent.testing.search import Search
 from agent.texts import Code, Text
 from tests.cli_helpers import call
 

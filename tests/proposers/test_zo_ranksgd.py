@@ -28,7 +28,7 @@ from agent.proposers.base import Context, Proposal, Proposer
 from agent.proposers.random import Random
 from agent.proposers.zo_ranksgd import ZORankSGD, direction
 from agent.space import Space
-from agent.testing_proposers import ProposerContract
+from agent.testing.proposers import ProposerContract
 from tests.proposers.several import problem_of
 
 

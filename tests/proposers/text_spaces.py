@@ -11,7 +11,7 @@ from typing import Any
 from agent.llm.types import ModelRequest
 from agent.parameters import Categorical, Float
 from agent.space import Space
-from agent.testing_proposers import instance
+from agent.testing.proposers import instance
 from agent.texts import Code, Demos, Text
 
 POOL = tuple({"question": f"{number} + {number}", "answer": 2 * number} for number in range(12))

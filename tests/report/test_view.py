@@ -20,7 +20,7 @@ from agent.report.page import report
 from agent.report.tape import Tape
 from agent.report.view import View, load_view, view_of
 from agent.report.words import pieces
-from agent.result import load_result
+from agent.results.result import load_result
 from agent.wall import mark_opened
 from tests.report.support import hostile_run, proven_run
 from tests.row_support import Ran

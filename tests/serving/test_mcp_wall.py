@@ -14,7 +14,7 @@ import pytest
 
 from agent.folders import folders
 from agent.journal import GATE, read
-from agent.result import load_result
+from agent.results.result import load_result
 from agent.serving.address import FILE
 from tests.cli_helpers import cli, folder
 from tests.serving.support import ROOT, Agent, agent, ending, events, wait_for

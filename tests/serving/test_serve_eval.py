@@ -17,7 +17,7 @@ import pytest
 from agent.control.detach import LOG
 from agent.lock import is_locked
 from agent.replay import replay
-from agent.result import load_result
+from agent.results.result import load_result
 from agent.serving.views import events_view
 from tests.cli_helpers import TOML, cli, folder, kill, only_run
 from tests.serving.support import COUNTED, PATIENCE, ROOT, events, served, wait_for

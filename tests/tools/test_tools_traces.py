@@ -6,7 +6,7 @@ from dataclasses import fields
 from typing import Any
 
 from agent.proposers.effects import Effects
-from agent.spans import Raised, Span, Trace, Value
+from agent.tracing.spans import Raised, Span, Trace, Value
 from tests.tools.tool_support import SHOUT, Known, ask, context, inside, measured, refusal, with_rows
 
 

@@ -1,0 +1,1 @@
+"""A released candidate, brought into the user's own files."""

@@ -1,0 +1,1 @@
+"""Rows of data: read, compared, and divided so that the gate's proof holds."""

@@ -1,0 +1,1 @@
+"""What a run found, read after its end."""

@@ -1,0 +1,1 @@
+"""Surrogates over the unit cube, and what is built on them."""

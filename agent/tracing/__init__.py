@@ -1,0 +1,1 @@
+"""What records a traced program: `agent.trace` is its door."""
