@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 
 from agent import Float, Objective, optimize
-from agent.cli.words import Words
 from agent.gate.accounts import Accounts
 from agent.journal import Journal, read_all
+from agent.telling.words import Words
 from agent.wall import opened
 from tests.cli_helpers import Ran, call, folder, only_run
 

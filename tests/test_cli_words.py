@@ -8,12 +8,12 @@ import termios
 
 import pytest
 
-from agent.cli.common import fitted
-from agent.cli.words import one_line
 from agent.ledger import Budget, Ledger, lasting
 from agent.parameters import Float
 from agent.results.resultfiles import spent_line
 from agent.space import Space
+from agent.telling.text import fitted
+from agent.telling.words import one_line
 from agent.texts import Text
 
 SPACE = Space({"prompt": Text("Is the review positive or negative?"), "x": Float(0, 1, default=0.5)})

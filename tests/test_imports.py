@@ -229,15 +229,15 @@ FLOORS = (
         "ordering",
         "testing",
     ),
+    ("telling",),
     (
-        "cli",
         "dialogue",
         "report",
         "serving",
         "view",
         "integrations",
-        "__main__",
     ),
+    ("cli", "__main__"),
 )
 
 

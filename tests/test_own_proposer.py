@@ -38,7 +38,7 @@ def folder(place: Path, module: str = "own_edits") -> Path:
     place.mkdir()
     (place / "problem.toml").write_text(PROBLEM)
     (place / "own_measure.py").write_text("def measure(candidate):\n    return float(len(candidate['program']))\n")
-    (found,) = re.findall(r"```python\n(from agent\.edits.*?)```", DOCS.read_text(), re.S)
+    (found,) = re.findall(r"```python\n(from agent\.code\.edits.*?)```", DOCS.read_text(), re.S)
     (place / f"{module}.py").write_text(found)
     return place
 

@@ -13,7 +13,6 @@ import pytest
 
 from agent import Budget, Study, optimize
 from agent.api import make_session
-from agent.cli.display import Display
 from agent.config import load
 from agent.decide import decide
 from agent.errors import ConfigError
@@ -41,6 +40,7 @@ from agent.replay import replay
 from agent.results.result import Result, load_result
 from agent.session import Session
 from agent.state import State
+from agent.telling.display import Display
 from agent.testing.proposers import SPACES, Search, bowl
 from agent.texts import Text
 from tests import row_support

@@ -22,7 +22,6 @@ import pytest
 
 from agent import wall
 from agent.cli import main as cli_main
-from agent.cli.display import Display
 from agent.cli.run import session_of
 from agent.config import load
 from agent.gate.accountfile import FILE as ACCOUNTS
@@ -38,6 +37,7 @@ from agent.replay import replay
 from agent.results.result import load_result, load_state
 from agent.serving.tools import Tools
 from agent.space import Candidate
+from agent.telling.display import Display
 from agent.testing.proposers import instance
 from tests.cli_helpers import call
 from tests.row_support import problem as row_problem

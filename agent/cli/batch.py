@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from agent.cli.common import emit, json_option, plain, runs_option, table
+from agent.cli.common import emit, json_option, runs_option
 from agent.cli.run import BUDGET, budget_options
+from agent.telling.text import plain, table
 
 if TYPE_CHECKING:
     from agent.batch.plan import Plan
@@ -102,8 +103,8 @@ class _Watch:
     """Watches every run of a night: JSON lines in a log, the usual display on a terminal."""
 
     def __init__(self, as_json: bool) -> None:
-        from agent.cli.display import Display, wants_live
         from agent.cli.jsonlines import JsonLines
+        from agent.telling.display import Display, wants_live
 
         self.lines = None if sys.stderr.isatty() else JsonLines(sys.stderr)
         self.display = Display(live=wants_live() and not as_json)
@@ -111,7 +112,7 @@ class _Watch:
 
     def __call__(self, event: Event, state: State) -> None:
         from agent.cli.jsonlines import JsonLines
-        from agent.cli.words import Words
+        from agent.telling.words import Words
 
         if event.type in ("run.started", "run.resumed"):  # what was said of another run is said again
             if self.lines is not None:

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from agent.cli.common import OutFile, amount, brief, emit, json_option, plain, runs_option, table
+from agent.cli.common import OutFile, emit, json_option, runs_option
+from agent.telling.text import amount, brief, plain, table
 
 
 @click.command("compare", help="Several RUNs beside each other: status, gain, spend, and the settings that differ.")
@@ -15,11 +16,11 @@ from agent.cli.common import OutFile, amount, brief, emit, json_option, plain, r
 @click.option("--to", "to", type=OutFile(), help="Write an HTML page with their curves.")
 @json_option
 def command(run: tuple[str, ...], runs: str | None, to: Path | None, as_json: bool) -> None:
-    from agent.cli.standings import span
     from agent.ledger import counted
     from agent.report.comparison import comparison
     from agent.report.view import load_view
     from agent.report.writing import located, write
+    from agent.telling.gate import span
 
     folders = list(dict.fromkeys(located(name, runs) for name in run))
     found = comparison([load_view(folder) for folder in folders])

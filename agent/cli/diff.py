@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import click
 
-from agent.cli.common import brief, emit, json_option, locate, plain, run_argument, runs_option
+from agent.cli.common import emit, json_option, locate, run_argument, runs_option
+from agent.telling.text import brief, plain
 
 
 @click.command("diff", help="What differs between two candidates of a RUN: initial and best, unless you say otherwise.")

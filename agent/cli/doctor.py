@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from agent.cli.common import emit, json_option, plain, runs_option
+from agent.cli.common import emit, json_option, runs_option
+from agent.telling.text import plain
 
 if TYPE_CHECKING:
     from agent.cli.doctor_rows import Row

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from agent.cli.common import emit, json_option, plain, runs_option, table
+from agent.cli.common import emit, json_option, runs_option
 from agent.cli.run import begun, overrides, problem_options, session_of, start_options
+from agent.telling.text import plain, table
 
 if TYPE_CHECKING:
     from agent.problem import Problem

@@ -7,8 +7,9 @@ from typing import Any
 
 import click
 
-from agent.cli.common import OutFile, amount, brief, emit, json_option, plain, runs_option, table
+from agent.cli.common import OutFile, emit, json_option, runs_option
 from agent.cli.run import budget_options, guarded, overrides, unsafe_option
+from agent.telling.text import amount, brief, plain, table
 
 
 @click.command(

@@ -6,7 +6,8 @@ import json
 
 import click
 
-from agent.cli.common import emit, json_option, locate, plain, run_argument, runs_option
+from agent.cli.common import emit, json_option, locate, run_argument, runs_option
+from agent.telling.text import plain
 
 
 @click.command(

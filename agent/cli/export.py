@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from agent.cli.common import emit, json_option, locate, plain, run_argument, runs_option
+from agent.cli.common import emit, json_option, locate, run_argument, runs_option
+from agent.telling.text import plain
 
 
 @click.command("export", help="The best candidate of a RUN with its status: as files into --to, or as JSON.")

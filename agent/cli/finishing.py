@@ -8,7 +8,8 @@ from typing import Any
 
 import click
 
-from agent.cli.common import F, plain
+from agent.cli.common import F
+from agent.telling.text import plain
 
 
 def finish_options(function: F) -> F:

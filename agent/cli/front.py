@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from agent.cli.common import amount, emit, plain, table
+from agent.cli.common import emit
 from agent.errors import ConfigError
+from agent.telling.text import amount, plain, table
 
 if TYPE_CHECKING:
     from agent.goals import Objective

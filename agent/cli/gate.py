@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from agent.cli.common import amount, brief, emit, json_option, locate, plain, runs_option, table
+from agent.cli.common import emit, json_option, locate, runs_option
+from agent.telling.text import amount, brief, plain, table
 
 if TYPE_CHECKING:
     from agent.setup import Setup

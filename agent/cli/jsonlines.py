@@ -12,9 +12,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from agent.cli.common import plain
-from agent.cli.words import Words
 from agent.redact import redact
+from agent.telling.text import plain
+from agent.telling.words import Words
 
 if TYPE_CHECKING:
     from agent.events import Event
@@ -35,7 +35,7 @@ def _ascii(stream: Stream) -> bool:
 
 
 class JsonLines:
-    """Writes what matters as it happens. An observer of the run, as `agent.cli.display.Display` is.
+    """Writes what matters as it happens. An observer of the run, as `agent.telling.display.Display` is.
 
     Each line has `ts` (ISO 8601, UTC), `level` (info, warning or error), `run`, `event` (the type of a run's event, or
     the caller's own word) and `text`, and more by event. Only what the search may see is written.

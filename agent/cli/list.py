@@ -6,7 +6,8 @@ import time
 
 import click
 
-from agent.cli.common import brief, emit, json_option, runs_option, table
+from agent.cli.common import emit, json_option, runs_option
+from agent.telling.text import brief, table
 
 
 @click.command("list", help="The runs, newest last.")

@@ -10,7 +10,8 @@ from typing import Any
 
 import click
 
-from agent.cli.common import locate, plain, run_argument, runs_option
+from agent.cli.common import locate, run_argument, runs_option
+from agent.telling.text import plain
 
 EVERY = 0.2
 """Seconds between two looks at a log that is followed."""

@@ -11,8 +11,9 @@ from typing import Any
 
 import click
 
-from agent.cli.common import emit, plain
+from agent.cli.common import emit
 from agent.errors import AgentError
+from agent.telling.text import plain
 
 COMMANDS: dict[str, str] = {
     "init": "write a working problem folder to start from",

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from agent.cli.common import brief, emit, json_option, plain, runs_option, table
+from agent.cli.common import emit, json_option, runs_option
+from agent.telling.text import brief, plain, table
 
 if TYPE_CHECKING:
     from agent.ordering.result import RankedResult

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from agent.cli.common import OutFile, emit, json_option, plain, run_argument, runs_option
+from agent.cli.common import OutFile, emit, json_option, run_argument, runs_option
+from agent.telling.text import plain
 
 
 @click.command("report", help="A RUN as one HTML file for people: opens from disk, loads nothing, runs no script.")

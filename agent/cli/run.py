@@ -9,17 +9,18 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from agent.cli.common import F, emit, fitted, json_option, plain, runs_option
+from agent.cli.common import F, emit, json_option, runs_option
 from agent.cli.detached import Log, detach_option, start
 from agent.cli.finishing import finish_options, told
 from agent.control.detach import inherited
+from agent.telling.text import fitted, plain
 
 if TYPE_CHECKING:
-    from agent.cli.display import Display
     from agent.cli.jsonlines import JsonLines
     from agent.results.result import Result
     from agent.session import Session
     from agent.setup import Setup
+    from agent.telling.display import Display
 
 BUDGET = ("evaluations", "calls", "tokens", "usd", "seconds")
 
@@ -219,7 +220,7 @@ def watched(make: Make, as_json: bool) -> Result:
     """Drive a run with a display; Ctrl-C is handled by the session."""
     import asyncio
 
-    from agent.cli.display import Display, wants_live
+    from agent.telling.display import Display, wants_live
 
     display = Display(live=wants_live() and not as_json)
     try:

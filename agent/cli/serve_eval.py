@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from agent.cli.common import OutFile, json_option, plain, runs_option
+from agent.cli.common import OutFile, json_option, runs_option
 from agent.cli.detached import detach_option, start
 from agent.cli.run import driven, ending_options, exit_code, guarded, overrides, problem_options, session_of
 from agent.control.detach import inherited
+from agent.telling.text import plain
 
 if TYPE_CHECKING:
     from agent.setup import Setup

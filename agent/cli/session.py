@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from agent.cli.common import locate, plain, runs_option
+from agent.cli.common import locate, runs_option
 from agent.cli.finishing import finish_options, told
 from agent.cli.run import (
     BUDGET,
@@ -24,6 +24,7 @@ from agent.cli.run import (
     start_options,
     watched,
 )
+from agent.telling.text import plain
 
 if TYPE_CHECKING:
     from agent.dialogue.terminal import Terminal

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from agent.cli.common import amount, brief, emit, json_option, locate, plain, run_argument, runs_option, table
+from agent.cli.common import emit, json_option, locate, run_argument, runs_option
+from agent.telling.text import amount, brief, plain, table
 
 if TYPE_CHECKING:
     from agent.history import Trial
@@ -100,8 +101,8 @@ def command(
 
 
 def _gate(result: Result, plot: Path | None, as_json: bool) -> None:
-    from agent.cli.standings import forest, show
     from agent.errors import ConfigError
+    from agent.telling.gate import forest, show
     from agent.wall import opened
 
     found, unit = result.gate, result.problem.objective.unit
@@ -194,8 +195,8 @@ def _rows(result: Result) -> None:
 
 
 def _run(result: Result, everything: bool) -> None:
-    from agent.cli.words import since_parent
     from agent.results.resultfiles import spent_line
+    from agent.telling.words import since_parent
 
     goal = result.problem.objective
     click.echo(f"{result.run}: {result.status}" + (f" ({result.reason})" if result.reason else ""))
@@ -252,8 +253,8 @@ def differences(result: Result) -> bool:
     Returns:
         Whether every value could be shown whole.
     """
-    from agent.cli.words import one_line
     from agent.results.resultfiles import differing
+    from agent.telling.words import one_line
     from agent.texts import Code
 
     space = result.problem.space

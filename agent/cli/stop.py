@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import click
 
-from agent.cli.common import brief, emit, json_option, locate, run_argument, runs_option
+from agent.cli.common import emit, json_option, locate, run_argument, runs_option
+from agent.telling.text import brief
 
 
 @click.command(

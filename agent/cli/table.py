@@ -15,11 +15,11 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from agent.cli.common import amount, brief, plain
-from agent.cli.words import Said, Words
 from agent.folders import Listing, listing
 from agent.ledger import KINDS, counted
 from agent.state import State, folded
+from agent.telling.text import amount, brief, plain
+from agent.telling.words import Said, Words
 
 if TYPE_CHECKING:
     from agent.journal import Entry

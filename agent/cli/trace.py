@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from agent.cli.common import emit, json_option, locate, plain, run_argument, runs_option
+from agent.cli.common import emit, json_option, locate, run_argument, runs_option
+from agent.telling.text import plain
 
 if TYPE_CHECKING:
     from agent.events import EvaluationEnded, EvaluationStarted

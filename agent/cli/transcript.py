@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from agent.cli.common import emit, plain
+from agent.cli.common import emit
 from agent.errors import ConfigError
 from agent.events import CallEnded, CallRefused, CallStarted, LookAsked, ProposalStarted, ToolEnded
+from agent.telling.text import plain
 
 if TYPE_CHECKING:
     from agent.journal import Entry

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from agent.cli.common import locate, plain, run_argument, runs_option
-from agent.cli.words import Words
+from agent.cli.common import locate, run_argument, runs_option
+from agent.telling.text import plain
+from agent.telling.words import Words
 
 if TYPE_CHECKING:
     from agent.journal import Entry
@@ -31,7 +32,7 @@ EVERY = 0.2
 @click.option("--json", "as_json", is_flag=True, help="Print the search's events, one JSON document a line.")
 @runs_option
 def command(run: str, after: int, no_follow: bool, as_json: bool, runs: str | None) -> None:
-    from agent.cli.display import may_draw
+    from agent.telling.display import may_draw
 
     folder = locate(run, runs)
     try:
@@ -87,7 +88,7 @@ def _lines(folder: Path, after: int, wait: bool) -> None:
         said = words(entry.event, state)
         if said.text and entry.seq > after:
             click.echo(plain(said.text))
-    from agent.cli.status import standing
+    from agent.telling.status import standing
 
     found = standing(folder)
     if found["state"] in ("stopped", "lost"):

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from agent.cli.common import amount, brief
-from agent.cli.words import since_parent
 from agent.events import CandidateAdmitted, EvaluationEnded, Event, ToolEnded
 from agent.looking import LOOK
 from agent.state import State
+from agent.telling.text import amount, brief
+from agent.telling.words import since_parent
 
 
 class Arrivals:

@@ -7,13 +7,13 @@ import contextlib
 import signal
 from typing import TYPE_CHECKING, Any
 
-from agent.cli.display import Display, standing
 from agent.control.server import Steering, listening
 from agent.dialogue.arrivals import Arrivals
 from agent.dialogue.commands import LEFT, Commands
 from agent.dialogue.terminal import Terminal, TooLong
 from agent.errors import AgentError, ConfigError
 from agent.events import EvaluationEnded, Event, RunContinued, RunPaused, StopRequested
+from agent.telling.display import Display, standing
 
 if TYPE_CHECKING:
     from agent.loop import Run

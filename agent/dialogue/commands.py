@@ -6,8 +6,6 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
-from agent.cli.common import amount, brief
-from agent.cli.words import one_line
 from agent.code.untrusted import cleaned
 from agent.control.server import Steering
 from agent.dialogue import judging, values
@@ -18,6 +16,8 @@ from agent.ledger import KINDS, counted, plural
 from agent.loop import Run
 from agent.proposers.table import TABLE
 from agent.redact import redact
+from agent.telling.text import amount, brief
+from agent.telling.words import one_line
 from agent.wishes import HINT, said
 
 Say = Callable[[str], None]

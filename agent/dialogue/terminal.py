@@ -15,8 +15,8 @@ from typing import Any, Protocol
 
 import click
 
-from agent.cli.common import fitted, plain
-from agent.cli.display import may_draw
+from agent.telling.display import may_draw
+from agent.telling.text import fitted, plain
 
 LIMIT = 8000
 """Most characters of a line; longer ones are thrown away, and that is said."""

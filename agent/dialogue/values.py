@@ -6,7 +6,6 @@ import json
 import math
 from typing import Any
 
-from agent.cli.common import brief
 from agent.decide_gate import reserve
 from agent.errors import ConfigError
 from agent.events import BudgetChanged, ValueBanned, ValuePinned
@@ -15,6 +14,7 @@ from agent.parameters import Categorical, Float, Int, Numeric, Parameter, Value
 from agent.redact import redact
 from agent.space import Space
 from agent.state import State
+from agent.telling.text import brief
 from agent.texts import Code, Text
 from agent.wishes import Ban, Wishes, around, nearest
 

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from agent.cli.common import amount, brief
-from agent.cli.words import since_parent
 from agent.errors import ConfigError
 from agent.events import CandidateCleared, CandidateConvicted, CandidateSuspected, ExamDecided, RaceDecided, RunStarted
 from agent.history import AGAIN, History, Trial
 from agent.journal import read
 from agent.ledger import plural
 from agent.state import State
+from agent.telling.text import amount, brief
+from agent.telling.words import since_parent
 
 TOLD = ("pairs", "wins", "losses", "effect", "low", "high", "rank", "of")
 """What is said of a race's evidence, where it is there."""

@@ -12,8 +12,8 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from agent.cli.common import brief
 from agent.errors import PrerequisiteError
+from agent.telling.text import brief
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -11,8 +11,6 @@ from html import escape
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
-from agent.cli.common import amount, brief, plain
-from agent.cli.standings import JUDGED, lines, number, span
 from agent.ledger import KINDS, counted
 from agent.report import drawing
 from agent.report.cards import Card
@@ -20,6 +18,8 @@ from agent.report.grid import Grid
 from agent.report.view import Goal, View
 from agent.report.words import pieces
 from agent.results.resultfiles import spent_line
+from agent.telling.gate import JUDGED, lines, number, span
+from agent.telling.text import amount, brief, plain
 
 if TYPE_CHECKING:
     import jinja2

@@ -6,7 +6,6 @@ import contextlib
 import os
 from pathlib import Path
 
-from agent.cli.common import locate
 from agent.errors import ConfigError
 
 
@@ -16,10 +15,11 @@ def located(run: str, runs: str | None) -> Path:
     Raises:
         ConfigError: There is no such run, or it is a study by order alone, which has no report.
     """
+    from agent.folders import find, runs_folder
+
     try:
-        return locate(run, runs)
+        return find(runs_folder(None, runs), run)
     except ConfigError:
-        from agent.folders import runs_folder
         from agent.ordering.study import FILE
 
         place = runs_folder(None, runs)

@@ -107,7 +107,7 @@ class Tools:
 
     def observe(self, run: str, cursor: int = 0) -> dict[str, Any]:
         """Where a run is, and what it did since the cursor: candidates, races, spend. Begin with cursor 0."""
-        from agent.cli.status import standing
+        from agent.telling.status import standing
 
         if self._starting.look(run):
             return {"run": run, "state": "starting", "events": [], "cursor": 0, "more": False}

@@ -141,10 +141,10 @@ def events_view(folder: Path, cursor: int, limit: int = EVENTS) -> dict[str, Any
     Raises:
         StoreError: The journal cannot be read.
     """
-    from agent.cli.words import Words
     from agent.events import CandidateRejected, LookAsked, RunEnded, RunStarted
     from agent.journal import read
     from agent.state import State
+    from agent.telling.words import Words
 
     state: State | None = None
     out: list[dict[str, Any]] = []

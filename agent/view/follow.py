@@ -14,13 +14,13 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from agent.cli.words import Words
 from agent.errors import AgentError, PrerequisiteError, StoreError
 from agent.events import EvaluationEnded, RunEnded, RunResumed, RunStarted
 from agent.journal import FILE, Entry, read, read_all
 from agent.report.tape import Shown, Tape
 from agent.results.result import Result
 from agent.state import State
+from agent.telling.words import Words
 from agent.tracing.spans import Trace
 from agent.wall import ended, opened
 

@@ -9,14 +9,14 @@ from functools import lru_cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
-from agent.cli.standings import lines
-from agent.cli.words import since_parent
 from agent.ledger import KINDS
 from agent.report import page
 from agent.report.cards import Allowance, cards, line_texts, standing
 from agent.report.view import Difference, Goal, units
 from agent.report.warnings import warnings
 from agent.results.standings import standings
+from agent.telling.gate import lines
+from agent.telling.words import since_parent
 from agent.texts import Text
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from agent.cli import logs
-from agent.cli.display import Display
 from agent.cli.jsonlines import JsonLines, LogFile, Prints, Warnings
+from agent.telling.display import Display
 from tests.support import noisy, problem, session
 
 

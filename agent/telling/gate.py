@@ -7,9 +7,9 @@ from typing import Any
 
 import click
 
-from agent.cli.common import amount, plain, table
 from agent.gate.means import CONFIDENCE
 from agent.ledger import counted, plural
+from agent.telling.text import amount, plain, table
 
 JUDGED = {
     "rows": "held-out rows of data",

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from agent.cli.common import amount, brief
 from agent.code.changes import counted_lines
 from agent.events import (
     RESUMABLE,
@@ -38,6 +37,7 @@ from agent.events import (
 from agent.history import AGAIN, SUSPICIOUS
 from agent.ledger import plural
 from agent.proposers.table import load, talks
+from agent.telling.text import amount, brief
 from agent.texts import Code, Text
 from agent.warm import sentence
 from agent.wishes import said

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
-from agent.cli.common import amount, fitted, plain
-from agent.cli.words import Words
 from agent.events import Event, HoldoutFixed
 from agent.ledger import counted, plural
+from agent.telling.text import amount, fitted, plain
+from agent.telling.words import Words
 
 if TYPE_CHECKING:
     from agent.state import State
