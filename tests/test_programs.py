@@ -12,6 +12,7 @@ import pytest
 
 from agent.code import programs, trees
 from agent.code.programs import forbidden, imports, misfit, normal
+from agent.code.syntax import syntax
 from agent.errors import ConfigError
 from agent.space import Space
 from agent.texts import Code, parameter
@@ -304,7 +305,7 @@ def test_programs_are_read_in_several_threads() -> None:
             return read(deep - 1)
         for _ in range(200):
             try:
-                programs.syntax(text)
+                syntax(text)
             except SystemError as error:
                 failed.append(error)
 

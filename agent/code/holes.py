@@ -20,6 +20,7 @@ from functools import cached_property, lru_cache
 from typing import Any
 
 from agent.code import programs
+from agent.code.syntax import literal
 from agent.errors import ConfigError
 from agent.parameters import Categorical, Float, Int, Numeric, Parameter, Value
 
@@ -137,8 +138,7 @@ class Structure:
             return None
         try:
             return [
-                hole.parameter.check(programs.literal(group))
-                for hole, group in zip(self.holes, matched.groups(), strict=True)
+                hole.parameter.check(literal(group)) for hole, group in zip(self.holes, matched.groups(), strict=True)
             ]
         except (ValueError, SyntaxError):
             return None

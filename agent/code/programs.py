@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import ast
-import contextlib
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from functools import lru_cache
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple
+
+from agent.code.syntax import syntax
 
 Tree = Mapping[str, str]
 """Program files: path with "/" → text."""
@@ -18,33 +19,6 @@ LONGEST = 100_000
 ENTRIES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
 COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
-TRIES = 100
-
-T = TypeVar("T")
-
-
-def syntax(text: str | bytes) -> ast.Module:
-    """`ast.parse` for programs that are read in several threads.
-
-    Raises:
-        SyntaxError, ValueError, RecursionError, MemoryError: As `ast.parse`.
-    """
-    return _threaded(lambda: ast.parse(text))
-
-
-def literal(text: str) -> Any:
-    """`ast.literal_eval` likewise."""
-    return _threaded(lambda: ast.literal_eval(text))
-
-
-def _threaded(read: Callable[[], T]) -> T:
-    """Python 3.11 counts how deep a tree is in one place for all threads. When the garbage collector lets another one
-    build its tree meanwhile, the first fails with a SystemError, about a program that is right: so it is tried again.
-    """
-    for _ in range(TRIES):
-        with contextlib.suppress(SystemError):
-            return read()
-    return read()
 
 
 @lru_cache(maxsize=64)

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import CodeType, FunctionType
 from typing import Any
 
-from agent.code.programs import syntax
+from agent.code.syntax import syntax
 from agent.space import canonical, digest
 
 INSTALLED = {"site-packages", "dist-packages"}

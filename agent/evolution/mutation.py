@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterator
 
 from agent.code import holes
-from agent.code.programs import syntax
+from agent.code.syntax import syntax
 
 TRIES = 20
 """Places that are tried for one change; most of them do."""

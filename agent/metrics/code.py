@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from agent.code.programs import syntax
+from agent.code.syntax import syntax
 from agent.errors import ConfigError
 from agent.evaluators.code_runner import Runner
 from agent.metrics.base import Metric, Row, as_text, quoted
