@@ -130,7 +130,7 @@ def test_copies_among_the_rows_are_no_separate_evidence(told: bool) -> None:
 
 def test_rows_that_the_search_sees_are_refused() -> None:
     screen = [*questions(0, 30), {"id": "other", "question": "What is 1007 and 1?"}]
-    with pytest.raises(ConfigError, match=r"1 of 31 rows of screen .* n = 30$") as raised:
+    with pytest.raises(ConfigError, match=r"1 of 31 rows of screen .* n = 30\n") as raised:
         GateAcceptance(Asked(1), screen, questions(1000, 100), max_metric_calls=1000)
     assert "take their copies out of rows" in raised.value.hint
     with pytest.raises(ConfigError, match="for the exams"):

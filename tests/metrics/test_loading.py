@@ -208,7 +208,7 @@ def test_a_metric_is_named_in_the_problems_folder(folder: Path) -> None:
     assert load("own_metric_zq:Length", {"most": 2}, folder).score("abc", ROW)[0] == 0.0
     assert isinstance(load("own_metric_zq:short", folder=folder), Metric)
     assert load("contains", {"over": "own_metric_zq:all_of_them"}, folder).over(["a", "b"], [ROW, ROW]) == 2
-    with pytest.raises(ConfigError, match=r"needs the option limit$"):
+    with pytest.raises(ConfigError, match=r"needs the option limit\n"):
         load("own_metric_zq:Needs", folder=folder)
     with pytest.raises(ConfigError, match="has no 'fourth'"):
         load("own_metric_zq:fourth", folder=folder)

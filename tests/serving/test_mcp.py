@@ -150,9 +150,9 @@ async def test_what_is_wrong_with_a_problem_is_told(home: Path) -> None:
 
 
 def test_an_end_that_is_not_in_the_journal_yet_is_no_end(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from agent.cli import status
     from agent.serving.places import Places
     from agent.serving.tools import Tools
+    from agent.telling import status
 
     bowl = folder(home / "problems" / "bowl")
     assert call("run", bowl, cwd=home).code == 0
