@@ -137,7 +137,7 @@ class Structure:
             return None
         try:
             return [
-                hole.parameter.check(ast.literal_eval(group))
+                hole.parameter.check(programs.literal(group))
                 for hole, group in zip(self.holes, matched.groups(), strict=True)
             ]
         except (ValueError, SyntaxError):

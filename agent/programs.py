@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Collection, Iterator, Mapping
+import contextlib
+from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 Tree = Mapping[str, str]
 """Program files: path with "/" → text."""
@@ -17,6 +18,33 @@ LONGEST = 100_000
 ENTRIES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
 COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
+TRIES = 100
+
+T = TypeVar("T")
+
+
+def syntax(text: str | bytes) -> ast.Module:
+    """`ast.parse` for programs that are read in several threads.
+
+    Raises:
+        SyntaxError, ValueError, RecursionError, MemoryError: As `ast.parse`.
+    """
+    return _threaded(lambda: ast.parse(text))
+
+
+def literal(text: str) -> Any:
+    """`ast.literal_eval` likewise."""
+    return _threaded(lambda: ast.literal_eval(text))
+
+
+def _threaded(read: Callable[[], T]) -> T:
+    """Python 3.11 counts how deep a tree is in one place for all threads. When the garbage collector lets another one
+    build its tree meanwhile, the first fails with a SystemError, about a program that is right: so it is tried again.
+    """
+    for _ in range(TRIES):
+        with contextlib.suppress(SystemError):
+            return read()
+    return read()
 
 
 @lru_cache(maxsize=64)
@@ -32,7 +60,7 @@ def parse(text: str, name: str = "") -> ast.Module:
     """
     where = f"{name} " if name else "the program "
     try:
-        return ast.parse(text)
+        return syntax(text)
     except SyntaxError as error:
         lines = text.splitlines()
         number = error.lineno or 0
@@ -94,7 +122,7 @@ def _arguments(signature: str) -> ast.arguments:
         ValueError: It is none.
     """
     try:
-        found = ast.parse(f"def f{signature.strip()}: ...").body[0]
+        found = syntax(f"def f{signature.strip()}: ...").body[0]
     except SyntaxError:
         raise ValueError(f'signature: found {signature!r}, allowed is one such as "(text, limit)"') from None
     assert isinstance(found, ast.FunctionDef)
@@ -180,7 +208,7 @@ def normal(text: str) -> str:
 
 
 def _normal(given: ast.Module) -> str:
-    tree = ast.parse(ast.unparse(given))  # a copy, and without the layout that some literals keep
+    tree = syntax(ast.unparse(given))  # a copy, and without the layout that some literals keep
     names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
     attributes = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
     if "__doc__" not in names | attributes:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -290,3 +293,34 @@ def test_the_scorers_files_are_out_of_reach() -> None:
 )
 def test_patterns_of_paths(path: str, pattern: str, fits: bool) -> None:
     assert trees.matches(path, [pattern]) is fits
+
+
+def test_programs_are_read_in_several_threads() -> None:
+    """As evaluations do beside each other, while the garbage collector passes the turn from one to the other."""
+    text, failed = "def solve(x):\n    return 1.0\n" * 20, []
+
+    def read(deep: int) -> None:
+        if deep:
+            return read(deep - 1)
+        for _ in range(200):
+            try:
+                programs.syntax(text)
+            except SystemError as error:
+                failed.append(error)
+
+    def pass_on(*_: Any) -> None:
+        time.sleep(0)
+
+    usual = gc.get_threshold()
+    gc.callbacks.append(pass_on)
+    gc.set_threshold(10)
+    try:
+        threads = [threading.Thread(target=read, args=(10 * number,)) for number in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        gc.set_threshold(*usual)
+        gc.callbacks.remove(pass_on)
+    assert not failed

@@ -14,6 +14,7 @@ from pathlib import Path
 from types import CodeType, FunctionType
 from typing import Any
 
+from agent.programs import syntax
 from agent.space import canonical, digest
 
 INSTALLED = {"site-packages", "dist-packages"}
@@ -99,7 +100,7 @@ def parse(file: Path) -> ast.Module | None:
     if file.suffix != ".py":
         return None
     try:
-        return ast.parse(file.read_bytes())
+        return syntax(file.read_bytes())
     except (OSError, SyntaxError, ValueError, RecursionError):
         return None
 

@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterator
 
 from agent import holes
+from agent.programs import syntax
 
 TRIES = 20
 """Places that are tried for one change; most of them do."""
@@ -65,7 +66,7 @@ def mutated(text: str, rng: random.Random, language: str = "python") -> str | No
 
 def _sound(text: str) -> bool:
     try:
-        ast.parse(text)
+        syntax(text)
         holes.find(text)
     except (ValueError, SyntaxError, RecursionError, MemoryError):
         return False
@@ -94,7 +95,7 @@ def _python(text: str, rng: random.Random) -> dict[str, list[Edit]]:
 
     for hole in holes.find(text):
         kinds.setdefault("hole", []).append((hole.start, hole.end, _moved(hole, rng)))
-    for node, names in _nodes(ast.parse(text)):
+    for node, names in _nodes(syntax(text)):
         match node:
             case ast.Constant(value=bool()):
                 add("flag", node, str(not node.value))

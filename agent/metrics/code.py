@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from agent.errors import ConfigError
 from agent.evaluators.code_runner import Runner
 from agent.metrics.base import Metric, Row, as_text, quoted
+from agent.programs import syntax
 from agent.sandbox.types import Caps, Job
 from agent.space import digest
 
@@ -228,14 +229,14 @@ def split_tests(text: str) -> list[str]:
         ValueError: It is not Python.
     """
     try:
-        tree = ast.parse(text)
+        tree = syntax(text)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise ValueError(f"a test of the row is not Python: {error}") from None
     checks = [item for item in tree.body if isinstance(item, ast.FunctionDef) and item.name == "check"]
     before = [item for item in tree.body if item not in checks] if checks else []
     body = checks[-1].body if checks else tree.body
     wrapped = checks[-1].args.args[0].arg if checks and checks[-1].args.args else None
-    bind = ast.parse(f"{wrapped} = candidate").body if wrapped not in (None, "candidate") else []
+    bind = syntax(f"{wrapped} = candidate").body if wrapped not in (None, "candidate") else []
     if not any(isinstance(item, ast.Assert) for item in body):
         call = "\ncheck(candidate)\n" if checks and not any(_calls_check(item) for item in before) else ""
         return [text + call]
