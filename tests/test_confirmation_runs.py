@@ -135,6 +135,12 @@ def checks(result: Result) -> list[str]:
     ]
 
 
+def told(result: Result) -> str:
+    """What became of whom, for who reads a failed test."""
+    trials = [f"#{t.number} {t.state} {t.values} {t.failure or t.reason}" for t in result.trials]
+    return "\n".join([f"{result.status}: {result.sentence}", *trials, str(result._state.history.rejected)])
+
+
 def search(place: Path, programs: Sequence[str], task: Any = "Task", start: str = START, **given: Any) -> Result:
     options = {
         "workers": 1,
@@ -271,7 +277,7 @@ def test_luck_for_one_check_does_not_pass_the_next(place: Path) -> None:
 def test_after_four_that_fell_nothing_is_claimed(place: Path) -> None:
     tricks = [lucky(place, 2, 10.0 + number) for number in range(5)]
     result = search(place, [*tricks, honest(3.0), honest(2.0)], evaluations=100, options={"workers": 4})
-    assert result.status == "unproven" and result.best["program"] == tricks[0]
+    assert result.status == "unproven" and result.best["program"] == tricks[0], told(result)
     assert "4 that looked better still did not score the same again" in result.sentence
     assert "deterministic" in result.sentence
     assert len(checks(result)) == 2 * 4, "the fifth is not tried"
@@ -285,7 +291,8 @@ def test_who_cannot_be_checked_keeps_its_score_until_a_resume_pays_for_it(place:
     real = honest(2.5)
     programs, given = [honest(2.0), real, lucky(place, 2, 9.0)], {"options": {"workers": workers}}
     result = search(place, programs, evaluations=6, **given)
-    assert result.status == "unproven" and result.best["program"] == real and result.released == result.initial
+    assert result.status == "unproven" and result.best["program"] == real, told(result)
+    assert result.released == result.initial
     assert "could not be run again with the evaluations left; resume with more" in result.sentence
     second = result.trials[2]
     assert second.values == {"value": 2.5} and second.state == "champion" and not second.failure
@@ -326,7 +333,7 @@ def test_four_at_a_time_and_cut_off_anywhere_no_dice_win(place: Path) -> None:
     """The champion may be another one when a measurement ends than when it began."""
     programs = [dice(0.0, 8.0 + number, str(number)) if number % 2 else honest(1 + number / 10) for number in range(12)]
     whole = search(place, programs, options={"workers": 4})
-    assert whole.best["program"] == honest(2.0)
+    assert whole.best["program"] == honest(2.0), told(whole)
     assert asyncio.run(replay(Path(whole.folder)))[1] is None
     entries = list(read_all(Path(whole.folder)))
     for cut in range(20, len(entries), len(entries) // 2):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import math
 import random
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -263,9 +262,3 @@ def test_too_few_examples_show_nothing() -> None:
     assert levels.detectable(5, ALPHA) <= 1
     with pytest.raises(ValueError, match="discordance"):
         levels.detectable(50, ALPHA, 1.5)
-
-
-def test_planning_500_pairs_is_quick() -> None:
-    start = time.perf_counter()
-    levels.power(500, 0.05, 0.2, 0.0123)  # not cached
-    assert time.perf_counter() - start < 0.05
